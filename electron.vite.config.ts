@@ -1,5 +1,6 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "electron-vite";
+import { languagePlugin } from "./cli/language/plugin.ts";
 import { operationNames, streamNames } from "./shared/contract/names.ts";
 
 /** The preload carries the names of the contract, not its schemas. */
@@ -28,6 +29,7 @@ export default defineConfig({
           index: "electron/main/index.ts",
           "local-project-worker": "local-project/worker.ts",
           "reconciliation-worker": "electron/main/console/finance/worker.ts",
+          "reconciliation-part-worker": "electron/main/console/finance/part-worker.ts",
           "replay-worker": "electron/main/console/rules/replay-worker.ts",
         },
         output: { format: "es", entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
@@ -47,7 +49,7 @@ export default defineConfig({
   },
   renderer: {
     root: "renderer",
-    plugins: [react()],
+    plugins: [languagePlugin(), react()],
     build: {
       outDir: "out/renderer",
       minify: true,

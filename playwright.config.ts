@@ -13,11 +13,12 @@ const executablePath = findBrowser();
 export default defineConfig({
   testDir: "tests/e2e",
   outputDir: "test-results",
-  // A console and a project for each worker: two, on a machine of two cores too. Tests of one file run in order.
-  workers: 2,
-  // Limits are for what never comes: a busy machine is slow.
-  timeout: 120_000,
-  expect: { timeout: 30_000 },
+  // A console and a project for each worker: three, on a machine of two cores too, since each waits half of its time.
+  // Tests of one file run in order.
+  workers: 3,
+  // Limits are for what never comes: a busy machine may be ten times slower.
+  timeout: 600_000,
+  expect: { timeout: 120_000 },
   reporter: "list",
   // The file that takes longest begins first, so that both workers end together.
   projects: [
@@ -26,7 +27,13 @@ export default defineConfig({
   ],
   use: {
     viewport: { width: 1280, height: 800 },
-    trace: "retain-on-failure",
+    // Dates and numbers as the specs write them.
+    locale: "en-GB",
+    // Each step of what failed, and the page at its end. The page at each step costs about a tenth of the time, so it is kept
+    // where it is asked for: `npm run test:one -- NAME --trace on`.
+    trace: { mode: "retain-on-failure", screenshots: false, snapshots: false },
+    // A click waits until what it is for has come to rest. What moves, and that it need not, is in screens.spec.ts.
+    contextOptions: { reducedMotion: "reduce" },
     screenshot: "only-on-failure",
     launchOptions: {
       ...(executablePath ? { executablePath } : {}),

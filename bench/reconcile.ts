@@ -19,7 +19,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import Papa from "papaparse";
 import pg from "pg";
-import { readChunks } from "../electron/main/console/finance/read-chunks.ts";
+import { openInputFile } from "../electron/main/console/finance/input-file.ts";
 import { type InputFile, reconcile } from "../shared/governance/reconciliation/index.ts";
 import { createProjectDatabase } from "../tests/support/database.ts";
 import { findPostgres, startPostgres } from "../tests/support/postgres.ts";
@@ -83,11 +83,7 @@ async function generate(folder: string, rows: number): Promise<void> {
   await Promise.all([finished(stripe), finished(ledger)]);
 }
 
-const open = (path: string): InputFile => ({
-  name: path,
-  size_bytes: statSync(path).size,
-  chunks: readChunks(path),
-});
+const open = (path: string): InputFile => openInputFile(path, path, statSync(path).size);
 
 async function reconcileFiles(folder: string, rows: number): Promise<void> {
   const result = await reconcile({
@@ -127,6 +123,8 @@ async function parseFiles(folder: string, rows: number): Promise<void> {
 interface Measured {
   /** Of the processor, all threads together: what else the machine does changes it little. */
   readonly ms: number;
+  /** Of the thread that answers, which is what one waits for where a processor is free for each other thread. */
+  readonly threadMs: number;
   readonly wallMs: number;
   readonly peakMb: number;
 }
@@ -148,18 +146,21 @@ async function benchFiles(): Promise<BenchResult[]> {
   try {
     for (const size of [rows, rows / 10, rows / 100]) await generate(folder, size);
     let peakMb = 0;
-    const wall = { ours: [] as number[], papa: [] as number[] };
-    const timeOf = async (what: "ours" | "papa"): Promise<number> => {
-      const measured = await measure(what, folder, rows);
-      if (what === "ours") peakMb = Math.max(peakMb, measured.peakMb);
-      wall[what].push(measured.wallMs);
-      return measured.ms;
+    const measured = { ours: [] as Measured[], papa: [] as Measured[] };
+    const wallOf = async (what: "ours" | "papa"): Promise<number> => {
+      const one = await measure(what, folder, rows);
+      if (what === "ours") peakMb = Math.max(peakMb, one.peakMb);
+      measured[what].push(one);
+      return one.wallMs;
     };
     const { ours, floor, ratio } = await alternate(
       3,
-      () => timeOf("ours"),
-      () => timeOf("papa"),
+      () => wallOf("ours"),
+      () => wallOf("papa"),
     );
+    const middle = (what: "ours" | "papa", field: keyof Measured): number =>
+      median(measured[what].map((one) => one[field]));
+    const whole = middle("ours", "ms");
     const medianOf = async (size: number): Promise<number> => {
       const times: number[] = [];
       for (let i = 0; i < 3; i++) times.push((await measure("ours", folder, size)).ms);
@@ -169,16 +170,16 @@ async function benchFiles(): Promise<BenchResult[]> {
     const hundredth = await medianOf(rows / 100);
     return [
       {
-        bench: "reconcile 1M × 1M rows ÷ streaming both files through Papa Parse, time of the processor",
+        bench: "reconcile 1M × 1M rows ÷ streaming both files through Papa Parse, by the clock",
         ratio: round(ratio),
         better: "lower",
-        required: 1.5,
+        required: 0.8,
         aim: 0.5,
         figures: {
           ours_ms: round(ours, 0),
           papa_ms: round(floor, 0),
-          ours_wall_ms: round(median(wall.ours), 0),
-          papa_wall_ms: round(median(wall.papa), 0),
+          thread_ratio: round(middle("ours", "threadMs") / middle("papa", "threadMs")),
+          processor_ratio: round(whole / middle("papa", "ms")),
           rows,
         },
       },
@@ -190,11 +191,11 @@ async function benchFiles(): Promise<BenchResult[]> {
         figures: { peak_mb: round(peakMb, 0) },
       },
       {
-        bench: "reconcile: time a row at 1M ÷ at 100k and at 10k rows, the worse",
-        ratio: round(Math.max(ours / (10 * tenth), ours / (100 * hundredth))),
+        bench: "reconcile: the processor's time a row at 1M ÷ at 100k and at 10k rows, the worse",
+        ratio: round(Math.max(whole / (10 * tenth), whole / (100 * hundredth))),
         better: "lower",
         required: 1.5,
-        figures: { ms_1m: round(ours, 0), ms_100k: round(tenth, 0), ms_10k: round(hundredth, 0) },
+        figures: { ms_1m: round(whole, 0), ms_100k: round(tenth, 0), ms_10k: round(hundredth, 0) },
       },
     ];
   } finally {
@@ -293,9 +294,13 @@ const [what, folder, rows] = process.argv.slice(2);
 if (process.argv[1] === fileURLToPath(import.meta.url) && (what === "ours" || what === "papa")) {
   const started = performance.now();
   const before = process.cpuUsage();
+  const threadBefore = process.threadCpuUsage();
   await (what === "ours" ? reconcileFiles : parseFiles)(folder ?? "", Number(rows));
   const wallMs = performance.now() - started;
-  const spent = process.cpuUsage(before);
-  const ms = (spent.user + spent.system) / 1000;
-  process.stdout.write(JSON.stringify({ ms, wallMs, peakMb: process.resourceUsage().maxRSS / 1000 }));
+  const sum = ({ user, system }: NodeJS.CpuUsage): number => (user + system) / 1000;
+  const ms = sum(process.cpuUsage(before));
+  const threadMs = sum(process.threadCpuUsage(threadBefore));
+  process.stdout.write(
+    JSON.stringify({ ms, threadMs, wallMs, peakMb: process.resourceUsage().maxRSS / 1000 }),
+  );
 }

@@ -1,6 +1,7 @@
 /**
  * The built program's window against the browser host, each from nothing to living rows on the screen, on the same data
- * folder. Where Electron cannot run, the window is the stand-in's: the figure says which.
+ * folder. Where Electron cannot run, the window is the stand-in's: the figure says which. Both programs compile PGlite
+ * quickly, as in the tests.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -14,6 +14,7 @@ const sources = [
   "shared",
   "electron",
   "local-project",
+  "cli/language",
   "electron.vite.config.ts",
   "package-lock.json",
 ];

@@ -1,4 +1,4 @@
-/** `npm run deliver`: sends what alerts have to say by e-mail and Slack; runs on, or once for a scheduler. */
+/** `npm run deliver`: sends what alerts have to say by e-mail, Slack and a webhook; runs on, or once for a scheduler. */
 import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
 import { deliverDue, ProjectError } from "../supabase/functions/deliver-notifications/deliver.ts";
@@ -6,8 +6,8 @@ import { readSettings, SettingError } from "../supabase/functions/deliver-notifi
 
 const HELP = `npm run deliver -- --url URL [--once] [--every SECONDS]
 
-Sends the messages that alerts have queued: by e-mail to users and operators, and to a Slack channel. Runs until it is
-ended; any number of them may run at once.
+Sends the messages that alerts have queued: by e-mail to users and operators, to a Slack channel, and to a webhook of
+yours. Runs until it is ended; any number of them may run at once.
 
   --url URL        the project's address; its service-role key is read from GOVERNANCE_SERVICE_ROLE_KEY
   --once           sends what is due and ends: for cron
@@ -19,7 +19,8 @@ In the environment, never on the command line:
                      smtp://…?tls=none for a relay inside one network
   MAIL_FROM          "Alerts <alerts@example.com>"
   SLACK_WEBHOOK_URL  the address of a Slack incoming webhook
-  APP_URL            where users manage their account, for mails to them
+  WEBHOOK_URL        an address of yours, for the channel webhook
+  WEBHOOK_SECRET     whsec_…, what these messages are signed with: echo whsec_$(openssl rand -base64 32)
 
 Exit code: 0 ended as asked, 1 with --once: something could not be sent, or the project not be asked, 2 wrong arguments.
 `;

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import react from "@vitejs/plugin-react";
 import { createLogger, createServer } from "vite";
 import { repositoryDir } from "./build.ts";
+import { languagePlugin } from "./language/plugin.ts";
 
 /** Stands where each answer puts its own nonce: the page's security policy lets no other script run. */
 export const noncePlaceholder = "NONCE-OF-THIS-ANSWER";
@@ -21,7 +22,7 @@ export async function serveRenderer(say: (sentence: string) => void): Promise<Re
     configFile: false,
     root: join(repositoryDir, "renderer"),
     cacheDir: join(repositoryDir, "out/vite"),
-    plugins: [react()],
+    plugins: [languagePlugin(), react()],
     html: { cspNonce: noncePlaceholder },
     optimizeDeps: { entries: ["index.html", "gallery.html"] },
     server: {

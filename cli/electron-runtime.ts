@@ -26,7 +26,7 @@ export function installedRuntime(): string | null {
   }
 }
 
-/** What stands in the way of a window on this machine, or null. */
+/** Why this machine cannot show a window, or null. */
 export function windowObstacle(
   platform: NodeJS.Platform = process.platform,
   env: Readonly<Record<string, string | undefined>> = process.env,

@@ -59,8 +59,9 @@ describe("what the command prints of a report", () => {
           },
         ],
       ),
-    ).toBe(`Period 2026-10-01T00:00:00Z – 2026-11-01T00:00:00Z: differences.
-Stripe: 3 rows, 1 matched. Ledger: 1 records, 1 matched.
+    ).toBe(`Period 2026-10-01 to 2026-10-31 (UTC): differences.
+Stripe: 3 rows: 1 matched, 1 in differences, 1 set aside (refunded in full).
+Ledger: 1 record: 1 matched.
 
 Stripe's payments, USD
   Payments, gross   3,703.50 USD
@@ -75,7 +76,7 @@ From Stripe to the ledger, USD
   Unexplained                       0.00 USD
 
 Differences
-  PAID_NOT_GRANTED: 1  1,234.50 USD, 500,000 tokens
+  Paid, not granted (PAID_NOT_GRANTED): 1  1,234.50 USD, 500,000 tokens
 `);
   });
 });

@@ -4,7 +4,9 @@ import {
   type Bridge,
   CLASSES,
   type ClassSummary,
+  type Period,
   type Report,
+  type RowCounts,
   type TieOut,
   TIE_OUT_LINES,
 } from "../shared/governance/reconciliation/index.ts";
@@ -15,8 +17,9 @@ export function summary(report: Report): string {
   const { period, stripe_rows: stripe, ledger_rows: ledger } = report;
   const blocks = [
     [
-      `Period ${period.from} – ${period.to}: ${report.tied_out ? "tied out" : "differences"}.`,
-      `Stripe: ${count(stripe.rows)} rows, ${count(stripe.matched)} matched. Ledger: ${count(ledger.rows)} records, ${count(ledger.matched)} matched.`,
+      `Period ${days(period)}: ${report.tied_out ? "tied out" : "differences"}.`,
+      rowsLine("Stripe", "row", stripe),
+      rowsLine("Ledger", "record", ledger),
     ],
     ...report.tie_out.map(tieOutLines),
     ...report.bridge.map(bridgeLines),
@@ -26,6 +29,31 @@ export function summary(report: Report): string {
     .filter((lines) => lines.length > 0)
     .map((lines) => lines.join("\n"))
     .join("\n\n")}\n`;
+}
+
+/** The last day is in it; a period that is not of whole days is told by its moments, of which the last is not. */
+function days({ from, to }: Period): string {
+  const last = new Date(Date.parse(to) - 1).toISOString();
+  return [from, to].every((moment) => /T00:00:00(\.000)?Z$/.test(moment))
+    ? `${from.slice(0, 10)} to ${last.slice(0, 10)} (UTC)`
+    : `from ${from} until ${to}`;
+}
+
+/** Where every row went: the parts add up. */
+function rowsLine(side: string, one: string, rows: RowCounts): string {
+  const parts: Line[] = [
+    ["matched", count(rows.matched)],
+    ["also in another file", count(rows.merged)],
+    ["with the same id again", count(rows.duplicates)],
+    ["in differences", count(rows.in_differences)],
+    ...Object.entries(rows.excluded).map(
+      ([why, n]): Line => [`set aside (${why.replaceAll("_", " ")})`, count(n)],
+    ),
+  ];
+  const told = parts
+    .filter(([name, n]) => n !== "0" || name === "matched")
+    .map(([name, n]) => `${n} ${name}`);
+  return `${side}: ${count(rows.rows)} ${one}${rows.rows === 1 ? "" : "s"}: ${told.join(", ")}.`;
 }
 
 const count = (n: number): string => n.toLocaleString("en-US");
@@ -70,7 +98,7 @@ function classLine(one: ClassSummary): Line {
     ...(one.tokens_at_stake === 0 ? [] : [`${count(one.tokens_at_stake)} tokens`]),
   ];
   return [
-    `${one.class}: ${count(one.count)}${one.blocks ? "" : " (listed)"}`,
+    `${CLASSES[one.class].name} (${one.class}): ${count(one.count)}${one.blocks ? "" : " (listed)"}`,
     stake.length === 0 ? CLASSES[one.class].means : stake.join(", "),
   ];
 }

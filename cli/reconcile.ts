@@ -12,6 +12,7 @@ import {
   type InputProblem,
   inspectExports,
   type LedgerRecord,
+  type KnownPayments,
   type PackPrice,
   type Period,
   type ReconcileOptions,
@@ -21,7 +22,7 @@ import {
   stripeApiFiles,
 } from "../shared/governance/reconciliation/index.ts";
 import { summary } from "./reconcile-summary.ts";
-import { readChunks } from "../electron/main/console/finance/read-chunks.ts";
+import { openInputFile } from "../electron/main/console/finance/input-file.ts";
 import {
   openStripeCache,
   type StripeCache,
@@ -168,11 +169,7 @@ function readArguments(): Arguments | null {
 }
 
 const openFiles = (paths: readonly string[]): InputFile[] =>
-  paths.map((path) => ({
-    name: basename(path),
-    size_bytes: statSync(path).size,
-    chunks: readChunks(path),
-  }));
+  paths.map((path) => openInputFile(basename(path), path, statSync(path).size));
 
 function checkFiles(paths: readonly string[]): void {
   for (const path of paths) {
@@ -356,8 +353,9 @@ async function main(): Promise<0 | 1 | 2> {
     showProblems(period, "error");
     return 2;
   }
-  const [packs, rollForward] = await Promise.all([
+  const [packs, knownPayments, rollForward] = await Promise.all([
     rpc<PackPrice[]>(given, "console_pack_prices", {}),
+    rpc<KnownPayments>(given, "console_known_payments", { p_from: period.from, p_to: period.to }),
     rpc<RollForwardLine[]>(given, "console_token_roll_forward", { p_from: period.from, p_to: period.to }),
   ]);
   const stripe = given.stripe && (await readStripeApi(given, given.stripe));
@@ -369,6 +367,7 @@ async function main(): Promise<0 | 1 | 2> {
       ...given.options,
       ...stripe?.options,
       packs,
+      known_payments: knownPayments,
       roll_forward: rollForward,
       // The project answers with what came up to three days late.
       ledger_through: new Date(Math.min(Date.now(), Date.parse(period.to) + 3 * 86_400_000)).toISOString(),

@@ -7,7 +7,12 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { userLanguages, type UserWord, userWords } from "../shared/governance/rules/user-words.ts";
+import {
+  type UserLanguage,
+  userLanguages,
+  type UserWord,
+  userWords,
+} from "../shared/governance/rules/user-words.ts";
 
 const schemasDir = fileURLToPath(new URL("../supabase/schemas", import.meta.url));
 const baseline = fileURLToPath(
@@ -19,24 +24,29 @@ const wordsRoom = fileURLToPath(new URL("../supabase/schemas/07_user_words.sql",
 /** One word of the catalogue, in lines of at most 120 columns. */
 function writeWord(word: string, text: string): string {
   const quoted = (part: string): string => `'${part.replaceAll("'", "''")}'`;
-  const line = `      when '${word}' then ${quoted(text)}`;
+  const line = `    when '${word}' then ${quoted(text)}`;
   if (line.length <= 120) return line;
   const parts = text.match(/.{1,90}(?:\s|$)/g) ?? [text];
-  return `      when '${word}' then\n        ${parts.map(quoted).join("\n        ")}`;
+  return `    when '${word}' then\n      ${parts.map(quoted).join("\n      ")}`;
+}
+
+/** The words of one language. */
+function writeLanguage(language: UserLanguage): string {
+  const words = Object.entries(userWords[language]) as [UserWord, string][];
+  return `create function governance.user_words_${language}(p_word text) returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select case p_word
+${words.map(([word, text]) => writeWord(word, text)).join("\n")}
+  end
+$$;
+comment on function governance.user_words_${language}(text) is 'What user_word answers for ${language}.';
+`;
 }
 
 /** The catalogue of what users read, as the database has it. */
 function writeWords(): string {
-  const cases = userLanguages.map((language) => {
-    const words = Object.entries(userWords[language]) as [UserWord, string][];
-    return [
-      language === "en" ? "    else case p_word" : `    when '${language}' then case p_word`,
-      ...words.map(([word, text]) => writeWord(word, text)),
-      "    end",
-    ].join("\n");
-  });
-  // English is the one that others fall back to, and stands last.
-  const [english, ...others] = cases;
+  // English is what every other language falls back to.
+  const others = userLanguages.filter((language) => language !== "en");
   return `-- What users read, in each language.
 -- Written by \`npm run schema\` from shared/governance/rules/user-words.ts: edit there.
 
@@ -46,10 +56,12 @@ create function governance.user_languages() returns text[]
 $$;
 comment on function governance.user_languages() is 'Languages in which users are written to.';
 
+${[...others, "en" as const].map(writeLanguage).join("\n")}
 create function governance.user_word(p_word text, p_language text) returns text
   language sql immutable parallel safe set search_path = '' as $$
   select case p_language
-${[...others, english].join("\n")}
+${others.map((language) => `    when '${language}' then governance.user_words_${language}(p_word)`).join("\n")}
+    else governance.user_words_en(p_word)
   end
 $$;
 comment on function governance.user_word(text, text) is

@@ -1,5 +1,5 @@
 /**
- * `npm run statement`: exports an account's ledger, and checks an exported one without any network: whoever holds the
+ * `npm run statement`: exports an account's ledger, and checks an exported one without any network: anyone who holds the
  * file can see that nothing in it was changed.
  */
 import { createReadStream, existsSync } from "node:fs";
@@ -107,7 +107,7 @@ async function check(
   lines.push(
     report.entries_checked === 0
       ? "There is no entry in it."
-      : `${isSound ? "Sound" : "Not sound"}: ${formatCount(report.entries_checked)} entries of ${JSON.stringify(report.user_id)}, from ${report.opening_balance} to ${report.closing_balance} tokens${report.closing_debt ? `, ${formatCount(report.closing_debt)} owed` : ""}.`,
+      : `${isSound ? "Sound" : "Not sound"}: ${formatCount(report.entries_checked)} entries of ${JSON.stringify(report.user_id)}, from ${formatCount(report.opening_balance ?? 0)} to ${formatCount(report.closing_balance ?? 0)} tokens${report.closing_debt ? `, ${formatCount(report.closing_debt)} owed` : ""}.`,
   );
   if (isSound && lastHash === null)
     lines.push(`Compare its last hash with one you trust: ${report.last_hash}`);

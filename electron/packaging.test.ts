@@ -80,6 +80,7 @@ test("the package has the built processes and their workers", () => {
     main,
     "out/main/local-project-worker.js",
     "out/main/reconciliation-worker.js",
+    "out/main/reconciliation-part-worker.js",
     "out/main/replay-worker.js",
     "out/preload/index.cjs",
     "out/renderer/index.html",
@@ -223,6 +224,7 @@ const standInForElectron = `
   }
   export const app = Object.assign(new EventEmitter(), {
     name: "x", isPackaged: true, enableSandbox: ignore, setPath: ignore, requestSingleInstanceLock: () => true, releaseSingleInstanceLock: ignore, getVersion: () => "0", setAboutPanelOptions: ignore, setBadgeCount: ignore,
+    getPreferredSystemLanguages: () => [],
     whenReady: async () => {}, getAppPath: () => process.env.APP_PATH,
     exit: (code) => process.exit(code), setAsDefaultProtocolClient: ignore,
     quit() { let held = false; this.emit("before-quit", { preventDefault: () => (held = true) }); if (!held) process.exit(0); },
@@ -327,6 +329,10 @@ test("installers for Windows, macOS and Linux are configured, update from a sign
     ["dmg", "zip"],
     ["nsis"],
   ]);
+  // Stripe's exports open with the program, but it takes no other program's place.
+  const associations = ["linux", "mac", "win"].map((system) => configuration[system]?.["fileAssociations"]);
+  const exports = [expect.objectContaining({ ext: "csv", rank: "Alternate", role: "Viewer" })];
+  expect(associations).toEqual([exports, exports, undefined]);
   expect(configuration["publish"]).toMatchObject({
     provider: "generic",
     url: expect.stringMatching(/^https:/),

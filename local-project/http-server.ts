@@ -24,7 +24,7 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-export const LARGEST_BODY_BYTES = 10 * 1024 * 1024;
+const LARGEST_BODY_BYTES = 10 * 1024 * 1024;
 const CLOSE_WITHIN_MS = 5000;
 const KEEP_ALIVE_MS = 120_000;
 const METHODS = "GET, HEAD, POST, OPTIONS";

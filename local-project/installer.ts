@@ -28,7 +28,7 @@ export interface DatabaseAddress {
 }
 
 /** It could not be done. `code` is for the screen, the message and advice for the person. */
-export class InstallError extends Error {
+class InstallError extends Error {
   override readonly name = "InstallError";
   readonly code: string;
   readonly advice: string | null;

@@ -227,7 +227,7 @@ async function appliedVersions(connection: SqlConnection): Promise<Map<string, s
     "select to_regclass('supabase_migrations.schema_migrations') is not null as found",
   );
   if (!exists[0]?.found) return new Map();
-  // Old projects have the table without a name column: to_jsonb reads whatever is there.
+  // Old projects have the table without a name column: to_jsonb reads the columns that exist.
   const { rows } = await connection.query<{ version: string; name: string | null }>(
     "select m.version, to_jsonb(m) ->> 'name' as name from supabase_migrations.schema_migrations m order by m.version",
   );

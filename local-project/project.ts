@@ -31,7 +31,7 @@ export interface LocalProjectOptions {
   readonly port?: number;
   /** Where PGlite keeps its files; made if missing. Needed unless `databaseUrl` is given. */
   readonly dataDir?: string;
-  /** A PostgreSQL server to stand in front of, instead of PGlite. */
+  /** A PostgreSQL server to use instead of PGlite. */
   readonly databaseUrl?: string;
   /** Applied when the database is made, and again where another one is named. `default` unless said. */
   readonly preset?: string;
@@ -64,7 +64,7 @@ export interface ServedProject {
 }
 
 /** What the person who started it did wrong, in one sentence; the command ends with 2. */
-export class UsageError extends Error {
+class UsageError extends Error {
   override readonly name = "UsageError";
 }
 

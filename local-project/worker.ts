@@ -1,4 +1,4 @@
-/** The worker thread's entry: serves one project until told to stop. */
+/** The worker thread's entry: serves one project until it is stopped. */
 import { parentPort, workerData } from "node:worker_threads";
 import type { Row } from "./database.ts";
 import { isExpected, type LocalProjectOptions, type ProjectAddress, serveProject } from "./project.ts";

@@ -28,7 +28,11 @@ for (const [name, entries] of Object.entries(packages)) {
         entry: Object.fromEntries(entries.map((entry) => [entry, join(folder, `src/${entry}.ts`)])),
         formats: ["es"],
       },
-      rolldownOptions: { external: [/^node:/] },
+      rolldownOptions: {
+        external: [/^node:/],
+        // The source maps hold the sources with their comments: once is enough.
+        output: { comments: { jsdoc: false, annotation: true, legal: true } },
+      },
     },
   });
   const compiler = join(here, "../node_modules/typescript/bin/tsc");

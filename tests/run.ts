@@ -1,12 +1,13 @@
 /**
  * `npm test`: everything. Static checks, then unit, renderer and database tests (vitest), then the built console
- * in a real browser (playwright). Goes on after a failed stage, so that one run tells all, and closes with
- * the time of each stage, the ten slowest tests and `N passed, N failed, N skipped`. Arguments choose stages: check,
- * vitest, build, e2e.
+ * in a real browser (playwright). Goes on after a failed stage, so that one run shows every failure, and closes with
+ * the time of each stage, the ten slowest tests, what failed and `N passed, N failed, N skipped`. Arguments choose
+ * stages: check, vitest, build, e2e.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { runtimeInWords } from "./electron/launch.ts";
 import { repository, runStaticChecks, runTool, type Tally } from "./stages.ts";
 
@@ -29,7 +30,10 @@ interface TimedTest {
   readonly seconds: number;
 }
 const times: TimedTest[] = [];
+/** What failed and why, for the end of the output: often that is all that is kept of it. */
+const failures: string[] = [];
 const stageSeconds: [Stage, number][] = [];
+const startedAt = performance.now();
 
 async function timed(stage: Stage, run: () => Promise<Tally>): Promise<void> {
   if (!chosen.has(stage)) return;
@@ -44,9 +48,16 @@ function add(tally: Tally): void {
   total.skipped += tally.skipped;
 }
 
+function addFailure(file: string, name: string, reasons: readonly (string | undefined)[]): void {
+  const first = stripVTControlCharacters(reasons.find((reason) => reason) ?? "no reason was reported");
+  failures.push(`${file}: ${name}\n${first.split("\n").slice(0, 12).join("\n")}`);
+}
+
 /** A runner that ended badly has failed at least once, whatever its report says or if it wrote none. */
-function atLeastOneFailure(tally: Tally, exitCode: number): Tally {
-  return exitCode !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
+function atLeastOneFailure(runner: string, tally: Tally, exitCode: number): Tally {
+  if (exitCode === 0 || tally.failed > 0) return tally;
+  addFailure(runner, "the runner itself", [`ended with exit code ${exitCode} and reports no failed test`]);
+  return { ...tally, failed: 1 };
 }
 
 async function runVitest(): Promise<Tally> {
@@ -64,16 +75,36 @@ async function runVitest(): Promise<Tally> {
       numFailedTests: number;
       numPendingTests: number;
       numTodoTests: number;
-      testResults: { name: string; assertionResults: { fullName: string; duration?: number | null }[] }[];
+      testResults: readonly VitestFile[];
     };
-    for (const { name: file, assertionResults } of read.testResults)
-      for (const { fullName: name, duration } of assertionResults)
-        times.push({ name, file: relative(repository, file), seconds: (duration ?? 0) / 1000 });
+    for (const result of read.testResults) addVitestFile(result);
     tally.passed = read.numPassedTests;
     tally.failed = read.numFailedTests;
     tally.skipped = read.numPendingTests + read.numTodoTests;
   }
-  return atLeastOneFailure(tally, exitCode);
+  return atLeastOneFailure("vitest", tally, exitCode);
+}
+
+/** A test file in Vitest's report; its message is about the file as a whole, such as an import that failed. */
+interface VitestFile {
+  readonly name: string;
+  readonly status: string;
+  readonly message?: string;
+  readonly assertionResults: readonly {
+    readonly fullName: string;
+    readonly status: string;
+    readonly duration?: number | null;
+    readonly failureMessages?: readonly string[] | null;
+  }[];
+}
+
+function addVitestFile({ name, status, message, assertionResults }: VitestFile): void {
+  const file = relative(repository, name);
+  for (const { fullName, duration } of assertionResults)
+    times.push({ name: fullName, file, seconds: (duration ?? 0) / 1000 });
+  const failed = assertionResults.filter((result) => result.status === "failed");
+  for (const { fullName, failureMessages } of failed) addFailure(file, fullName, failureMessages ?? []);
+  if (status === "failed" && failed.length === 0) addFailure(file, "the file as a whole", [message]);
 }
 
 async function runPlaywright(): Promise<Tally> {
@@ -87,13 +118,13 @@ async function runPlaywright(): Promise<Tally> {
       stats: { expected: number; unexpected: number; flaky: number; skipped: number };
       suites: readonly Suite[];
     };
-    for (const suite of suites) addTimes(suite);
+    for (const suite of suites) addSuite(suite);
     // A flaky test is a failed one: it cannot be trusted.
     tally.passed = stats.expected;
     tally.failed = stats.unexpected + stats.flaky;
     tally.skipped = stats.skipped;
   }
-  return atLeastOneFailure(tally, exitCode);
+  return atLeastOneFailure("playwright", tally, exitCode);
 }
 
 /** A file or a describe block in Playwright's report. */
@@ -102,27 +133,38 @@ interface Suite {
   readonly specs: readonly {
     readonly title: string;
     readonly file: string;
-    readonly tests: readonly { readonly results: readonly { readonly duration: number }[] }[];
+    readonly tests: readonly {
+      readonly status: string;
+      readonly results: readonly {
+        readonly duration: number;
+        readonly error?: { readonly message?: string };
+      }[];
+    }[];
   }[];
 }
 
-function addTimes({ suites, specs }: Suite): void {
-  for (const { title: name, file, tests } of specs) {
-    const took = tests.flatMap(({ results }) => results.map(({ duration }) => duration));
-    times.push({
-      name,
-      file: `tests/e2e/${file}`,
-      seconds: took.reduce((sum, each) => sum + each, 0) / 1000,
-    });
+function addSuite({ suites, specs }: Suite): void {
+  for (const { title: name, file: inFolder, tests } of specs) {
+    const file = `tests/e2e/${inFolder}`;
+    const results = tests.flatMap((test) => test.results);
+    times.push({ name, file, seconds: results.reduce((sum, { duration }) => sum + duration, 0) / 1000 });
+    if (tests.some(({ status }) => status === "unexpected" || status === "flaky"))
+      addFailure(
+        file,
+        name,
+        results.map(({ error }) => error?.message),
+      );
   }
-  for (const suite of suites ?? []) addTimes(suite);
+  for (const suite of suites ?? []) addSuite(suite);
 }
 
-await timed("check", runStaticChecks);
+await timed("check", () =>
+  runStaticChecks((name) => addFailure("check", name, ["see its output above: `npm run check`"])),
+);
 await timed("build", async () => {
   console.log("\n── build");
   const { exitCode } = await runTool("electron-vite", ["build", "--logLevel", "warn"]);
-  return exitCode === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
+  return atLeastOneFailure("build", { passed: exitCode === 0 ? 1 : 0, failed: 0, skipped: 0 }, exitCode);
 });
 await timed("vitest", runVitest);
 await timed("e2e", async () => {
@@ -136,7 +178,11 @@ if (slowest.length > 0) console.log("\nThe slowest tests:");
 for (const { seconds, file, name } of slowest)
   console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}: ${name}`);
 console.log("\nTime by stage:");
-for (const [stage, seconds] of stageSeconds) console.log(`${seconds.toFixed(1).padStart(7)} s  ${stage}`);
+const whole = (performance.now() - startedAt) / 1000;
+for (const [stage, seconds] of [...stageSeconds, ["all", whole]] as const)
+  console.log(`${seconds.toFixed(1).padStart(7)} s  ${stage}`);
+if (failures.length > 0) console.log("\nWhat failed:");
+for (const failure of failures) console.log(`\n${failure}`);
 if (chosen.has("e2e")) console.log(`\nThe desktop window: ${runtimeInWords}.`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 ? 0 : 1;

@@ -53,7 +53,7 @@ const feedFollowers = new Set<() => void>();
 const handlers = {
   "settings.get": () => ({
     ok: true,
-    value: { operator: "Ada", theme: "dark", notifications: true, time_zone: "UTC" },
+    value: { operator: "Ada", theme: "dark", language: "system", notifications: true, time_zone: "UTC" },
   }),
   "connection.profiles": () => {
     throw new Error("broke with sb_secret_abcdefgh12345 inside");
@@ -152,6 +152,11 @@ function socketFate(
     socket.once("error", () => {});
   });
 }
+
+const ownWebSocket = globalThis.WebSocket;
+afterAll(() => {
+  globalThis.WebSocket = ownWebSocket;
+});
 
 /** A client as the page has it, with the browser's Origin header, which ws leaves to the caller. */
 function connect(session: string) {

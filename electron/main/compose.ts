@@ -11,7 +11,8 @@ import { createInstaller } from "../../local-project/installer.ts";
 import { readMigrations } from "../../local-project/migrations.ts";
 import { type SampleData, startSampleData } from "../../local-project/sample-data/index.ts";
 import type { LocalProject } from "./console/connection/local.ts";
-import { type Console, type ConsoleOptions, createConsole } from "./console/console.ts";
+import type { Console, ConsoleOptions } from "./console/console.ts";
+import { type Consoles, createConsole, openConsoles } from "./console/consoles.ts";
 import type { Log } from "./console/dispatch.ts";
 import type { Updates } from "./console/settings/updates.ts";
 import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";
@@ -28,15 +29,27 @@ export interface ComposeOptions {
   /** Left out where something else than this program brings its newer versions. */
   readonly updates?: Updates;
   readonly log: Log;
+  /** Writes a report that stays on this machine. */
+  readonly reportCrash?: (what: string, details: string) => void;
 }
 
+/** For a host with one project at a time. */
 export function composeConsole(options: ComposeOptions): Result<Console, Failure> {
+  return createConsole(consoleOptions(options));
+}
+
+/** For a host with a window for each project. */
+export function composeConsoles(options: ComposeOptions): Result<Consoles, Failure> {
+  return openConsoles(consoleOptions(options));
+}
+
+function consoleOptions(options: ComposeOptions): ConsoleOptions {
   const { dataDir, host, resourcesDir, log } = options;
   const supabaseDir = join(resourcesDir, "supabase");
   const { version } = JSON.parse(readFileSync(join(resourcesDir, "package.json"), "utf8")) as {
     version: string;
   };
-  return createConsole({
+  return {
     dataDir,
     host,
     version,
@@ -59,7 +72,7 @@ export function composeConsole(options: ComposeOptions): Result<Console, Failure
     ...(options.updates ? { updates: options.updates } : {}),
     startLocalProject: () => startLocal(options, supabaseDir),
     ...stripeEndpointOf(process.env),
-  });
+  };
 }
 
 function stripeEndpointOf(environment: NodeJS.ProcessEnv): Pick<ConsoleOptions, "stripeEndpoint"> {
@@ -77,6 +90,9 @@ async function startLocal(options: ComposeOptions, supabaseDir: string): Promise
     log,
     // A checkout keeps its prepared database for all who start it; a packaged program has no folder of its own to write.
     ...(workerUrls ? { workerUrl: workerUrls.localProject, cacheDir: join(dataDir, "cache") } : {}),
+  });
+  void project.ended.then((error) => {
+    if (error) options.reportCrash?.("the local project", error.stack ?? error.message);
   });
   let sample: SampleData | null = null;
   return {

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { composeConsole } from "./compose.ts";
+import { composeConsoles } from "./compose.ts";
 import { openLog } from "./log.ts";
 import { runShell } from "./shell/shell.ts";
 import { conventionalDataDir } from "./store/data-dir.ts";
@@ -45,8 +45,8 @@ runShell({
   log,
   logFolder,
   reportCrash,
-  openConsole: (appDir, updates) =>
-    composeConsole({
+  openConsoles: (appDir, updates) =>
+    composeConsoles({
       dataDir,
       host: "electron",
       sampleData: values["sample-data"] !== false,
@@ -58,6 +58,7 @@ runShell({
       },
       updates,
       log,
+      reportCrash,
     }),
 }).catch((error: unknown) => {
   log(`The console could not start: ${(error as Error).stack ?? String(error)}`);

@@ -209,7 +209,7 @@ const shapes: Readonly<Record<string, readonly [input: number, output: number, w
 };
 const defaultShape = [420, 300, 6] as const;
 export const MINUTE_MS = 60_000;
-export const HOUR_MS = 60 * MINUTE_MS;
+const HOUR_MS = 60 * MINUTE_MS;
 export const DAY_MS = 24 * HOUR_MS;
 const RAPID_MS = 2_000;
 const AGREED_TOKENS = 20_000_000;

@@ -191,6 +191,8 @@ async function claim(
         -- What follows events starts after the history: loading keeps its figures itself.
         update governance.maintenance_state set value = value || jsonb_build_object('consumed', (v_marker ->> 'first_id')::bigint + ${reserved_ids})
         where key = 'followed_events';
+        -- Revenue is counted entry by entry, in order of ids: not before all of the history is there.
+        delete from governance.maintenance_state where key = 'counted_revenue';
         update governance.active_config set is_sample_data = true;
         perform governance.ensure_request_partitions((now() - interval '${days + 2} days')::date, (now() + interval '2 months')::date);
       end if;
@@ -242,6 +244,8 @@ async function readOffTopicPhrases(run: RunSql): Promise<string[]> {
   return [...phrases];
 }
 
+const actedAt = ({ flag, block }: History): number => flag?.at ?? block?.at ?? Number.MAX_SAFE_INTEGER;
+
 /** Loads the accounts that are not there yet, one transaction each. False where it was stopped before the end. */
 async function fill(
   run: RunSql,
@@ -263,6 +267,8 @@ async function fill(
     await new Promise(setImmediate);
   }
   const ids = assignIds(histories, marker);
+  // What operators did comes first, in order of time: the audit log is numbered as it is written.
+  histories.sort((one, other) => actedAt(one) - actedAt(other));
   const there = new Set((await run("select user_id from governance.accounts")).map(([user_id]) => user_id));
   for (const [index, history] of histories.entries()) {
     if (isStopped()) return false;
@@ -270,8 +276,9 @@ async function fill(
       await run(accountToLoadSql(accountToLoad(history, ids), marker.xid));
     onLoaded([history.person], Math.min(0.999, (index + 1) / histories.length));
   }
-  await run(
-    `update governance.maintenance_state set value = value || '{"filled": true}', updated_at = now() where key = '${MARKER_KEY}'`,
-  );
+  await run(`
+    insert into governance.maintenance_state (key, value) values ('counted_revenue', '{"consumed": 0}')
+    on conflict do nothing;
+    update governance.maintenance_state set value = value || '{"filled": true}', updated_at = now() where key = '${MARKER_KEY}'`);
   return true;
 }

@@ -216,6 +216,8 @@ declare
   v_recent timestamptz := governance.now() - interval '2 days';
   v_config governance.active_config := (select c from governance.active_config c);
 begin
+  -- No day is closed while this adds to it: aggregate_days takes this lock alone.
+  perform pg_advisory_xact_lock_shared(7254013);
   v_account := jsonb_populate_record(null::governance.accounts, v -> 'account');
   insert into governance.accounts (user_id, plan_id, timezone, email, display_name, metadata, created_at,
     flagged_at, flag_reason, flagged_by, blocked_at, block_reason, blocked_by, local_day, day_ends_at, local_month,
@@ -347,6 +349,10 @@ begin
 
   -- Into the books of payments, where there is one.
   perform governance.adopt_purchases() where exists (select from jsonb_array_elements(v -> 'lots') l where l ->> 'stripe_charge_id' is not null);
+
+  -- Days of the past are added to: one that was closed meanwhile is added up anew, as after an import.
+  delete from governance.usage_days u
+  where u.day in (select d.day from governance.usage_daily d where d.account_id = v_account.account_id);
 
   -- What governance.follow_events does for what happens live.
   perform governance.add_to_totals(array(select c

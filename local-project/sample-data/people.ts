@@ -186,7 +186,7 @@ const unusualNames: readonly (readonly [name: string, latin: string, zone: strin
   ["Tāne Mahuta", "tane.mahuta", "Pacific/Chatham"],
 ];
 
-export const scopes = ["main-site", "mobile-app", "help-centre", "partner-north", "classroom"] as const;
+const scopes = ["main-site", "mobile-app", "help-centre", "partner-north", "classroom"] as const;
 
 /** Users whose part in live traffic is fixed: an operator should meet each of them within the first minutes. */
 const cast: readonly (readonly [habit: Habit, how_many: number])[] = [

@@ -9,7 +9,9 @@ import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
 import { ActList } from "../src/ui/act-list.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
-import { ChangedSince, EffectsView } from "../src/ui/correction-effects.tsx";
+import { ActEffectsView } from "../src/ui/act-effects.tsx";
+import { CopyAs } from "../src/ui/copy-as.tsx";
+import { ChangedSince, EffectLines, EffectsView } from "../src/ui/correction-effects.tsx";
 import { CorrectionFields } from "../src/ui/correction-fields.tsx";
 import { CorrectionButton, DecideButtons, UndoButton } from "../src/ui/correction-form.tsx";
 import { type Column, DataTable } from "../src/ui/data-table.tsx";
@@ -24,7 +26,10 @@ import {
   Kbd,
   Meter,
   Note,
+  ProposalNote,
+  Reason,
   SafeText,
+  TimedText,
   Section,
   Tag,
   Time,
@@ -79,6 +84,8 @@ const words: SampleSection = {
       <UserLine user={{ user_id: "user-0001", display_name: "Una Example", email: "una@example.com" }} />,
     ),
     sample("SafeText", <SafeText text="A line of text." />),
+    sample("TimedText", <TimedText text="Messages are due since 2026-11-29 02:51:32.383+00 here." />),
+    sample("Reason", <Reason reason="daily_limit" />),
     sample("SafeText, hostile and long", <SafeText text={`${hostile} `.repeat(20)} length={60} />),
     sample("CopyButton", <CopyButton text="copied" />),
     sample("CopyButton, with a label", <CopyButton text="copied" label="Copy details" />),
@@ -111,6 +118,10 @@ const words: SampleSection = {
     ),
     sample("Meter, unknown", <Meter percent={null} />),
     ...tones.map((tone) => sample(`Note, ${tone}`, <Note tone={tone}>What a person should know.</Note>)),
+    sample(
+      "ProposalNote",
+      <ProposalNote why="More than 1,000,000 tokens need the approval of a second person" />,
+    ),
     sample("Kbd", <Kbd>Esc</Kbd>),
     sample(
       "Section",
@@ -391,6 +402,16 @@ const actions: SampleSection = {
     sample("DecideButtons, of a colleague's act", <DecideButtons act={proposed} isMine={false} />),
     sample("DecideButtons, of my own act", <DecideButtons act={proposed} isMine />),
     sample("EffectsView", <EffectsView effects={changed} />),
+    sample("EffectLines", <EffectLines lines={[["Flagged", "no", "for review", ""]]} />),
+    sample(
+      "ActEffectsView",
+      <ActEffectsView
+        effects={{
+          lines: [["Calls", "decided by the rules", "stopped until 24 Nov 2026, 12:00", ""]],
+          user: "nothing.",
+        }}
+      />,
+    ),
     sample("EffectsView, nothing changes", <EffectsView effects={unchanged} />),
     sample("ActList, in every state", <ActList mine={false} userId={null} status={null} />),
     sample("ActList, empty", <ActList mine userId={null} status={null} />),
@@ -403,6 +424,7 @@ const actions: SampleSection = {
         Remove the project from this console?
       </RemoveButton>,
     ),
+    sample("CopyAs", <CopyAs list={() => null} />),
     sample("AmountChips", <AmountChips tokens={10_000} onPick={nothing} />),
     sample("UserPicker", <UserPicker userId={null} onChange={nothing} />),
     sample("UserPicker, chosen, in a form", <UserPicker userId="user-0001" onChange={nothing} isForm />),

@@ -230,7 +230,7 @@ export const acts = {
     rpc: "console_act",
     parameters: (fields) => ({ p_act: { kind: "note" }, p_reason: fields.reason }),
     changes: {},
-    // Notes stand beside each other.
+    // Notes do not replace each other.
     conflict: "none",
     isOffered: () => true,
     words: {

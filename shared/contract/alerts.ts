@@ -12,7 +12,7 @@ export const notification = z.looseObject({
   /** Addresses; null for a channel that needs none, and where none is known yet. */
   recipient: z.string().nullable(),
   /** failed: given up, until a person has it sent again. */
-  status: z.enum(["queued", "sent", "failed"]),
+  status: z.enum(["queued", "sent", "failed", "withdrawn"]),
   attempts: whole,
   created_at: instant,
   /** When it is tried next, while queued. */
@@ -58,7 +58,7 @@ export type Alert = z.infer<typeof alert>;
 export const alertPage = z.looseObject({
   alerts: z.array(alert),
   next_before_id: whole.nullable(),
-  /** How delivery stands in the whole project, now. Only with queued and failed at 0 is everything delivered. */
+  /** The state of delivery in the whole project, now. Only with queued and failed at 0 is everything delivered. */
   delivery: z.looseObject({
     queued: whole,
     /** Since when a message is due and unclaimed; null: none for more than five minutes. */
@@ -71,13 +71,14 @@ export const alertPage = z.looseObject({
 });
 export type AlertPage = z.infer<typeof alertPage>;
 
-/** An alert that is set: what to watch, and when to say so. */
+/** An alert of the preset: what to watch, and when to raise it. */
 export const costAlert = z.looseObject({
   alert_name: z.string(),
   /** Of `alertMetrics`. */
   metric: z.string(),
-  /** all, user, plan:x, scope:x or model:x. */
-  scope: z.string(),
+  /** Whose: of everybody, of each user, or of the plan, scope or model with this id. */
+  scope_kind: z.enum(["all", "user", "plan", "scope", "model"]),
+  scope_id: z.string().nullable(),
   period: z.string(),
   /** In the metric's unit; null: thresholds are amounts, else percents. */
   budget: whole.nullable(),
@@ -90,6 +91,16 @@ export const costAlert = z.looseObject({
   currency: z.string(),
 });
 export type CostAlert = z.infer<typeof costAlert>;
+
+/** What the sentence of an alert is made of, beside its kind. */
+export const alertSaid = alert.pick({
+  alert_name: true,
+  message: true,
+  threshold: true,
+  value: true,
+  period: true,
+  details: true,
+});
 
 /** Open alerts that are alike: one line, however many they are. */
 export const alertGroup = z.looseObject({
@@ -110,8 +121,7 @@ export const alertGroup = z.looseObject({
   /** Newest first, at most 2,000. */
   alert_event_ids: z.array(whole),
   newest_id: whole,
-  /** Of the newest. */
-  message: z.string(),
+  newest: alertSaid.extend({ kind: alert.shape.kind }),
   /** The first ten users. */
   who: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable() })),
 });
@@ -125,14 +135,29 @@ export const alertGroups = z.looseObject({
   users_own: whole,
 });
 
-/** An absent key means all. */
-export const alertFilter = z
+/** Whose calls, with which model or by which rule: what is behind an alert. */
+const alertCause = { calls: whole, tokens: whole, cost_micros: whole };
+
+/** The first five each, the dearest first. */
+export const alertCauses = z.looseObject({
+  from: instant,
+  to: instant,
+  users: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable(), ...alertCause })),
+  models: z.array(z.looseObject({ model: z.string(), ...alertCause })),
+  /** Rules that matched, enforced or in shadow. */
+  rules: z.array(z.looseObject({ rule_name: z.string(), ...alertCause })),
+});
+export type AlertCauses = z.infer<typeof alertCauses>;
+
+/** An absent key means all; but a severity alone is of what needs an operator. */
+const alertFilter = z
   .object({
     kind: z.string().max(100).optional(),
     severity: z.enum(["info", "warning", "critical"]).optional(),
     needs_operator: z.boolean().optional(),
   })
   .strict();
+export type AskedAlerts = z.infer<typeof alertFilter>;
 
 export const alertAction = z.enum(["acknowledge", "resolve", "snooze", "take", "give_up"]);
 export type AlertAction = z.infer<typeof alertAction>;
@@ -169,6 +194,8 @@ export const alertsOperations = {
       .strict(),
     alertPage.extend({ as_of: instant.nullable() }),
   ),
+  /** From an alert to the users, models and rules behind it. */
+  "alerts.causes": operation(z.object({ alert_event_id: whole }).strict(), alertCauses),
   /** The alerts that are set, with how far each has come. */
   "alerts.set": operation(nothing, z.object({ alerts: z.array(costAlert), as_of: instant.nullable() })),
   ...actOperations("alert", z.object({ intent })),

@@ -108,7 +108,7 @@ export const manyPreview = plan.extend({
 });
 export type ManyPreview = z.infer<typeof manyPreview>;
 
-export const bulkStatus = z.enum(["proposed", "rejected", "running", "stopped", "done", "undoing", "undone"]);
+const bulkStatus = z.enum(["proposed", "rejected", "running", "stopped", "done", "undoing", "undone"]);
 
 export const bulkAct = z.looseObject({
   bulk_id: whole,
@@ -135,7 +135,7 @@ export const bulkAct = z.looseObject({
 });
 export type BulkAct = z.infer<typeof bulkAct>;
 
-export const bulkRowStatus = z.enum(["waiting", "done", "refused", "undone", "kept"]);
+const bulkRowStatus = z.enum(["waiting", "done", "refused", "undone", "kept"]);
 export const bulkRow = z.looseObject({
   user_id: z.string().nullable(),
   display_name: z.string().nullable(),

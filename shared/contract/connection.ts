@@ -119,6 +119,8 @@ export const connectionOperations = {
     profile,
   ),
   "connection.select": operation(z.object({ profile_id: z.string() }).strict(), connectionState),
+  /** Shows a project in a window of its own, or brings its window to the front; refused where there is one window. */
+  "connection.open_window": operation(z.object({ profile_id: z.string() }).strict(), done),
   "connection.remove": operation(z.object({ profile_id: z.string() }).strict(), done),
   "connection.retry": operation(nothing, connectionState),
   /** Starts or stops the sample traffic of the local project; refused for any other. */

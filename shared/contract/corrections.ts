@@ -12,7 +12,7 @@ const positive = tokens.min(1, "At least 1 token.").max(Number.MAX_SAFE_INTEGER)
 const counted = tokens.min(0, "0 or more.").max(Number.MAX_SAFE_INTEGER);
 const requestId = z.string().min(1, "Name the call.").max(255);
 
-export const lotKind = z.enum(["promotional", "purchased", "subscription"]);
+const lotKind = z.enum(["promotional", "purchased", "subscription"]);
 
 export const correction = z.discriminatedUnion("kind", [
   z
@@ -143,6 +143,8 @@ export const effects = z.looseObject({
       after: z.looseObject({ kind: z.string(), remaining: tokens }),
     }),
   ),
+  /** The mails that the user gets of it, in their language. */
+  told: z.array(z.string()).optional(),
 });
 export type Effects = z.infer<typeof effects>;
 

@@ -37,7 +37,14 @@ export const costs = sums.extend({
   /** As many days before the range. */
   before: sums,
   /** Oldest first, without gaps; the first and last are cut to the range. */
-  periods: z.array(sums.extend({ from: day, to: day })),
+  periods: z.array(
+    sums.extend({
+      from: day,
+      to: day,
+      /** Charged: what budgets of tokens count. */
+      charged_tokens: tokens.optional(),
+    }),
+  ),
   /** The dearest first, at most 100. */
   parts: z.array(
     sums.extend({
@@ -62,7 +69,7 @@ export type Costs = z.infer<typeof costs>;
 /** A session and an agent have calls of their own desk; the figures are narrowed by the others. */
 export const costFilters = costDimension.exclude(["session", "agent"]);
 
-export const costFilter = z
+const costFilter = z
   .object(Object.fromEntries(costFilters.options.map((name) => [name, z.string().max(500).optional()])))
   .strict();
 

@@ -1,4 +1,4 @@
-/** Finance: a run compares Stripe's files, or what its API tells, with the ledger. */
+/** Finance: a run compares Stripe's files, or what its API returns, with the ledger. */
 import { z } from "zod";
 import { done, failure, instant, nothing, operation, whole } from "./basics.ts";
 
@@ -10,6 +10,15 @@ export const upload = z.object({
   sha256: z.string().nullable(),
 });
 export type Upload = z.infer<typeof upload>;
+
+/** A file that the system handed to the program. */
+export const broughtFile = z.object({
+  file_name: z.string(),
+  /** How far it was copied; null where it was not taken. */
+  upload: upload.nullable(),
+  failure: failure.nullable(),
+});
+export type BroughtFile = z.infer<typeof broughtFile>;
 
 export const reconciliationRun = z.object({
   run_id: z.string(),
@@ -33,7 +42,7 @@ export const reconciliationRun = z.object({
 export type ReconciliationRun = z.infer<typeof reconciliationRun>;
 
 /** A permission of a restricted key of Stripe's: as the dashboard's form and as the API calls it. */
-export const stripePermission = z.object({ row: z.string(), name: z.string(), is_granted: z.boolean() });
+const stripePermission = z.object({ row: z.string(), name: z.string(), is_granted: z.boolean() });
 
 /** What Stripe says of a key. */
 export const stripeKeyCheck = z.object({
@@ -70,6 +79,8 @@ export const runOperations = {
     z.object({ upload_id: z.string(), offset_bytes: whole, base64: z.string().max(1_400_000) }).strict(),
     upload,
   ),
+  /** How far a file has come that was dropped on the program's icon or given as it was started; the address names it. */
+  "finance.brought_file": operation(z.object({ upload_id: z.string().max(100) }).strict(), broughtFile),
   "finance.start_run": operation(
     z
       .object({

@@ -5,7 +5,7 @@ import { commandId, done, failure, instant, nothing, operation, reason, userId, 
 /** Whole, of either sign. */
 const signed = z.number().int();
 
-export const differenceId = z.string().min(1).max(512);
+const differenceId = z.string().min(1).max(512);
 
 const money = z.object({ currency: z.string(), amount_minor: signed });
 
@@ -30,11 +30,12 @@ export const caseAction = z.enum([
   "carry_forward",
   "write_off",
   "reopen",
+  "undo",
 ]);
 export type CaseAction = z.infer<typeof caseAction>;
 
 /** What a person may name where the report could not: `console_case_action` adds it to the correction. */
-export const correctionPatch = z
+const correctionPatch = z
   .object({
     action: z
       .enum(["grant", "reverse", "adjust", "claw_back", "restore", "relabel", "promotional"])
@@ -45,7 +46,7 @@ export const correctionPatch = z
   })
   .strict();
 
-export const caseEntry = z.looseObject({
+const caseEntry = z.looseObject({
   at: instant,
   by: z.string(),
   action: z.string(),
@@ -62,7 +63,7 @@ export const financeCase = z.looseObject({
   currency: z.string().nullable(),
   /** Too many in the ledger (+) or too few (−). A correction moves as many the other way; posted, this is what it moved. */
   tokens: signed,
-  /** Whom it is about: told by the files, named by the proposer, or booked to; null only where nobody is known. */
+  /** Whom it is about: from the files, named by the proposer, or booked to; null only where nobody is known. */
   user_id: z.string().nullable(),
   occurred_at: instant.nullable(),
   opened_at: instant,
@@ -348,7 +349,7 @@ export const financeOperations = {
       .strict(),
     casePage.extend({ as_of: instant.nullable() }),
   ),
-  /** With both sides, as the last run told them (Difference of shared/governance/reconciliation). */
+  /** With both sides, as the last run found them (Difference of shared/governance/reconciliation). */
   "finance.case": operation(
     z.object({ difference_id: differenceId }).strict(),
     z.object({ case: financeCase, difference: z.unknown(), as_of: instant.nullable() }),
@@ -422,7 +423,7 @@ export const financeOperations = {
       as_of: instant.nullable(),
     }),
   ),
-  /** Lets a quarantined event through; what the event does not tell is named here. */
+  /** Lets a quarantined event through; what the event does not say is named here. */
   "finance.release_event": operation(
     z
       .object({

@@ -12,15 +12,24 @@ export const railCounts = z.object({
 });
 export type RailCounts = z.infer<typeof railCounts>;
 
+/** What waits for a person: the number in titles and on the program's badge. */
+export const waitingOf = ({ open_alerts: alerts = 0, conflicts = 0 }: Partial<RailCounts>): number =>
+  alerts + conflicts;
+
 /** Something worth interrupting a person for. */
 export const notice = z.object({
   level: z.enum(["info", "warning", "error"]),
   title: z.string(),
+  /** Whom it is about, as they call themselves: behind the title. */
+  about: z.string().optional(),
   body: z.string(),
   /** The screen that shows it, such as `/alerts`. */
   place: z.string().startsWith("/").optional(),
 });
 export type Notice = z.infer<typeof notice>;
+/** Its title in the person's words, and whom it is about. */
+export const noticeTitle = (title: string, about: string | undefined): string =>
+  about === undefined ? title : `${title}: ${about}`;
 
 export const searchHit = z.looseObject({
   kind: z.enum(["user", "rule", "request", "payment", "event", "case"]),

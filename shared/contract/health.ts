@@ -49,6 +49,18 @@ export const healthDetails = z.looseObject({
     sent_today: whole,
     last_sent_at: instant.nullable(),
   }),
+  /** What backends' guards owe, by the last report of each; at most 50. Missing from what an older version kept. */
+  guards: z
+    .array(
+      z.looseObject({
+        backend: z.string(),
+        waiting: whole,
+        parked: whole,
+        oldest_at: instant.nullable(),
+        reported_at: instant,
+      }),
+    )
+    .default([]),
   /** Open holds by age. */
   holds: z.array(
     z.looseObject({

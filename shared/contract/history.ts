@@ -1,5 +1,6 @@
 /** What happened to one account: a line of time, its ledger with where each entry came from, and the proof of both. */
 import { z } from "zod";
+import { alertSaid } from "./alerts.ts";
 import { instant, operation, tokens, userId, whole } from "./basics.ts";
 
 export const historyKinds = [
@@ -90,7 +91,7 @@ export const historyItem = z.discriminatedUnion("kind", [
     alert_event_id: whole,
     alert_kind: z.string(),
     severity: z.enum(["info", "warning", "critical"]),
-    message: z.string(),
+    ...alertSaid.shape,
     acknowledged_by: z.string().nullable(),
   }),
   z.looseObject({
@@ -100,7 +101,7 @@ export const historyItem = z.discriminatedUnion("kind", [
     channel: z.string(),
     recipient: z.string().nullable(),
     subject: z.string(),
-    status: z.enum(["queued", "sent", "failed"]),
+    status: z.enum(["queued", "sent", "failed", "withdrawn"]),
   }),
 ]);
 export type HistoryItem = z.infer<typeof historyItem>;

@@ -23,7 +23,7 @@ import { pricesOperations } from "./prices.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
 import { healthOperations } from "./health.ts";
 import { setupOperations } from "./setup.ts";
-import { settingsOperations } from "./settings.ts";
+import { settingsOperations, settingsStreams } from "./settings.ts";
 import { syncOperations, syncStreams } from "./sync.ts";
 import { updatesOperations, updatesStreams } from "./updates.ts";
 import { usersOperations } from "./users.ts";
@@ -63,6 +63,7 @@ export const streams = {
   ...syncStreams,
   ...frameStreams,
   ...updatesStreams,
+  ...settingsStreams,
 } as const;
 
 export type Operations = typeof operations;

@@ -1,6 +1,6 @@
 /** Finance: payments as a list, who may have paid, and revenue of any range. */
 import { z } from "zod";
-import { instant, operation, whole } from "./basics.ts";
+import { instant, operation, userId, whole } from "./basics.ts";
 import { payment } from "./users.ts";
 
 const signed = z.number().int();
@@ -42,7 +42,7 @@ export const payer = z.looseObject({
 export type Payer = z.infer<typeof payer>;
 
 /** Minor units of the currency. Opening + sold = given back + recognised + closing. */
-export const revenueLine = z.looseObject({
+const revenueLine = z.looseObject({
   currency: z.string(),
   kind: z.string(),
   opening_deferred_minor: signed,
@@ -75,6 +75,8 @@ export const paymentOperations = {
       .object({
         text: z.string().max(255).nullable(),
         state: paymentState.nullable(),
+        /** Only this user's. */
+        user_id: userId.optional(),
         before_id: whole.nullable(),
         limit: z.number().int().min(1).max(200),
       })

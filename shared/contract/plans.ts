@@ -44,6 +44,33 @@ const wantedChange = z
   .strict();
 export type WantedChange = z.infer<typeof wantedChange>;
 
+/** When an alert would have been raised. */
+const raisedAlerts = z.looseObject({
+  /** The first day that was looked at. */
+  since: z.string(),
+  /** Of calls: since when, where there are too many to look back further; null: since the day began. */
+  since_at: instant.nullish(),
+  /** There are so many users that only those that used most were looked at. */
+  is_part: z.boolean().nullish(),
+  /** How often, from then on. */
+  times: whole,
+  /** Where a day passed several thresholds, each may have been raised, one after the other; `times` counts the day once. */
+  times_at_most: whole.nullish(),
+  /** Of how many users; null where it is about all. */
+  users: whole.nullable(),
+  /** The latest ten. */
+  latest: z.array(
+    z.looseObject({
+      day: z.string(),
+      /** The period, or the hour. */
+      key: z.string(),
+      threshold: z.number(),
+      user_id: z.string().nullable(),
+    }),
+  ),
+});
+export type RaisedAlerts = z.infer<typeof raisedAlerts>;
+
 /** Whom a change touches, and what it costs by the last 30 days; which figures there are depends on the kind. */
 const configEffect = z.looseObject({
   kind: z.string(),
@@ -57,11 +84,20 @@ const configEffect = z.looseObject({
   tokens: whole.nullish(),
   cost_micros: whole.nullish(),
   would_cost_micros: whole.nullish(),
+  /** Of a price: a later one is in force. */
+  is_superseded: z.boolean().nullish(),
   mean_tokens: z.number().nullish(),
   checkouts: whole.nullish(),
   open_checkouts: whole.nullish(),
   buyers: whole.nullish(),
   rules: whole.nullish(),
+  /** Of a route: the alerts that it would have told of, by kind. */
+  alerts: whole.nullish(),
+  alert_kinds: z.record(z.string(), whole).nullish(),
+  /** Of an alert: when it would have been raised. */
+  raised: raisedAlerts.nullish(),
+  /** The same of the alert as it is now; null for a new one. */
+  raised_now: raisedAlerts.nullish(),
 });
 export type ConfigEffect = z.infer<typeof configEffect>;
 
@@ -108,6 +144,34 @@ export const simulationRun = z.object({
   failure: failure.nullable(),
 });
 export type SimulationRun = z.infer<typeof simulationRun>;
+
+/** A message to users as the mail that would be sent to an invented user. */
+const userMessage = z.looseObject({
+  /** Of the catalogue of words: message.purchase. */
+  word: z.string(),
+  topic: z.string(),
+  /** Whether the project sends it to users who have not turned it off. */
+  is_sent: z.boolean(),
+  /** Users who want none. */
+  turned_off_by: whole,
+  subject: z.string(),
+  text: z.string(),
+  html: z.string(),
+});
+export type UserMessage = z.infer<typeof userMessage>;
+
+export const userMessages = z.looseObject({
+  language: z.string(),
+  languages: z.array(z.object({ language: z.string(), name: z.string() })),
+  /** The sender that the project names; null: the deliverer's own. */
+  from: z.string().nullable(),
+  /** Settings without a value that would add a link or a sender. */
+  missing: z.array(z.string()),
+  /** Whether users are written to by mail at all. */
+  is_mail_on: z.boolean(),
+  messages: z.array(userMessage),
+});
+export type UserMessages = z.infer<typeof userMessages>;
 
 export const configOperations = {
   /** Every record in force. Rules are listed by `rules.list`. */
@@ -167,6 +231,11 @@ export const configOperations = {
     configProposal,
   ),
   "plans.proposals": operation(nothing, z.object({ proposals: z.array(configProposal) })),
+  /** Every mail that users can get, as it would be sent; a language of null is the project's. */
+  "plans.messages": operation(
+    z.object({ language: z.string().max(2).nullable() }).strict(),
+    userMessages.extend({ as_of: instant }),
+  ),
   /** Replays past usage under plans and prices as they would be. One at a time; needs a connection. */
   "plans.simulate": operation(
     z

@@ -1,6 +1,6 @@
-/** Prices: what is set, where it differs from the catalogue of public list prices, and what is taken over. */
+/** Prices: what is set, and where it differs from the catalogue of public list prices. They change as plans do. */
 import { z } from "zod";
-import { commandId, instant, operation, reason, whole } from "./basics.ts";
+import { instant, operation, whole } from "./basics.ts";
 
 const perMillion = z.number().int().min(0).max(1_000_000_000_000_000);
 
@@ -14,6 +14,14 @@ export const price = z.object({
   cache_write_micros_per_million: perMillion.nullable(),
   cache_write_1h_micros_per_million: perMillion.nullable(),
   reasoning_micros_per_million: perMillion.nullable(),
+  // Of a project that is older than tiers there are none.
+  batch_input_micros_per_million: perMillion.nullable().default(null),
+  batch_output_micros_per_million: perMillion.nullable().default(null),
+  priority_input_micros_per_million: perMillion.nullable().default(null),
+  priority_output_micros_per_million: perMillion.nullable().default(null),
+  long_context_above_tokens: whole.nullable().default(null),
+  long_context_input_micros_per_million: perMillion.nullable().default(null),
+  long_context_output_micros_per_million: perMillion.nullable().default(null),
   currency: z.string(),
   /** A day or an instant. */
   effective_from: z.string(),
@@ -30,8 +38,6 @@ export const priceReview = z.object({
   current: price.nullable(),
   /** In the project's currency; null where the catalogue has none. */
   proposed: price.nullable(),
-  /** Tiers that the provider charges otherwise, in words. */
-  tiers: z.array(z.string()),
   source: z.string().nullable(),
   as_of: z.string().nullable(),
   /** Where calls used the model without a price. */
@@ -44,10 +50,5 @@ export const pricesOperations = {
   "prices.review": operation(
     z.object({ rate: z.number().positive().max(1_000_000) }).strict(),
     z.object({ currency: z.string(), reviews: z.array(priceReview) }),
-  ),
-  /** Sets prices; others stay. Needs a connection. */
-  "prices.save": operation(
-    z.object({ command_id: commandId, prices: z.array(price).min(1).max(500), reason }).strict(),
-    z.object({ changed: z.array(z.string()) }),
   ),
 } as const;

@@ -142,6 +142,21 @@ export const replayRun = z.object({
 });
 export type ReplayRun = z.infer<typeof replayRun>;
 
+/** What a change that waits to be sent does to the calls that the last sync kept here. Counts are calls or users. */
+export const rulePrediction = z.object({
+  /** Calls that were judged, and when the first of them was. */
+  calls: whole,
+  since: instant.nullable(),
+  /** What the rule matches, with the change or without. */
+  matched: whole,
+  users: whole,
+  /** With the change against without it; negative where it is fewer. */
+  more_stopped: z.int(),
+  more_warned: z.int(),
+  more_rerouted: z.int(),
+});
+export type RulePrediction = z.infer<typeof rulePrediction>;
+
 const ruleName = z.string().min(1).max(200);
 
 export const rulesOperations = {
@@ -152,6 +167,8 @@ export const rulesOperations = {
     z.object({ rule: z.unknown() }).strict(),
     z.object({ problems: z.array(ruleProblem), sentence: z.string().nullable() }),
   ),
+  /** What the changes of rules that wait to be sent will do, as far as this machine knows: needs no connection. */
+  "rules.predict": operation(z.object({ rule_name: ruleName }).strict(), rulePrediction),
   /** Changes newest first, of one rule or all. */
   "rules.changes": operation(
     z.object({ rule_name: ruleName.nullable(), before: whole.nullable() }).strict(),

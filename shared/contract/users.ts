@@ -15,7 +15,7 @@ export const balance = z.looseObject({
 });
 export type Balance = z.infer<typeof balance>;
 
-export const limitWindow = z.looseObject({
+const limitWindow = z.looseObject({
   /** null: no limit. */
   limit: tokens.nullable(),
   used: tokens,
@@ -49,9 +49,15 @@ export const accountState = z.looseObject({
   block_rule: z.string().nullable(),
   rule_blocked_until: instant.nullable(),
   rule_block_reason: z.string().nullable(),
-  /** Limits that an operator raised, and until when; null: as the plan has them. */
+  /** Limits that an operator raised, each until its own moment (null: as the plan has it); `until`: the last of them. */
   raised: z
-    .looseObject({ daily_limit: tokens.nullable(), monthly_limit: tokens.nullable(), until: instant })
+    .looseObject({
+      daily_limit: tokens.nullable(),
+      daily_until: instant.nullish(),
+      monthly_limit: tokens.nullable(),
+      monthly_until: instant.nullish(),
+      until: instant,
+    })
     .nullish(),
   /** The plan that it moves to when its next month begins. */
   next_plan: z.looseObject({ plan_id: z.string(), name: z.string(), at: instant }).nullish(),
@@ -61,7 +67,7 @@ export const accountState = z.looseObject({
 });
 export type AccountState = z.infer<typeof accountState>;
 
-/** A kept account as it is at a later moment: a block that has ended since is none. */
+/** A kept account as it is at a later moment: a block that has ended since no longer counts. */
 export function accountAt<Account extends Pick<AccountState, "is_blocked" | "blocked_until">>(
   account: Account,
   at: Date,
@@ -229,6 +235,17 @@ export const accountDetail = z.looseObject({
   limits,
   /** The language they are written to in, and by topic whether they want messages; absent in older projects. */
   preferences: z.looseObject({ language: z.string(), messages: z.record(z.string(), z.boolean()) }).nullish(),
+  /** Other accounts with this e-mail, at most five. */
+  same_email: z
+    .array(
+      z.looseObject({
+        user_id: z.string(),
+        display_name: z.string().nullable(),
+        plan_id: z.string(),
+        last_activity: instant.nullable(),
+      }),
+    )
+    .optional(),
   messages_today: whole,
   cost_today_micros: whole,
   cost_this_month_micros: whole,
@@ -279,13 +296,14 @@ export const decisionRow = z.looseObject({
 });
 export type DecisionRow = z.infer<typeof decisionRow>;
 
-export const usageByDay = z.looseObject({
+const usageByDay = z.looseObject({
   day: z.string(),
   prompt_tokens: tokens,
   completion_tokens: tokens,
   total_tokens: tokens,
   message_count: whole,
   cost_micros: whole,
+  charged_tokens: tokens.optional(),
 });
 
 export const accountUsage = z.looseObject({

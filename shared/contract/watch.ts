@@ -65,7 +65,7 @@ export const feedFilter = z
 export type FeedFilter = z.infer<typeof feedFilter>;
 
 /** Filter of calls, figures and rankings. */
-export const callFilter = feedFilter.omit({ kinds: true });
+const callFilter = feedFilter.omit({ kinds: true });
 
 /** From a moment up to another one, which is not part of it. */
 export const stretch = z.object({ from: instant, to: instant }).strict();

@@ -47,6 +47,21 @@ $$;
 comment on function governance.known_zone(text) is 'The zone, or UTC where this server does not know it: an update of '
   'its time zone database may take a name away.';
 
+create function governance.local_time(p_at timestamptz, p_timezone text) returns timestamp
+  language plpgsql stable set search_path = '' as $$
+begin
+  if p_timezone = 'UTC' then return p_at at time zone 'UTC'; end if;
+  -- A block with an exception costs as much as a write.
+  begin
+    return p_at at time zone p_timezone;
+  exception when invalid_parameter_value then
+    return p_at at time zone 'UTC';
+  end;
+end
+$$;
+comment on function governance.local_time(timestamptz, text) is
+  'The time on the wall of a zone; of UTC where this server does not know it (governance.known_zone).';
+
 create function governance.check_timezone(p_timezone text) returns text
   language plpgsql stable set search_path = '' as $$
 declare
@@ -73,6 +88,10 @@ $$;
 comment on function governance.check_timezone(text) is 'The time zone by its proper name; refuses what the time zone '
   'database does not know.';
 
+-- Four names are abbreviations too, which PostgreSQL reads first: CET would be an hour ahead all the year. They are
+-- kept as the zones that they are links to in the time zone database, with their summer time.
 insert into governance.time_zones (lower_name, name)
-  select distinct on (lower(n.name)) lower(n.name), n.name from pg_catalog.pg_timezone_names n
+  select distinct on (lower(n.name)) lower(n.name), case n.name when 'CET' then 'Europe/Brussels'
+    when 'MET' then 'Europe/Brussels' when 'EET' then 'Europe/Athens' when 'WET' then 'Europe/Lisbon' else n.name end
+  from pg_catalog.pg_timezone_names n
   where n.name !~ '^(posix|right)/' order by lower(n.name), n.name collate "C";

@@ -40,3 +40,15 @@ comment on function governance.ring_feed(timestamptz,
 
 insert into governance.signals (topic, at) values ('feed', '-infinity'), ('rules', '-infinity'),
   ('accounts', '-infinity'), ('alerts', '-infinity');
+
+create function public.console_signals() returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('console_signals');
+  return (select jsonb_object_agg(s.topic, s.beats) from governance.signals s);
+end
+$$;
+comment on function public.console_signals() is 'How often each topic was rung: what changed since the last look is to '
+  'be read. For consoles that Realtime does not reach, twice a second.';
+revoke all on function public.console_signals() from public, anon, authenticated;
+grant execute on function public.console_signals() to service_role;

@@ -54,6 +54,18 @@ create table governance.prices (
   cache_write_1h_micros_per_million bigint check (cache_write_1h_micros_per_million between 0 and 1000000000000000),
   -- Null: as output.
   reasoning_micros_per_million bigint check (reasoning_micros_per_million between 0 and 1000000000000000),
+  -- What the provider's tiers charge otherwise; null: as above. Their other parts keep their share of the input
+  -- (reasoning: of the output), as governance.price_in_tier says.
+  batch_input_micros_per_million bigint check (batch_input_micros_per_million between 0 and 1000000000000000),
+  batch_output_micros_per_million bigint check (batch_output_micros_per_million between 0 and 1000000000000000),
+  priority_input_micros_per_million bigint check (priority_input_micros_per_million between 0 and 1000000000000000),
+  priority_output_micros_per_million bigint check (priority_output_micros_per_million between 0 and 1000000000000000),
+  -- A call that reads more than so many tokens; null: none does.
+  long_context_above_tokens bigint check (long_context_above_tokens between 1 and 9007199254740991),
+  long_context_input_micros_per_million bigint
+    check (long_context_input_micros_per_million between 0 and 1000000000000000),
+  long_context_output_micros_per_million bigint
+    check (long_context_output_micros_per_million between 0 and 1000000000000000),
   currency text not null check (currency ~ '^[a-z]{3}$'),
   effective_from timestamptz not null,
   created_at timestamptz not null default now(),
@@ -82,6 +94,15 @@ create table governance.settings (
 comment on table governance.settings is 'Settings of the preset in force, by name. Those on the path of a call are '
   'also columns of governance.active_config.';
 
+create function governance.config_kinds() returns table (kind text, list text, setting text)
+  language sql immutable set search_path = '' as $$
+  -- list: where a preset has records of the kind. setting: the setting that is a list of them.
+  values ('project', null, null), ('plan', 'plans', null), ('pack', 'packs', null), ('price', 'prices', null),
+    ('estimate', 'estimates', null), ('topic', null, 'topics'), ('alert', 'alerts', null),
+    ('route', null, 'alert_routes'), ('setting', null, null), ('rule', 'rules', null)
+$$;
+comment on function governance.config_kinds() is 'Every kind of record that a configuration is made of.';
+
 create table governance.config_versions (
   version_id bigint generated always as identity primary key,
   -- What it is, and which: governance.config_records.
@@ -97,8 +118,8 @@ create table governance.config_versions (
   unique (kind, key, version)
 );
 
-comment on table governance.config_versions is 'Every version of every plan, pack, price, estimate, topic, alert and '
-  'setting, with who and why; append-only. Rules have governance.rule_versions.';
+comment on table governance.config_versions is 'Every version of every plan, pack, price, estimate, topic, alert, '
+  'route and setting, with who and why; append-only. Rules have governance.rule_versions.';
 
 create trigger config_versions_append_only before update or delete or truncate on governance.config_versions
   for each statement execute function governance.refuse_change();

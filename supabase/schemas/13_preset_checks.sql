@@ -72,6 +72,30 @@ $$;
 comment on function governance.preset_list(jsonb, text,
   text) is 'A list of a preset whose items are objects with a name of their own.';
 
+create function governance.check_addresses(p_list jsonb, p_path text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if coalesce(p_list, '[]') <> '[]' and (jsonb_typeof(p_list) <> 'array' or jsonb_array_length(p_list) > 50
+    or exists (select from jsonb_array_elements(p_list) w where jsonb_typeof(w) <> 'string'
+      or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$')) then
+    perform governance.invalid_preset(p_path, 'a list of at most 50 e-mail addresses is needed');
+  end if;
+end
+$$;
+comment on function governance.check_addresses(jsonb, text) is 'Refuses what is no list of e-mail addresses.';
+
+create function governance.check_channels(p_list jsonb, p_path text) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  if coalesce(p_list, '[]') <> '[]' and (jsonb_typeof(p_list) <> 'array'
+    or exists (select from jsonb_array_elements(p_list) w
+      where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$')) then
+    perform governance.invalid_preset(p_path, 'a list of channels such as email and slack is needed');
+  end if;
+end
+$$;
+comment on function governance.check_channels(jsonb, text) is 'Refuses what is no list of channels.';
+
 create function governance.check_settings(p_settings jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
 declare
@@ -105,14 +129,8 @@ begin
       v_at := v_at + 1;
     end loop;
   end if;
-  if coalesce(p_settings -> 'operator_emails', '[]') <> '[]' then
-    if jsonb_typeof(p_settings -> 'operator_emails') <> 'array'
-      or jsonb_array_length(p_settings -> 'operator_emails') > 50
-      or exists (select from jsonb_array_elements(p_settings -> 'operator_emails') w where jsonb_typeof(w) <> 'string'
-        or char_length(w #>> '{}') > 254 or (w #>> '{}') !~ '^[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+$') then
-      perform governance.invalid_preset('settings.operator_emails', 'a list of at most 50 e-mail addresses is needed');
-    end if;
-  end if;
+  perform governance.check_addresses(p_settings -> 'operator_emails', 'settings.operator_emails');
+  perform governance.check_routes(p_settings -> 'alert_routes');
   foreach v_key in array '{buy_url,upgrade_url,contact_url,unsubscribe_url}'::text[] loop
     -- Into mails and answers: one address, and nothing that could be read as more.
     if coalesce(p_settings -> v_key, 'null') <> 'null' and (jsonb_typeof(p_settings -> v_key) <> 'string'
@@ -124,6 +142,19 @@ begin
         'an address that begins with https:// is needed, of at most 500 characters');
     end if;
   end loop;
+  if coalesce(p_settings -> 'mail_from', 'null') <> 'null' and (jsonb_typeof(p_settings -> 'mail_from') <> 'string'
+    or char_length(p_settings ->> 'mail_from') > 200 or (p_settings ->> 'mail_from')
+      !~ '^([^\u0001-\u001f\u007f-\u009f\u2028\u2029<>"@,;]*<[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+>'
+        '|[^\s@<>(),;:\\"\[\]]+@[^\s@<>(),;:\\"\[\]]+)$') then
+    perform governance.invalid_preset('settings.mail_from',
+      'an address such as tokens@example.com or Tokens <tokens@example.com> is needed');
+  end if;
+  if coalesce(p_settings -> 'user_messages', '[]') <> '[]' and (jsonb_typeof(p_settings -> 'user_messages') <> 'array'
+    or exists (select from jsonb_array_elements(p_settings -> 'user_messages') w
+      where jsonb_typeof(w) <> 'string' or (w #>> '{}') <> all (governance.message_topics()))) then
+    perform governance.invalid_preset('settings.user_messages', 'a list of these is needed: '
+      || array_to_string(governance.message_topics(), ', '));
+  end if;
   if coalesce(p_settings -> 'default_language', 'null') <> 'null'
     and not coalesce(p_settings ->> 'default_language' = any (governance.user_languages()), false) then
     perform governance.invalid_preset('settings.default_language',
@@ -142,11 +173,7 @@ begin
     perform governance.invalid_preset('settings.pay_debt_from', 'free or grants is needed');
   end if;
   foreach v_key in array '{operator_channels,user_warning_channels}'::text[] loop
-    if coalesce(p_settings -> v_key, '[]') <> '[]' and (jsonb_typeof(p_settings -> v_key) <> 'array'
-      or exists (select from jsonb_array_elements(p_settings -> v_key) w
-        where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$')) then
-      perform governance.invalid_preset('settings.' || v_key, 'a list of channels such as email and slack is needed');
-    end if;
+    perform governance.check_channels(p_settings -> v_key, 'settings.' || v_key);
   end loop;
   return p_settings;
 end

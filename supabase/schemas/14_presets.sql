@@ -174,6 +174,20 @@ begin
     p_path, 0, 1000000000000000);
   v_price.reasoning_micros_per_million := governance.preset_whole(p_item, 'reasoning_micros_per_million', p_path, 0,
     1000000000000000);
+  v_price.batch_input_micros_per_million := governance.preset_whole(p_item, 'batch_input_micros_per_million', p_path,
+    0, 1000000000000000);
+  v_price.batch_output_micros_per_million := governance.preset_whole(p_item, 'batch_output_micros_per_million', p_path,
+    0, 1000000000000000);
+  v_price.priority_input_micros_per_million := governance.preset_whole(p_item, 'priority_input_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.priority_output_micros_per_million := governance.preset_whole(p_item, 'priority_output_micros_per_million',
+    p_path, 0, 1000000000000000);
+  v_price.long_context_above_tokens := governance.preset_whole(p_item, 'long_context_above_tokens', p_path, 1,
+    9007199254740991);
+  v_price.long_context_input_micros_per_million := governance.preset_whole(p_item,
+    'long_context_input_micros_per_million', p_path, 0, 1000000000000000);
+  v_price.long_context_output_micros_per_million := governance.preset_whole(p_item,
+    'long_context_output_micros_per_million', p_path, 0, 1000000000000000);
   v_price.currency := lower(governance.preset_text(p_item, 'currency', p_path, p_currency, 3));
   if v_price.currency <> p_currency then
     perform governance.invalid_preset(p_path || '.currency',
@@ -183,24 +197,14 @@ begin
   select * into v_old_price from governance.prices p
   where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
     and p.retired_at is null;
+  -- All but when and as what it is kept.
   if v_old_price.price_id is null
-    or row(v_old_price.input_micros_per_million, v_old_price.output_micros_per_million,
-      v_old_price.cached_input_micros_per_million, v_old_price.cache_write_micros_per_million,
-      v_old_price.cache_write_1h_micros_per_million,
-      v_old_price.reasoning_micros_per_million, v_old_price.currency)
-      is distinct from row(v_price.input_micros_per_million, v_price.output_micros_per_million,
-        v_price.cached_input_micros_per_million, v_price.cache_write_micros_per_million,
-        v_price.cache_write_1h_micros_per_million, v_price.reasoning_micros_per_million, v_price.currency) then
+    or to_jsonb(v_old_price) - '{price_id,created_at,retired_at}'::text[]
+      <> to_jsonb(v_price) - '{price_id,created_at,retired_at}'::text[] then
     update governance.prices p set retired_at = p_now where p.price_id = v_old_price.price_id;
-    insert into governance.prices (provider, model, input_micros_per_million, output_micros_per_million,
-      cached_input_micros_per_million,
-      cache_write_micros_per_million, cache_write_1h_micros_per_million, reasoning_micros_per_million, currency,
-      effective_from, created_at)
-    values (v_price.provider, v_price.model, v_price.input_micros_per_million, v_price.output_micros_per_million,
-      v_price.cached_input_micros_per_million,
-      v_price.cache_write_micros_per_million, v_price.cache_write_1h_micros_per_million,
-      v_price.reasoning_micros_per_million, v_price.currency,
-        v_price.effective_from, p_now);
+    v_price.price_id := nextval(pg_get_serial_sequence('governance.prices', 'price_id'));
+    v_price.created_at := p_now;
+    insert into governance.prices overriding system value select v_price.*;
     return true;
   end if;
   return false;
@@ -270,7 +274,8 @@ $$;
 comment on function governance.store_estimates(jsonb, timestamptz) is
   'The estimates of a preset; answers how many changed and were retired.';
 
-create function governance.store_alerts(p_alerts jsonb, p_plans jsonb, p_now timestamptz) returns jsonb
+create function governance.store_alerts(p_alerts jsonb, p_plans jsonb, p_currency text, p_now timestamptz)
+  returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_item jsonb;
@@ -281,7 +286,7 @@ declare
   v_changed jsonb := '{}';
 begin
   for v_item in select * from jsonb_array_elements(p_alerts) loop
-    v_alert := governance.check_alert(v_item, format('alerts[%s]', v_at), p_plans);
+    v_alert := governance.check_alert(v_item, format('alerts[%s]', v_at), p_plans, p_currency);
     v_at := v_at + 1;
     select * into v_old_alert from governance.cost_alerts a where a.alert_name = v_alert.alert_name;
     continue when v_old_alert.retired_at is null
@@ -289,9 +294,10 @@ begin
         v_old_alert.channels)
         is not distinct from row(v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
           v_alert.channels);
-    insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels)
+    insert into governance.cost_alerts (alert_name, metric, scope, period, budget, thresholds, channels, created_at,
+      updated_at)
     values (v_alert.alert_name, v_alert.metric, v_alert.scope, v_alert.period, v_alert.budget, v_alert.thresholds,
-      v_alert.channels)
+      v_alert.channels, p_now, p_now)
     on conflict (alert_name) do update set metric = excluded.metric, scope = excluded.scope, period = excluded.period,
       budget = excluded.budget, thresholds = excluded.thresholds, channels = excluded.channels, is_active = true,
       updated_at = p_now, retired_at = null;
@@ -305,7 +311,7 @@ begin
   return v_changed || jsonb_build_object('alerts_retired', v_count);
 end
 $$;
-comment on function governance.store_alerts(jsonb, jsonb, timestamptz) is
+comment on function governance.store_alerts(jsonb, jsonb, text, timestamptz) is
   'The alerts of a preset; answers how many '
   'changed and were retired.';
 
@@ -411,6 +417,7 @@ create function governance.config_key(p_kind text, p_record jsonb) returns text
     when 'estimate' then p_record ->> 'task_type'
     when 'topic' then p_record ->> 'topic'
     when 'alert' then p_record ->> 'alert_name'
+    when 'route' then p_record ->> 'route'
     when 'setting' then p_record ->> 'key'
     when 'project' then 'project' end
 $$;
@@ -445,7 +452,14 @@ create function governance.config_records() returns table (kind text, key text, 
     'cached_input_micros_per_million', x.cached_input_micros_per_million,
     'cache_write_micros_per_million', x.cache_write_micros_per_million,
     'cache_write_1h_micros_per_million', x.cache_write_1h_micros_per_million,
-    'reasoning_micros_per_million', x.reasoning_micros_per_million, 'currency', x.currency,
+    'reasoning_micros_per_million', x.reasoning_micros_per_million,
+    'batch_input_micros_per_million', x.batch_input_micros_per_million,
+    'batch_output_micros_per_million', x.batch_output_micros_per_million,
+    'priority_input_micros_per_million', x.priority_input_micros_per_million,
+    'priority_output_micros_per_million', x.priority_output_micros_per_million,
+    'long_context_above_tokens', x.long_context_above_tokens,
+    'long_context_input_micros_per_million', x.long_context_input_micros_per_million,
+    'long_context_output_micros_per_million', x.long_context_output_micros_per_million, 'currency', x.currency,
     'effective_from', to_char(x.effective_from at time zone 'UTC',
       case when x.effective_from = date_trunc('day', x.effective_from, 'UTC') then 'YYYY-MM-DD'
         else 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' end)))
@@ -460,12 +474,11 @@ create function governance.config_records() returns table (kind text, key text, 
   from governance.cost_alerts a where a.retired_at is null
   union all
   select 'setting', s.key, jsonb_build_object('key', s.key, 'value', s.value)
-  from governance.settings s where s.key <> 'topics'
+  from governance.settings s where not exists (select from governance.config_kinds() k where k.setting = s.key)
   union all
-  select 'topic', t.item ->> 'topic', t.item
-  from governance.settings s, jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end)
-    t(item)
-  where s.key = 'topics'
+  select k.kind, governance.config_key(k.kind, t.item), t.item
+  from governance.config_kinds() k join governance.settings s on s.key = k.setting
+  cross join jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end) t(item)
 $$;
 comment on function governance.config_records() is 'The configuration in force without its rules, a row for each '
   'record as a preset says it.';
@@ -532,7 +545,7 @@ begin
   v_changed := v_changed || governance.store_packs(v_packs, v_plans, v_currency, p_now);
   v_changed := v_changed || governance.store_prices(v_prices, v_currency, p_now);
   v_changed := v_changed || governance.store_estimates(v_estimates, p_now);
-  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, p_now);
+  v_changed := v_changed || governance.store_alerts(v_alerts, v_plans, v_currency, p_now);
   v_changed := v_changed || governance.store_settings(v_settings, p_now);
   v_changed := v_changed || governance.store_rules(v_rules, p_by, p_reason, p_now);
   v_changed := v_changed || governance.store_config(v_name, v_currency, v_default_plan, v_settings);

@@ -1,14 +1,6 @@
--- Plans, packs, prices, estimates, topics, alerts and settings on the screen: each a record with versions, changed on
--- the version that was seen, looked at before it goes live, and brought back. Rules are changed here only together with
--- them, or where a second person is asked.
-
-create function governance.config_kinds() returns table (kind text, list text)
-  language sql immutable set search_path = '' as $$
-  -- list: where a preset has records of the kind; null: somewhere else.
-  values ('project', null), ('plan', 'plans'), ('pack', 'packs'), ('price', 'prices'), ('estimate', 'estimates'),
-    ('topic', null), ('alert', 'alerts'), ('setting', null), ('rule', 'rules')
-$$;
-comment on function governance.config_kinds() is 'Every kind of record that a configuration is made of.';
+-- Plans, packs, prices, estimates, topics, alerts, routes and settings on the screen: each a record with versions,
+-- changed on the version that was seen, looked at before it goes live, and brought back. Rules are changed here only
+-- together with them, or where a second person is asked.
 
 create function governance.config_version_json(v governance.config_versions) returns jsonb
   language sql immutable set search_path = '' as $$
@@ -108,7 +100,8 @@ begin
         perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not its record''s',
           v_place - 1));
       end if;
-      if v_change ->> 'kind' = 'setting' and (v_change ->> 'key' = 'topics'
+      if v_change ->> 'kind' = 'setting' and (
+        exists (select from governance.config_kinds() k where k.setting = v_change ->> 'key')
         or coalesce(v_change #> '{record,value}', 'null') = 'null') then
         perform governance.invalid_preset('settings.' || left(v_change ->> 'key', 64), 'a value is needed');
       end if;
@@ -150,7 +143,7 @@ declare
   v_preset jsonb := p_preset;
   v_settings jsonb := p_preset -> 'settings';
   v_kind record;
-  v_topics jsonb;
+  v_list jsonb;
 begin
   for v_kind in select k.* from governance.config_kinds() k where k.list is not null
     and exists (select from jsonb_array_elements(p_changes) c where c ->> 'kind' = k.kind)
@@ -162,11 +155,13 @@ begin
       where c ->> 'kind' = 'setting'), '{}'))
     || coalesce((select jsonb_object_agg(c ->> 'key', c #> '{record,value}') from jsonb_array_elements(p_changes) c
       where c ->> 'kind' = 'setting' and jsonb_typeof(c -> 'record') = 'object'), '{}');
-  if exists (select from jsonb_array_elements(p_changes) c where c ->> 'kind' = 'topic') then
-    v_topics := governance.changed_list(v_settings -> 'topics', 'topic', p_changes);
-    v_settings := case v_topics when '[]' then v_settings - 'topics'
-      else v_settings || jsonb_build_object('topics', v_topics) end;
-  end if;
+  for v_kind in select k.* from governance.config_kinds() k where k.setting is not null
+    and exists (select from jsonb_array_elements(p_changes) c where c ->> 'kind' = k.kind)
+  loop
+    v_list := governance.changed_list(v_settings -> v_kind.setting, v_kind.kind, p_changes);
+    v_settings := case v_list when '[]' then v_settings - v_kind.setting
+      else v_settings || jsonb_build_object(v_kind.setting, v_list) end;
+  end loop;
   return v_preset || jsonb_build_object('settings', v_settings) || coalesce((
     select c -> 'record' from jsonb_array_elements(p_changes) c where c ->> 'kind' = 'project'), '{}');
 end
@@ -224,6 +219,7 @@ create function governance.change_config(p_changes jsonb, p_reason text, p_opera
 declare
   v_before bigint;
   v_rules_before bigint;
+  v_currency text := (select c.currency from governance.active_config c);
   v_changed jsonb;
 begin
   perform governance.end_timed_rules(p_now);
@@ -232,6 +228,11 @@ begin
   select coalesce(max(v.version_id), 0) into v_rules_before from governance.rule_versions v;
   perform governance.store_preset(governance.changed_preset(public.console_preset(), p_changes), p_operator, p_reason,
     p_now);
+  if exists (select from governance.active_config c where c.currency <> v_currency)
+    and exists (select from governance.usage_daily u where u.cost_micros <> 0) then
+    perform governance.invalid_preset('currency', format('costs are counted in %s already, and a sum holds one '
+      'currency', v_currency));
+  end if;
   select coalesce(jsonb_agg(x.change order by x.kind, x.key), '[]') into v_changed from (
     select v.kind, v.key, jsonb_build_object('kind', v.kind, 'key', v.key, 'version', v.version,
       'is_retired', v.is_retired) as change
@@ -320,6 +321,7 @@ create function governance.config_effect(p_kind text, p_key text, p_record jsonb
 declare
   v_answer jsonb := '{}';
   v_old jsonb;
+  v_is_superseded boolean;
   v_from date := (p_now at time zone 'UTC')::date - 29;
   v_to date := (p_now at time zone 'UTC')::date + 1;
 begin
@@ -336,9 +338,21 @@ begin
       'would_allowance_tokens', count(*) * coalesce((p_record ->> 'monthly_allowance')::numeric, 0)) into v_answer
     from governance.accounts a where a.plan_id = p_key;
   when 'price' then
-    select jsonb_build_object('calls', coalesce(sum(u.calls), 0),
+    -- A price from another day is compared with the one that is in force.
+    if v_old is null then
+      select to_jsonb(p) into v_old from governance.prices p
+      where p.provider = p_record ->> 'provider' and p.model = p_record ->> 'model' and p.retired_at is null
+        and p.effective_from <= p_now order by p.effective_from desc limit 1;
+    end if;
+    -- Keys end in the day, so they sort as days do.
+    v_is_superseded := exists (select from governance.prices p
+      where p.provider = coalesce(p_record, v_old) ->> 'provider' and p.model = coalesce(p_record, v_old) ->> 'model'
+        and p.retired_at is null and p.effective_from <= p_now
+        and governance.price_key(p.provider, p.model, p.effective_from) collate "C" > p_key);
+    select jsonb_build_object('is_superseded', v_is_superseded, 'calls', coalesce(sum(u.calls), 0),
       'tokens', coalesce(sum(u.input_tokens + u.output_tokens), 0), 'cost_micros', coalesce(sum(u.cost_micros), 0),
       'would_cost_micros', case
+        when v_is_superseded then coalesce(sum(u.cost_micros), 0)
         when p_record is null then 0
         when v_old is null or sum(u.input_tokens::numeric * (v_old ->> 'input_micros_per_million')::numeric
           + u.output_tokens::numeric * (v_old ->> 'output_micros_per_million')::numeric) = 0
@@ -364,6 +378,10 @@ begin
   when 'topic' then
     select jsonb_build_object('rules', count(*)) into v_answer from governance.rules r
     where r.retired_at is null and r.is_active and r.mode <> 'off' and r.conditions::text like '%"fact": "topic"%';
+  when 'route' then
+    v_answer := governance.route_effect(p_record, p_now);
+  when 'alert' then
+    v_answer := governance.alert_effect(p_record, v_old, p_now);
   else null;
   end case;
   return jsonb_build_object('kind', p_kind, 'key', p_key) || v_answer;

@@ -25,10 +25,12 @@ create table governance.accounts (
   rule_block_reason text,
   rule_block_message text,
   rule_block_version_id bigint,
-  -- Limits that an operator raised until a moment; after it they count for nothing. Null: as the plan has it.
+  -- Limits that an operator raised, each until its own moment; after it they count for nothing. Null: as the plan has
+  -- it.
   raised_daily_limit bigint,
+  raised_daily_until timestamptz,
   raised_monthly_limit bigint,
-  raised_until timestamptz,
+  raised_monthly_until timestamptz,
   -- The plan that it moves to when its next month begins.
   next_plan_id text,
   -- Unblocking forgives: messages before this moment no longer count as identical or rapid.
@@ -38,7 +40,7 @@ create table governance.accounts (
   day_ends_at timestamptz not null,
   local_month date not null,
   month_ends_at timestamptz not null,
-  -- Allowance given for local_month: a plan change gives only what is above it.
+  -- Allowance given for local_month: a plan change gives only what is above it, and a worse plan takes none back.
   month_allowance bigint not null default 0,
   -- Head of the ledger's chain.
   last_transaction_id bigint,
@@ -80,10 +82,10 @@ comment on table governance.accounts is 'One row a user: who they are, what oper
 -- Shapes of the answers: a typed row becomes jsonb at half the cost of jsonb_build_object, which looks up the type of
 -- each key and value again in each call.
 
-create type governance.balance as (available bigint, reserved bigint, subscription bigint, purchased bigint,
-  promotional bigint, debt bigint, total bigint);
+create type governance.balance as (debt bigint, total bigint, reserved bigint, available bigint, purchased bigint,
+  promotional bigint, subscription bigint);
 
-create type governance.limit_state as ("limit" bigint, used bigint, remaining bigint, resets_at timestamptz);
+create type governance.limit_state as (used bigint, "limit" bigint, remaining bigint, resets_at timestamptz);
 
 create type governance.limits as (daily governance.limit_state, monthly governance.limit_state);
 
@@ -167,12 +169,16 @@ create function governance.account_json(a governance.accounts) returns jsonb
     'balance', governance.balance_json(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens,
       a.reserved_tokens, a.debt_tokens),
     'limits', governance.limits_json(
-      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.now),
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, t.now),
       a.day_tokens + a.reserved_tokens, a.day_ends_at,
-      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.now),
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_monthly_until, t.now),
       a.month_tokens + a.reserved_tokens, a.month_ends_at),
-    'raised', case when a.raised_until > t.now then jsonb_build_object('daily_limit', a.raised_daily_limit,
-      'monthly_limit', a.raised_monthly_limit, 'until', a.raised_until) end,
+    'raised', case when greatest(a.raised_daily_until, a.raised_monthly_until) > t.now then jsonb_build_object(
+      'daily_limit', case when a.raised_daily_until > t.now then a.raised_daily_limit end,
+      'daily_until', case when a.raised_daily_until > t.now then a.raised_daily_until end,
+      'monthly_limit', case when a.raised_monthly_until > t.now then a.raised_monthly_limit end,
+      'monthly_until', case when a.raised_monthly_until > t.now then a.raised_monthly_until end,
+      'until', greatest(a.raised_daily_until, a.raised_monthly_until)) end,
     'next_plan', (select jsonb_build_object('plan_id', n.plan_id, 'name', n.name, 'at', a.month_ends_at)
       from governance.plans n where n.plan_id = a.next_plan_id))
     || governance.block_json(a, t.now)
@@ -254,6 +260,16 @@ begin
 end
 $$;
 comment on function governance.lock_account_id(bigint) is 'governance.lock_account by account_id.';
+
+create function governance.lock_accounts(p_account_ids bigint[]) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  perform governance.lock_account(u.user_id) from (select a.user_id from governance.accounts a
+    where a.account_id = any (p_account_ids) order by governance.lock_key(a.user_id)) u;
+end
+$$;
+comment on function governance.lock_accounts(bigint[]) is 'governance.lock_account of several, in the order in which '
+  'everybody takes them.';
 
 create function governance.account_id_of(p_user_id text) returns bigint
   language plpgsql stable set search_path = '' as $$
@@ -364,7 +380,8 @@ begin
   perform governance.refuse_others('get_or_create_token_record');
   perform governance.check_id('p_user_id', p_user_id);
   v_account := governance.current_account(p_user_id, true);
-  select governance.raised_limit(p.daily_limit, v_account.raised_daily_limit, v_account.raised_until, governance.now())
+  select governance.raised_limit(p.daily_limit, v_account.raised_daily_limit, v_account.raised_daily_until,
+      governance.now())
     into v_limit from governance.plans p where p.plan_id = v_account.plan_id;
   return jsonb_build_object(
     'tokens_used', v_account.day_tokens + v_account.reserved_tokens,
@@ -420,12 +437,12 @@ begin
   v_available := v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens -
     v_account.reserved_tokens;
   v_plan.daily_limit := governance.raised_limit(v_plan.daily_limit, v_account.raised_daily_limit,
-    v_account.raised_until, governance.now());
+    v_account.raised_daily_until, governance.now());
   v_plan.monthly_limit := governance.raised_limit(v_plan.monthly_limit, v_account.raised_monthly_limit,
-    v_account.raised_until, governance.now());
+    v_account.raised_monthly_until, governance.now());
   v_percent := governance.percent_used(v_account.day_tokens + v_account.reserved_tokens,
     v_account.month_tokens + v_account.reserved_tokens,
-    v_plan.daily_limit, v_plan.monthly_limit, v_plan.monthly_allowance);
+    v_plan.daily_limit, v_plan.monthly_limit, greatest(v_plan.monthly_allowance, v_account.month_allowance));
   select max(w) into v_reached from unnest(v_plan.warn_at) w where w <= v_percent;
   return jsonb_build_object(
     'tokens', v_available,
@@ -459,17 +476,6 @@ comment on function public.my_token_balance() is
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 
-create function governance.is_never_negative(a governance.accounts) returns boolean
-  language plpgsql immutable set search_path = '' as $$
-begin
-  return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
-    a.day_tokens, a.month_tokens,
-    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens) >= 0;
-end
-$$;
-comment on function governance.is_never_negative(governance.accounts) is 'The check of accounts: no counter below '
-  'zero, nothing reserved that is not there.';
-
 create function governance.refuse_orphans() returns trigger
   language plpgsql set search_path = '' as $$
 begin
@@ -482,7 +488,10 @@ end
 $$;
 comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
 
-alter table governance.accounts add constraint accounts_never_negative check (governance.is_never_negative(accounts));
+-- One term, as a check is read anew by every statement that writes the table. Nothing is reserved that is not there.
+alter table governance.accounts add constraint accounts_never_negative check (least(subscription_tokens,
+  purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens, day_tokens, month_tokens,
+  subscription_tokens + purchased_tokens + promotional_tokens - reserved_tokens) >= 0);
 
 create trigger accounts_keep_lots before delete
   on governance.accounts for each row execute function governance.refuse_orphans();

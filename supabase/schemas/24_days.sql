@@ -187,6 +187,10 @@ begin
     select * into strict a from governance.accounts x where x.account_id = p_account_id;
   end if;
 
+  if a.day_ends_at <= p_now and governance.known_zone(a.timezone) <> a.timezone then
+    -- Before the allowance ends with the month of a zone that is gone: that of UTC may not have begun.
+    perform governance.move_allowances(a, governance.known_zone(a.timezone), p_now);
+  end if;
   if a.lots_check_at <= p_now then
     for v_lot in
       select * from governance.lots l

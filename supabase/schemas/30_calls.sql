@@ -78,14 +78,12 @@ create table governance.requests (
   primary key (decision_id, created_at)
 ) partition by range (created_at);
 
-create index requests_account_time on governance.requests (account_id, created_at);
+-- Its condition, which every row meets, keeps it for who asks by account: a plan that is made while a month is empty,
+-- and kept, would else walk through the whole of it to end a few calls.
+create index requests_account_time on governance.requests (account_id, created_at) where account_id is not null;
 
 create index requests_conversation on governance.requests (account_id, conversation_id, created_at)
   where conversation_id is not null;
-
--- Tickets name a stopped call by the end of its id.
-create index requests_refused_end on governance.requests (reverse(request_id) text_pattern_ops)
-  where decision = 'block';
 
 create index requests_refused on governance.requests (created_at) where decision = 'block';
 
@@ -107,6 +105,9 @@ create table governance.request_keys (
   message_hash bigint
 );
 
+-- Tickets name a call by the end of its id too. An index of every part would cost a call in a batch a fifth more.
+create index request_keys_end on governance.request_keys (reverse(request_id) text_pattern_ops);
+
 comment on table governance.request_keys is 'Ids of calls, for as long as their rows are kept.';
 
 create view governance.usage_events with (security_invoker = true) as
@@ -119,7 +120,9 @@ create view governance.usage_events with (security_invoker = true) as
 
 comment on view governance.usage_events is 'Settled calls.';
 
-create table governance.requests_default partition of governance.requests default with (fillfactor = 75);
+-- Each page has room for the end of every call that began there, as those of a batch end in one transaction: their
+-- rows stay where they are, and no index is written (HOT).
+create table governance.requests_default partition of governance.requests default with (fillfactor = 40);
 
 -- What happens to a hold other than settlement (which the ledger tells): readers of the feed find it here.
 create table governance.hold_events (
@@ -169,15 +172,16 @@ create index hold_events_quarantined on governance.hold_events (decision_id) whe
 
 create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
 
-create type governance.authorization as (request_id text, decision_id bigint, decision text, reason text,
-  http_status int, message text, requested_model text, model text, truncate_to_words int, estimated_tokens bigint,
-  reserved_tokens bigint, expires_at timestamptz, retry_after_seconds int, shortfall jsonb, upgrade jsonb,
-  buy_url text, contact_url text, balance governance.balance, limits governance.limits, warnings text[],
-  fail_mode text);
+-- Fields of the answers stand as jsonb orders keys (shorter first, then by letter): so they need no sorting.
+create type governance.authorization as (model text, limits governance.limits, reason text, balance governance.balance,
+  buy_url text, message text, upgrade jsonb, decision text, warnings text[], fail_mode text, shortfall jsonb,
+  expires_at timestamptz, request_id text, contact_url text, decision_id bigint, http_status int,
+  requested_model text, reserved_tokens bigint, estimated_tokens bigint, truncate_to_words int,
+  retry_after_seconds int);
 
-create type governance.settlement as (request_id text, decision_id bigint, status text, charged_tokens bigint,
-  released_tokens bigint, debt_tokens bigint, cost_micros bigint, currency text, model text, transaction_id bigint,
-  balance governance.balance, alerts jsonb);
+create type governance.settlement as (model text, alerts jsonb, status text, balance governance.balance, currency text,
+  request_id text, cost_micros bigint, debt_tokens bigint, decision_id bigint, charged_tokens bigint,
+  transaction_id bigint, released_tokens bigint);
 
 -- What the functions of a call take, without the p_ of their parameters.
 create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
@@ -232,7 +236,7 @@ begin
       lock table only governance.requests in access exclusive mode;
     end if;
     execute format('create table governance.%I (like governance.requests including defaults including comments) with '
-      '(fillfactor = 75)', v_name);
+      '(fillfactor = 40)', v_name);
     execute format('alter table governance.%I enable row level security', v_name);
     execute format('revoke all on governance.%I from public', v_name);
     execute format('with moved as (delete from governance.requests_default where created_at >= %L
@@ -269,27 +273,37 @@ comment on function governance.http_status(text) is 'The HTTP status of a block 
 create function governance.decision_answer(q governance.requests, f governance.facts, p_upgrade jsonb,
   p_fail_mode text) returns governance.authorization
   language sql stable as $$
-  select row(q.request_id, q.decision_id, q.decision, q.reason, q.http_status, q.message, q.requested_model,
-    q.model, q.truncate_to_words, f.estimated_tokens, q.reserved_tokens, q.expires_at, q.retry_after_seconds,
+  select row(q.model,
+    -- What remains is never negative, and null without a limit.
+    row(row(f.tokens_today + q.reserved_tokens, q.daily_limit,
+        q.daily_limit - least(f.tokens_today + q.reserved_tokens, q.daily_limit),
+        q.day_ends_at)::governance.limit_state,
+      row(f.tokens_this_month + q.reserved_tokens, q.monthly_limit,
+        q.monthly_limit - least(f.tokens_this_month + q.reserved_tokens, q.monthly_limit),
+        q.month_ends_at)::governance.limit_state)::governance.limits,
+    q.reason,
+    row(q.debt_tokens, f.available_tokens - q.reserved_tokens + q.total_reserved_tokens, q.total_reserved_tokens,
+      f.available_tokens - q.reserved_tokens, q.purchased_tokens, q.promotional_tokens,
+      q.subscription_tokens)::governance.balance,
+    case when q.reason is not null then governance.buy_url(q.reason, q.plan_id) end,
+    q.message, p_upgrade, q.decision, coalesce(q.warnings, '{}'), p_fail_mode,
     case when q.reason = 'insufficient_tokens' then
       governance.shortfall(f.estimated_tokens, q.cost_factor, f.available_tokens) end,
-    p_upgrade,
-    case when q.reason is not null then governance.buy_url(q.reason, q.plan_id) end,
-    case when q.reason is not null then governance.contact_url(q.reason) end,
-    row(f.available_tokens - q.reserved_tokens, q.total_reserved_tokens, q.subscription_tokens, q.purchased_tokens,
-      q.promotional_tokens, q.debt_tokens,
-      f.available_tokens - q.reserved_tokens + q.total_reserved_tokens)::governance.balance,
-    row(row(q.daily_limit, f.tokens_today + q.reserved_tokens,
-        case when q.daily_limit is not null then greatest(q.daily_limit - f.tokens_today - q.reserved_tokens, 0) end,
-        q.day_ends_at)::governance.limit_state,
-      row(q.monthly_limit, f.tokens_this_month + q.reserved_tokens,
-        case when q.monthly_limit is not null then
-          greatest(q.monthly_limit - f.tokens_this_month - q.reserved_tokens, 0) end,
-        q.month_ends_at)::governance.limit_state)::governance.limits,
-    coalesce(q.warnings, '{}'), p_fail_mode)::governance.authorization
+    q.expires_at, q.request_id, case when q.reason is not null then governance.contact_url(q.reason) end,
+    q.decision_id, q.http_status, q.requested_model, q.reserved_tokens, f.estimated_tokens, q.truncate_to_words,
+    q.retry_after_seconds)::governance.authorization
 $$;
 comment on function governance.decision_answer(governance.requests, governance.facts, jsonb, text) is
   'The answer of authorize_usage from its row and facts.';
+
+create function governance.upgrade_json(p_plan_id text) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_strip_nulls(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'url',
+    governance.setting_text('upgrade_url')))
+  from governance.plans p where p.plan_id = p_plan_id
+$$;
+comment on function governance.upgrade_json(text) is 'The plan that an answer offers, and where to take it (the '
+  'setting upgrade_url); null for none.';
 
 create function governance.buy_url(p_reason text, p_plan_id text) returns text
   language sql stable set search_path = '' as $$
@@ -313,9 +327,9 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
 $$;
 comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
 
-create function governance.release_answer(e governance.call_end) returns json
+create function governance.release_answer(e governance.call_end) returns jsonb
   language sql stable set search_path = '' as $$
-  select json_build_object('request_id', e.request_id, 'decision_id', e.decision_id, 'status', e.status,
+  select jsonb_build_object('request_id', e.request_id, 'decision_id', e.decision_id, 'status', e.status,
     'released_tokens', e.released_tokens, 'balance', governance.balance_json(e.subscription_tokens,
       e.purchased_tokens, e.promotional_tokens, e.reserved_tokens, e.debt_tokens))
 $$;

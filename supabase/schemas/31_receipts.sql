@@ -176,12 +176,13 @@ begin
       end if;
     elsif v_limit is not null and v_shortfall is not null then
       v_remedies := v_remedies
-        || format('Raise the %s limit to at least %s tokens.', v_limit ->> 'window',
+        || format(case r.reason when 'daily_limit' then 'Raise the daily limit to at least %s tokens.'
+          else 'Raise the monthly limit to at least %s tokens.' end,
         governance.with_separators((v_limit ->> 'used')::bigint + v_need));
       if v_have > 0 then
         v_remedies := v_remedies
-          || format('Ask for less: %s tokens are left of the %s limit.', governance.with_separators(v_have),
-          v_limit ->> 'window');
+          || format(case r.reason when 'daily_limit' then 'Ask for less: %s tokens are left of the daily limit.'
+            else 'Ask for less: %s tokens are left of the monthly limit.' end, governance.with_separators(v_have));
       end if;
     elsif r.reason = 'user_blocked' then
       v_remedies := v_remedies || 'An operator can unblock this user.'::text;
@@ -200,8 +201,8 @@ begin
     end if;
     if v_clears_at is not null then
       v_remedies := v_remedies
-        || format('Wait until %s (%s).', to_char(v_clears_at at time zone a.timezone, 'YYYY-MM-DD HH24:MI'),
-        a.timezone);
+        || format('Wait until %s (%s).', governance.say_moment(v_clears_at, a.timezone, 'en'),
+          governance.known_zone(a.timezone));
     end if;
   end if;
 

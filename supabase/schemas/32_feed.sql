@@ -163,7 +163,7 @@ create function governance.feed_events(p_ids bigint[], p_facts boolean) returns 
         jsonb_build_object('facts', governance.facts_json(q),
           'plan', (select jsonb_build_object('monthly_allowance', p.monthly_allowance, 'daily_limit', q.daily_limit,
             'monthly_limit', q.monthly_limit) from governance.plans p where p.plan_id = q.plan_id),
-          'local_day', (q.created_at at time zone a.timezone)::date, 'matched',
+          'local_day', governance.local_time(q.created_at, a.timezone)::date, 'matched',
             governance.rule_names(q.matched_version_ids, 'enforce')) end as facts,
       jsonb_build_object(
         'event_id', i.id,

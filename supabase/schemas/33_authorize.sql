@@ -135,15 +135,6 @@ comment on function governance.judge_call(governance.accounts, governance.plans,
   governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
     'warns of or changes.';
 
-create function governance.upgrade_json(p_plan_id text) returns jsonb
-  language sql stable set search_path = '' as $$
-  select jsonb_strip_nulls(jsonb_build_object('plan_id', p.plan_id, 'name', p.name, 'url',
-    governance.setting_text('upgrade_url')))
-  from governance.plans p where p.plan_id = p_plan_id
-$$;
-comment on function governance.upgrade_json(text) is 'The plan that an answer offers, and where to take it (the '
-  'setting upgrade_url); null for none.';
-
 create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 begin
@@ -196,12 +187,16 @@ declare
   x record;
   a governance.accounts;
   p governance.plans;
+  v_plan_id text;
   s governance.authorize_state;
   f governance.facts;
   j governance.judgement;
   q governance.requests;
   v_call governance.authorize_arguments;
   v_now timestamptz;
+  v_timezone text;
+  v_local timestamp;
+  v_utc timestamp;
   v_hold_ends_at timestamptz;
   v_is_plain boolean;
   v_folded text;
@@ -222,7 +217,8 @@ declare
 begin
   foreach v_call in array p_calls loop
     if v_call.request_id is null or v_call.user_id is null or v_call.model is null
-      or least(btrim(v_call.request_id), btrim(v_call.user_id), btrim(v_call.model)) = ''
+      -- Not empty, nor blank: none begins with a space.
+      or least(v_call.request_id collate "C", v_call.user_id, v_call.model) < '!'
       or greatest(length(v_call.request_id), length(v_call.user_id), length(v_call.model) + 55,
         length(v_call.conversation_id), length(v_call.task_type), length(v_call.scope_id)) > 255
       or v_call.estimated_tokens not between 1 and 9007199254740991 or octet_length(v_call.message) > 4194304
@@ -233,43 +229,46 @@ begin
     v_is_plain := octet_length(v_call.message) <= governance.judged_characters()
       and char_length(v_call.message) = octet_length(v_call.message)
       and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
-    v_folded := case when v_is_plain then lower(v_call.message collate "C") else governance.fold(v_call.message) end;
     -- As governance.lock_key, which would cost more than all the rest of this line.
     v_lock_key := hashtextextended(v_call.user_id, 7254);
-    v_messages := array_append(v_messages, row(v_folded, hashtextextended(
-      case when v_is_plain then v_folded else governance.identity_text(v_call.message, v_folded) end,
-      v_lock_key), char_length(v_call.message),
-      case when v_is_plain then char_length(v_folded) - char_length(replace(v_folded, ' ', ''))
-        + (v_folded <> '')::int else governance.count_words(v_call.message) end,
-      v_lock_key)::governance.judged_message);
+    if v_is_plain is not false then
+      v_folded := lower(v_call.message collate "C");
+      v_messages := array_append(v_messages, row(v_folded, hashtextextended(v_folded, v_lock_key),
+        char_length(v_folded), cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message);
+    else
+      v_folded := governance.fold(v_call.message);
+      v_messages := array_append(v_messages, row(v_folded,
+        hashtextextended(governance.identity_text(v_call.message, v_folded), v_lock_key),
+        char_length(v_call.message), governance.count_words(v_call.message), v_lock_key)::governance.judged_message);
+    end if;
+    if not p_waits then
+      -- Whoever does not wait may take locks in any order.
+      v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
+      if not v_is_locked then
+        raise lock_not_available using message = 'Another transaction holds an account of the batch';
+      end if;
+    end if;
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
-  if cardinality(p_calls) = 1 then
+  if p_waits and cardinality(p_calls) = 1 then
     -- An expression, at a fifth of what "perform" costs, which is a statement.
     v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
-  else
-    v_is_locked := not exists (
-      select from unnest(v_messages) m where not pg_try_advisory_xact_lock(m.lock_key));
-  end if;
-  if not v_is_locked then
-    raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
-  v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
+  v_utc := v_now at time zone 'UTC'; v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
   -- Not "and": null and a call is a call.
   if c.rules_due_at <= v_now then
-    perform governance.end_timed_rules(v_now);
-    select * into c from governance.active_config;
+    perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
 
   loop
     for x in
-      select u.*, b as account, (select o from governance.plans o where o.plan_id = b.plan_id) as plan,
+      select u.*, b as account,
         -- Facts that cost are worked out only where a rule reads them.
         case when c.rules_read_identical and b.last_message_at is not null then (
           select count(*) from (
@@ -285,7 +284,6 @@ begin
       if x.user_id is distinct from a.user_id then
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := x.account;
-        p := x.plan;
         -- As governance.needs_roll.
         if a.account_id is null
           or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
@@ -299,17 +297,52 @@ begin
             select * into strict a from governance.accounts y where y.user_id = x.user_id;
             exit when not governance.needs_roll(a, v_now);
           end loop;
-          select * into strict p from governance.plans y where y.plan_id = a.plan_id;
         end if;
-        if a.raised_until > v_now then
-          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, v_now);
-          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, v_now);
+        -- Most accounts of a batch are on the plan of the one before.
+        if a.plan_id is distinct from v_plan_id then
+          select * into strict p from governance.plans y where y.plan_id = a.plan_id;
+          v_plan_id := a.plan_id;
+        end if;
+        if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
+          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
+          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit,
+            a.raised_monthly_until, v_now);
+          v_plan_id := null;
+        end if;
+        -- The time in a zone costs as much as a row: most accounts of a batch share one.
+        if a.timezone is distinct from v_timezone then
+          v_timezone := a.timezone;
+          v_local := case when v_timezone = 'UTC' then v_utc else governance.local_time(v_now, v_timezone) end;
         end if;
         s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
           a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
       end if;
+      -- What hardly any call needs has a branch of its own, and one question leads to all of them: an expression is
+      -- made ready whole, whatever of it runs.
+      v_conversation := null;
+      if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
+        or c.rules_read_words then
+        if s.hashes is not null then
+          x.identical_messages := coalesce(x.identical_messages, 0)
+            + coalesce(cardinality(array_positions(s.hashes, x.message_hash)), 0);
+        end if;
+        if x.conversation_id <> '' then
+          select (y.facts).conversation_messages into v_conversation from governance.requests y
+          where y.account_id = a.account_id and y.conversation_id = x.conversation_id
+          order by y.created_at desc, y.decision_id desc limit 1;
+          v_conversation := coalesce(v_conversation, 0)
+            + coalesce(cardinality(array_positions(s.conversations, x.conversation_id)), 0)
+            + case when x.message is null then 0 else 1 end;
+        end if;
+        if x.estimated_tokens is null then
+          select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
+          v_estimate := coalesce(v_estimate, (x.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+        end if;
+        if x.complexity is not null then x.complexity := round(x.complexity, 3); end if;
+        if c.rules_read_words then v_phrases := governance.space_phrases(x.folded); end if;
+      end if;
       v_fingerprint := hashtextextended(row(x.user_id, x.model, x.estimated_tokens, x.message, x.conversation_id,
-        x.task_type, x.scope_id, round(x.complexity, 3))::text, 0);
+        x.task_type, x.scope_id, x.complexity)::text, 0);
       if v_has_taken_ids then
         select r.* into q from governance.request_keys k
           join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at
@@ -322,37 +355,22 @@ begin
           continue;
         end if;
       end if;
-
-      if x.conversation_id <> '' then
-        select (y.facts).conversation_messages into v_conversation from governance.requests y
-        where y.account_id = a.account_id and y.conversation_id = x.conversation_id
-        order by y.created_at desc, y.decision_id desc limit 1;
-      end if;
-      if x.estimated_tokens is null then
-        select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
-        v_estimate := coalesce(v_estimate, (x.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
-      end if;
-      if c.rules_read_words then v_phrases := governance.space_phrases(x.folded); end if;
       f := row(
         a.day_tokens + s.reserved_tokens,
         a.month_tokens + s.reserved_tokens,
         case when x.message is null then s.day_messages else s.day_messages + 1 end,
         case when not c.rules_read_identical then null when x.message is null then 0
-          else least(coalesce(x.identical_messages, 0) + 1
-            + coalesce(cardinality(array_positions(s.hashes, x.message_hash)), 0), 1000) end,
+          else least(coalesce(x.identical_messages, 0) + 1, 1000) end,
         case when x.message is not null then round(extract(epoch from v_now - s.last_message_at), 3) end,
         case when x.message is null then 0
           when s.last_message_at > v_now - interval '2 seconds'
             and (a.forgiven_at is null or s.last_message_at > a.forgiven_at) then least(s.rapid_messages + 1, 1000000)
           else 1 end,
-        case when x.conversation_id <> '' then coalesce(v_conversation, 0)
-          + coalesce(cardinality(array_positions(s.conversations, x.conversation_id)), 0)
-          + case when x.message is null then 0 else 1 end end,
+        v_conversation,
         x.words, x.characters, coalesce(x.estimated_tokens, v_estimate),
         case when c.rules_read_words then
-          governance.rules_complexity(round(x.complexity, 3), v_phrases, x.characters) else round(x.complexity, 3) end,
-        date_part('hour', v_now at time zone 'UTC'), date_part('hour', v_now at time zone a.timezone),
-        date_part('isodow', v_now at time zone a.timezone),
+          governance.rules_complexity(x.complexity, v_phrases, x.characters) else x.complexity end,
+        date_part('hour', v_utc), date_part('hour', v_local), date_part('isodow', v_local),
         a.plan_id, x.model, case when c.rules_read_provider then governance.provider_of(x.model, v_now) end,
         nullif(x.task_type, ''), nullif(x.scope_id, ''),
         a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - s.reserved_tokens,
@@ -363,8 +381,8 @@ begin
         f.usage_percent := greatest(
           case when p.daily_limit = 0 then 100 else f.tokens_today * 100 / p.daily_limit end,
           case when p.monthly_limit = 0 then 100 else f.tokens_this_month * 100 / p.monthly_limit end);
-      elsif p.monthly_allowance > 0 then
-        f.usage_percent := f.tokens_this_month * 100 / p.monthly_allowance;
+      elsif greatest(p.monthly_allowance, a.month_allowance) > 0 then
+        f.usage_percent := f.tokens_this_month * 100 / greatest(p.monthly_allowance, a.month_allowance);
       end if;
       -- Most calls are stopped by nothing: one expression asks all rules at once, and only then they are walked.
       if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
@@ -425,8 +443,7 @@ begin
     insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
-    -- An id is taken, by another call or twice in this batch. Nothing but keys is written yet: decide again, with a
-    -- look at each id.
+    -- An id is taken, by another call or twice here. Only keys are written yet: decide again, with a look at each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;

@@ -1,6 +1,6 @@
 -- Giving a hold back: the call failed, or never used what it held.
 
-create function governance.release_call(p_request_id text, p_reason text) returns json
+create function governance.release_call(p_request_id text, p_reason text) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_key governance.request_keys;
@@ -57,11 +57,11 @@ $$;
 comment on function governance.release_call(text, text) is 'release_usage for one call.';
 
 create function governance.release_calls(p_calls governance.release_arguments[], p_waits boolean default true)
-  returns json[]
+  returns jsonb[]
   language plpgsql set search_path = '' as $$
 declare
   e governance.release_arguments;
-  v_answers json[];
+  v_answers jsonb[];
 begin
   foreach e in array p_calls loop
     perform governance.check_id('p_request_id', e.request_id);
@@ -89,7 +89,7 @@ create function public.release_usage(p_request_id text, p_reason text default nu
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('release_usage');
-  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1]::jsonb;
+  return (governance.release_calls(array[row(p_request_id, p_reason)::governance.release_arguments]))[1];
 end
 $$;
 comment on function public.release_usage(text, text) is

@@ -1,45 +1,52 @@
 -- Many calls in one batch. What a call means is defined with the single functions; here is only how a batch is read,
 -- and what becomes of it where one of its calls is refused.
 
-create function governance.check_batch(p_calls jsonb, p_keys text[]) returns void
+create function governance.check_batch(p_calls jsonb, p_keys text[]) returns jsonb
   language plpgsql immutable set search_path = '' as $$
 declare
   v_call jsonb;
   v_key text;
 begin
-  for v_call in select * from jsonb_array_elements(p_calls) loop
-    if jsonb_typeof(v_call) <> 'object' then
-      perform governance.fail('PT400', 'invalid_argument', 'Each call of p_calls is a JSON object');
-    elsif v_call - p_keys <> '{}' then
-      select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
-      perform governance.fail('PT400', 'invalid_argument',
-        format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
-    end if;
-  end loop;
+  -- One look at all of them; only then at each.
+  if exists (
+    select from jsonb_array_elements(p_calls) e(call)
+    where jsonb_typeof(e.call) <> 'object' or e.call - p_keys <> '{}') then
+    for v_call in select * from jsonb_array_elements(p_calls) loop
+      if jsonb_typeof(v_call) <> 'object' then
+        perform governance.fail('PT400', 'invalid_argument', 'Each call of p_calls is a JSON object');
+      elsif v_call - p_keys <> '{}' then
+        select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
+        perform governance.fail('PT400', 'invalid_argument',
+          format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
+      end if;
+    end loop;
+  end if;
+  return p_calls;
 end
 $$;
-comment on function governance.check_batch(jsonb, text[]) is 'Refuses what is no call with these keys.';
+comment on function governance.check_batch(jsonb, text[]) is 'The calls, where each is one with these keys; else '
+  'refuses.';
 
-create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns json
+create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns jsonb
   language plpgsql set search_path = '' as $$
 begin
   case p_kind
     when 'authorize' then
-      perform governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
+      p_calls := governance.check_batch(p_calls, '{request_id,user_id,model,estimated_tokens,message,conversation_id,'
         'task_type,scope_id,complexity}');
-      return array_to_json(governance.authorize_calls(array(
+      return to_jsonb(governance.authorize_calls(array(
         select e from jsonb_populate_recordset(null::governance.authorize_arguments, p_calls) e), p_waits));
     when 'settle' then
-      perform governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
-      return array_to_json(governance.settle_calls(array(
+      p_calls := governance.check_batch(p_calls, '{request_id,input_tokens,output_tokens,model,metadata}');
+      return to_jsonb(governance.settle_calls(array(
         select e from jsonb_populate_recordset(null::governance.settle_arguments, p_calls) e), p_waits => p_waits));
     when 'record' then
-      perform governance.check_batch(p_calls, '{user_id,tokens_used,cost_gbp,model}');
-      return array_to_json(governance.record_calls(array(
+      p_calls := governance.check_batch(p_calls, '{user_id,tokens_used,cost_gbp,model}');
+      return to_jsonb(governance.record_calls(array(
         select e from jsonb_populate_recordset(null::governance.record_arguments, p_calls) e), p_waits));
     else
-      perform governance.check_batch(p_calls, '{request_id,reason}');
-      return array_to_json(governance.release_calls(array(
+      p_calls := governance.check_batch(p_calls, '{request_id,reason}');
+      return to_jsonb(governance.release_calls(array(
         select e from jsonb_populate_recordset(null::governance.release_arguments, p_calls) e), p_waits));
   end case;
 end
@@ -80,7 +87,7 @@ $$;
 comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
   'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
 
-create function governance.run_by_halves(p_kind text, p_calls jsonb) returns json[]
+create function governance.run_by_halves(p_kind text, p_calls jsonb) returns jsonb[]
   language plpgsql set search_path = '' as $$
 declare
   v_half int := jsonb_array_length(p_calls) / 2;
@@ -90,14 +97,14 @@ declare
   v_detail text;
 begin
   begin
-    return array(select a.answer from json_array_elements(governance.run_calls(p_kind, p_calls, true)) a(answer));
+    return array(select a.answer from jsonb_array_elements(governance.run_calls(p_kind, p_calls, true)) a(answer));
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_hint = pg_exception_hint, v_message = message_text,
       v_detail = pg_exception_detail;
     if governance.refuses_no_call(v_state) then raise; end if;
   end;
   if v_half = 0 then
-    return array[json_build_object('error', json_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
+    return array[jsonb_build_object('error', jsonb_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
       v_message, 'details', nullif(v_detail, '')))];
   end if;
   -- A call is refused, and nothing of the batch has happened. Each half goes by itself, until the call is alone.
@@ -120,13 +127,13 @@ $$;
 comment on function governance.refuses_no_call(text) is 'Deadlocks, full disks and the like refuse no call: nothing of '
   'the batch has happened, and it can be sent again.';
 
-create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns json[]
+create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns jsonb[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_is_busy boolean[];
   v_free jsonb;
-  v_given json[];
-  v_answers json[];
+  v_given jsonb[];
+  v_answers jsonb[];
   v_next int := 1;
 begin
   select array_agg(l.is_busy order by l.place), coalesce(jsonb_agg(l.call order by l.place)
@@ -140,7 +147,7 @@ begin
   if v_free <> '[]' then v_given := governance.run_by_halves(p_kind, v_free); end if;
   for v_place in 1 .. cardinality(v_is_busy) loop
     if v_is_busy[v_place] then
-      v_answers[v_place] := json_build_object('error', json_build_object('code', '55P03', 'hint', 'account_busy',
+      v_answers[v_place] := jsonb_build_object('error', jsonb_build_object('code', '55P03', 'hint', 'account_busy',
         'message', 'Another transaction holds the account: ask again', 'details', null));
     else
       v_answers[v_place] := v_given[v_next];
@@ -153,7 +160,7 @@ $$;
 comment on function governance.run_free_calls(text, jsonb, bigint[]) is
   'Runs a batch without the calls of accounts whose locks (p_busy) could not be had; those are refused in their slots.';
 
-create function governance.answer_batch(p_kind text, p_calls jsonb) returns json
+create function governance.answer_batch(p_kind text, p_calls jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
   v_busy bigint[];
@@ -173,8 +180,8 @@ begin
   end;
   -- Nothing has happened and no lock is kept. Now with patience: first all locks, then each call by itself if need be.
   v_busy := governance.lock_batch(p_kind, p_calls);
-  if v_busy = '{}' then return array_to_json(governance.run_by_halves(p_kind, p_calls)); end if;
-  return array_to_json(governance.run_free_calls(p_kind, p_calls, v_busy));
+  if v_busy = '{}' then return to_jsonb(governance.run_by_halves(p_kind, p_calls)); end if;
+  return to_jsonb(governance.run_free_calls(p_kind, p_calls, v_busy));
 end
 $$;
 comment on function governance.answer_batch(text, jsonb) is 'The answers of a batch, after a look at its size.';
@@ -182,8 +189,8 @@ comment on function governance.answer_batch(text, jsonb) is 'The answers of a ba
 create function public.authorize_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
-  perform governance.refuse_others('authorize_usage_many');
-  return governance.answer_batch('authorize', p_calls)::jsonb;
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('authorize_usage_many'); end if;
+  return governance.answer_batch('authorize', p_calls);
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
@@ -196,8 +203,8 @@ grant execute on function public.authorize_usage_many(jsonb) to service_role;
 create function public.settle_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
-  perform governance.refuse_others('settle_usage_many');
-  return governance.answer_batch('settle', p_calls)::jsonb;
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('settle_usage_many'); end if;
+  return governance.answer_batch('settle', p_calls);
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
@@ -210,8 +217,8 @@ grant execute on function public.settle_usage_many(jsonb) to service_role;
 create function public.release_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
-  perform governance.refuse_others('release_usage_many');
-  return governance.answer_batch('release', p_calls)::jsonb;
+  if current_setting('role') <> 'service_role' then perform governance.refuse_others('release_usage_many'); end if;
+  return governance.answer_batch('release', p_calls);
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
@@ -251,16 +258,16 @@ $$;
 comment on function governance.record_metadata(governance.record_arguments) is
   'What record_token_usage notes with a settlement: the caller''s own bill.';
 
-create function governance.record_answer(d governance.authorization, s governance.settlement) returns json
+create function governance.record_answer(d governance.authorization, s governance.settlement) returns jsonb
   language plpgsql stable set search_path = '' as $$
 begin
   if d.decision = 'block' then
-    return json_build_object('success', false, 'error', d.message, 'reason', d.reason,
+    return jsonb_build_object('success', false, 'error', d.message, 'reason', d.reason,
       'tokens_remaining', least((d.balance).available, ((d.limits).daily).remaining, ((d.limits).monthly).remaining),
       'http_status', d.http_status, 'upgrade', d.upgrade, 'retry_after_seconds', d.retry_after_seconds,
       'request_id', d.request_id, 'decision_id', d.decision_id);
   end if;
-  return json_build_object('success', s.status = 'settled',
+  return jsonb_build_object('success', s.status = 'settled',
     'error', case when s.status <> 'settled' then 'The usage is above the ceiling and waits for a person' end,
     'reason', nullif(s.status, 'settled'),
     'tokens_remaining', least((s.balance).available, ((d.limits).daily).remaining, ((d.limits).monthly).remaining),
@@ -272,7 +279,7 @@ comment on function governance.record_answer(governance.authorization, governanc
   'The answer of record_token_usage.';
 
 create function governance.record_calls(p_calls governance.record_arguments[], p_waits boolean default true)
-  returns json[]
+  returns jsonb[]
   language plpgsql set search_path = '' as $$
 declare
   e governance.record_arguments;
@@ -283,7 +290,7 @@ declare
   v_decisions governance.authorization[];
   v_settlements governance.settlement[];
   v_settled int;
-  v_answers json[];
+  v_answers jsonb[];
 begin
   foreach e in array p_calls loop
     perform governance.check_record(e);
@@ -332,7 +339,7 @@ create function public.record_token_usage(p_user_id text, p_tokens_used bigint, 
 begin
   perform governance.refuse_others('record_token_usage');
   return (governance.record_calls(array[row(p_user_id, p_tokens_used, p_cost_gbp,
-    p_model)::governance.record_arguments]))[1]::jsonb;
+    p_model)::governance.record_arguments]))[1];
 end
 $$;
 comment on function public.record_token_usage(text, bigint, numeric, text) is
@@ -346,7 +353,7 @@ create function public.record_token_usage_many(p_calls jsonb) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 begin
   perform governance.refuse_others('record_token_usage_many');
-  return governance.answer_batch('record', p_calls)::jsonb;
+  return governance.answer_batch('record', p_calls);
 end
 $$;
 comment on function public.record_token_usage_many(jsonb) is

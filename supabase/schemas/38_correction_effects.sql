@@ -222,6 +222,22 @@ $$;
 comment on function governance.request_of(bigint, text) is 'A call of an account by its request id. Errors: '
   'unknown_request.';
 
+create function governance.set_raised(p_account_id bigint, p_act jsonb, p_to jsonb) returns void
+  language sql set search_path = '' as $$
+  update governance.accounts y set
+    raised_daily_limit = case when p_act ? 'daily_limit' then (p_to ->> 'daily_limit')::bigint
+      else y.raised_daily_limit end,
+    raised_daily_until = case when p_act ? 'daily_limit' then (p_to ->> 'daily_until')::timestamptz
+      else y.raised_daily_until end,
+    raised_monthly_limit = case when p_act ? 'monthly_limit' then (p_to ->> 'monthly_limit')::bigint
+      else y.raised_monthly_limit end,
+    raised_monthly_until = case when p_act ? 'monthly_limit' then (p_to ->> 'monthly_until')::timestamptz
+      else y.raised_monthly_until end
+  where y.account_id = p_account_id
+$$;
+comment on function governance.set_raised(bigint, jsonb, jsonb) is
+  'Raises the limits that an act names, or puts them back; one that it does not name stays as it was raised.';
+
 create function governance.apply_act(a governance.accounts, p_act jsonb, p_command_id text, p_reason text,
   p_operator text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -308,11 +324,10 @@ begin
         and l.lot_id > (p_act ->> 'last_lot_id')::bigint));
   when 'raise_limit' then
     if v_why is not null then perform governance.fail('PT409', 'nothing_to_change', v_why); end if;
-    update governance.accounts y set raised_daily_limit = (p_act ->> 'daily_limit')::bigint,
-      raised_monthly_limit = (p_act ->> 'monthly_limit')::bigint, raised_until = (p_act ->> 'until')::timestamptz
-    where y.account_id = a.account_id;
-    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'monthly_limit',
-      a.raised_monthly_limit, 'until', a.raised_until));
+    perform governance.set_raised(a.account_id, p_act, p_act || jsonb_build_object('daily_until', p_act -> 'until',
+      'monthly_until', p_act -> 'until'));
+    return jsonb_build_object('raised', jsonb_build_object('daily_limit', a.raised_daily_limit, 'daily_until',
+      a.raised_daily_until, 'monthly_limit', a.raised_monthly_limit, 'monthly_until', a.raised_monthly_until));
   when 'note' then
     return '{}';
   else
@@ -348,15 +363,13 @@ begin
     update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
     return;
   elsif v_undo ? 'raised' then
-    if a.raised_until is distinct from (x.fields ->> 'until')::timestamptz
-      or a.raised_daily_limit is distinct from (x.fields ->> 'daily_limit')::bigint
-      or a.raised_monthly_limit is distinct from (x.fields ->> 'monthly_limit')::bigint then
+    if (x.fields ? 'daily_limit' and row(a.raised_daily_limit, a.raised_daily_until) is distinct from
+        row((x.fields ->> 'daily_limit')::bigint, (x.fields ->> 'until')::timestamptz))
+      or (x.fields ? 'monthly_limit' and row(a.raised_monthly_limit, a.raised_monthly_until) is distinct from
+        row((x.fields ->> 'monthly_limit')::bigint, (x.fields ->> 'until')::timestamptz)) then
       perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
     end if;
-    update governance.accounts y set raised_daily_limit = (v_undo #>> '{raised,daily_limit}')::bigint,
-      raised_monthly_limit = (v_undo #>> '{raised,monthly_limit}')::bigint,
-      raised_until = (v_undo #>> '{raised,until}')::timestamptz
-    where y.account_id = a.account_id;
+    perform governance.set_raised(a.account_id, x.fields, v_undo -> 'raised');
     return;
   end if;
   if v_undo ? 'plan_id' and x.kind = 'change_plan' then

@@ -37,17 +37,7 @@ create index account_listings_name on governance.account_listings (sort_name, ac
 
 create index account_listings_plan on governance.account_listings (plan_id, sort_name, account_id);
 
-create index account_listings_today on governance.account_listings (tokens_today, account_id);
-
-create index account_listings_month on governance.account_listings (tokens_this_month, account_id);
-
-create index account_listings_cost on governance.account_listings (cost_this_month_micros, account_id);
-
-create index account_listings_available on governance.account_listings (available, account_id);
-
 create index account_listings_activity on governance.account_listings (last_activity_at, account_id);
-
-create index account_listings_debt on governance.account_listings (debt, account_id);
 
 create index account_listings_flagged on governance.account_listings (account_id) where is_flagged;
 
@@ -172,9 +162,9 @@ create view governance.current_listings with (security_invoker = true) as
     governance.blocked_until(a) as blocked_until,
     a.reserved_tokens as reserved,
     coalesce(governance.percent_used(f.tokens_today, f.tokens_this_month,
-      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at),
-      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at),
-      p.monthly_allowance), -1) as usage_percent,
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, t.at),
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_monthly_until, t.at),
+      greatest(p.monthly_allowance, a.month_allowance)), -1) as usage_percent,
     coalesce(a.last_activity_at, '-infinity') as last_activity_at,
     case when a.day_ends_at > t.at and a.day_calls > 0 then a.day_ends_at end as day_ends_at,
     a.month_ends_at,
@@ -193,13 +183,50 @@ create function governance.columns_of(p_view regclass) returns text[]
 $$;
 comment on function governance.columns_of(regclass) is 'Columns of a view of accounts, besides the account itself.';
 
+-- The user table can be sorted by each figure.
+do $$
+declare
+  v_figure text;
+begin
+  foreach v_figure in array governance.columns_of('governance.account_figures') loop
+    execute format('create index %I on governance.account_listings (%I, account_id)',
+      'account_listings_' || v_figure, v_figure);
+  end loop;
+end
+$$;
+
+create table governance.listings_due (
+  -- Not the account's id: an act adds to it without waiting for whoever takes the same account out of it.
+  due_id bigint generated always as identity primary key,
+  account_id bigint not null
+);
+
+comment on table governance.listings_due is
+  'Accounts whose listing somebody was copying while an operator changed who they are: the next copy writes them.';
+
+create function governance.write_listing(a governance.accounts) returns void
+  language sql set search_path = '' as $$
+  update governance.account_listings l set sort_name = governance.sort_name(a.user_id, a.display_name),
+    search_text = governance.search_text(a.user_id, a.display_name, a.email), plan_id = a.plan_id,
+    is_flagged = a.flagged_at is not null, blocked_until = governance.blocked_until(a)
+  where l.account_id = a.account_id
+$$;
+comment on function governance.write_listing(governance.accounts) is
+  'Writes who an account is, and what operators decided, into its listing.';
+
 create function governance.copy_to_listings(p_account_ids bigint[]) returns void
   language plpgsql set search_path = '' as $$
 declare
   v_columns text[] := governance.columns_of('governance.current_listings');
+  v_due bigint[];
 begin
   -- One writer of many rows at a time, so that two never wait for each other.
   perform pg_advisory_xact_lock(7254014);
+  with due as (delete from governance.listings_due d where d.account_id = any (p_account_ids) returning d.account_id)
+  select array_agg(distinct d.account_id) into v_due from due d;
+  if v_due is not null then
+    perform governance.write_listing(a) from governance.accounts a where a.account_id = any (v_due);
+  end if;
   execute format('update governance.account_listings l set (%s) = row(%s) from governance.current_listings n '
     'where n.account_id = any ($1) and l.account_id = n.account_id and (%s) is distinct from (%2$s)',
     array_to_string(v_columns, ', '), 'n.' || array_to_string(v_columns, ', n.'),
@@ -220,12 +247,13 @@ begin
   elsif tg_op = 'DELETE' then
     delete from governance.account_listings l where l.account_id = old.account_id;
   else
-    update governance.account_listings set
-      sort_name = governance.sort_name(new.user_id, new.display_name),
-      search_text = governance.search_text(new.user_id, new.display_name, new.email),
-      plan_id = new.plan_id, is_flagged = new.flagged_at is not null,
-      blocked_until = governance.blocked_until(new)
-    where account_id = new.account_id;
+    perform from governance.account_listings l where l.account_id = new.account_id for update skip locked;
+    if found then
+      perform governance.write_listing(new);
+    else
+      -- Calls wait for whoever holds the account: it does not wait in turn for a copy of many listings.
+      insert into governance.listings_due (account_id) values (new.account_id);
+    end if;
   end if;
   return null;
 end

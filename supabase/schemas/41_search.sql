@@ -11,6 +11,24 @@ end
 $$;
 comment on function governance.estimate_rows(text) is 'How many rows the planner expects of a query.';
 
+create function governance.visible_text(p_text text) returns text
+  language sql immutable set search_path = '' as $$
+  select regexp_replace(regexp_replace(coalesce(p_text, ''), '[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]', '', 'g'),
+    '[' || governance.rare_spaces() || ']', ' ', 'g')
+$$;
+comment on function governance.visible_text(text) is
+  'A pasted text without what cannot be seen, and with plain spaces for all others.';
+
+create function governance.search_words(p_text text) returns text
+  language sql immutable set search_path = '' as $$
+  -- Quotes, brackets and the marks of a sentence around a word come with pasting; a text of nothing else is meant so.
+  select coalesce(nullif(btrim(regexp_replace(y.text, '(?:^|(?<= ))[]["''`“”„‘’«»<>(){}]+|[]["''`“”„‘’«»<>(){},;:.!?]+'
+    '(?: |$)', ' ', 'g')), ''), y.text)
+  from (select btrim(regexp_replace(lower(governance.visible_text(p_text)), '\s+', ' ', 'g')) as text) y
+$$;
+comment on function governance.search_words(text) is
+  'A text as accounts are searched by it: in small letters, one space between words, nothing around a word.';
+
 create function governance.find_accounts_condition(p_query text) returns text
   language sql immutable set search_path = '' as $$
   select case when p_query <> '' then (
@@ -22,8 +40,9 @@ comment on function governance.find_accounts_condition(text) is
   'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
   'fewer than three characters, at the beginning of one.';
 
+-- To compare words costs a hundred times what the planner thinks: it would rather read the table.
 create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
-  language plpgsql volatile set search_path = '' as $$
+  language plpgsql volatile set search_path = '' set enable_seqscan = off as $$
 declare
   v_schema text := (select n.nspname from pg_catalog.pg_extension e
     join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm');
@@ -31,14 +50,17 @@ declare
     where char_length(w) between 3 and 50 order by char_length(w) desc, n limit 5);
   v_found bigint[];
 begin
-  -- Ids are meant as they are.
-  if v_schema is null or v_words = '{}' or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then return '{}'; end if;
-  -- More than 5,000 close ones are not all compared: a word that so many have tells nobody apart.
+  -- Ids are meant as they are; a whole message is nobody's name.
+  if v_schema is null or v_words = '{}' or cardinality(string_to_array(p_query, ' ')) > 6
+    or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then
+    return '{}';
+  end if;
+  -- More than 1,500 close ones are not all compared: a word that so many have tells nobody apart.
   -- Two letters in the wrong order share two of the five trigrams of a word of four.
   perform set_config('pg_trgm.word_similarity_threshold', '0.39', true);
   execute format('select array_agg(x.account_id order by x.likeness desc, x.account_id) from (
       select l.account_id, %s as likeness
-      from (select y.account_id, y.search_text from governance.account_listings y where %s limit 5000) l
+      from (select y.account_id, y.search_text from governance.account_listings y where %s limit 1500) l
       order by likeness desc, l.account_id limit %s) x',
     (select string_agg(format('%I.word_similarity(%L, l.search_text)', v_schema, w), ' + ') from unnest(v_words) w),
     (select string_agg(format('y.search_text operator(%I.%%>) %L', v_schema, w), ' and ') from unnest(v_words) w),
@@ -62,9 +84,9 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
       'last_activity', a.last_activity_at,
       'currency', t.currency,
       'usage_percent', governance.percent_used(f.tokens_today, f.tokens_this_month, c.daily_limit, c.monthly_limit,
-        p.monthly_allowance),
+        greatest(p.monthly_allowance, a.month_allowance)),
       'usage_of', governance.usage_of(f.tokens_today, f.tokens_this_month, c.daily_limit, c.monthly_limit,
-        p.monthly_allowance)
+        greatest(p.monthly_allowance, a.month_allowance))
     ) || to_jsonb(f) - 'account_id' || governance.block_json(a, t.at) order by x.n), '[]')
   from unnest(p_account_ids) with ordinality x(account_id, n)
   join governance.accounts a using (account_id)
@@ -72,8 +94,8 @@ create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   join governance.plans p using (plan_id)
   cross join (select governance.now() as at, k.currency from governance.active_config k offset 0) t
   cross join lateral (select
-      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, t.at) as daily_limit,
-      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, t.at) as monthly_limit) c
+      governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, t.at) as daily_limit,
+      governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_monthly_until, t.at) as monthly_limit) c
 $$;
 comment on function governance.account_rows(bigint[]) is 'Rows of the user table, in the order given.';
 
@@ -169,7 +191,9 @@ begin
   is_exact := false;
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
   -- cheap.
-  foreach v_one in array case when cardinality(p_conditions) > 0 then p_conditions else '{true}' end loop
+  -- All together come last: each alone may leave many, and both nobody.
+  foreach v_one in array case when cardinality(p_conditions) > 1 then p_conditions || condition
+    else array[condition] end loop
     continue when governance.estimate_rows('select from governance.account_listings l where ' || v_one) > 4 * c_few;
     execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l where '
       '%s limit %s) x', v_one, c_few + 1) into v_found;
@@ -177,7 +201,7 @@ begin
     source := format('(select * from governance.account_listings where account_id = any (%L::bigint[])) l',
       coalesce(v_found, '{}'));
     is_exact := true;
-    if cardinality(p_conditions) <= 1 then
+    if v_one = condition then
       total := coalesce(cardinality(v_found), 0);
       condition := 'true';
     else
@@ -202,13 +226,14 @@ create function public.console_search_accounts(
 ) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
-  v_query text := lower(btrim(regexp_replace(coalesce(p_query, ''), '\s+', ' ', 'g')));
+  v_query text := governance.search_words(p_query);
   v_sort record := governance.sort_column(p_sort);
   v_direction text := case when coalesce(p_descending, false) then 'desc' else 'asc' end;
   v_conditions text[] := '{}';
   v_condition text;
   v_is_close boolean := false;
   v_owners bigint[] := '{}';
+  v_ids_typed text[] := governance.id_words(p_query);
   v_tier int := 0;
   v_last_tier int := 0;
   v_from record;
@@ -250,10 +275,12 @@ begin
     execute format('select not exists (select from governance.account_listings l where %s)',
       governance.find_accounts_condition(v_query)) into v_is_close;
     if v_is_close then
-      -- Nobody is written so: whose payment, call or customer has such an id, else whoever is written nearly so.
+      -- Nobody is written so: who is named in it, or whose payment, call or customer has such an id; else whoever is
+      -- written nearly so.
       v_last_tier := 0;
-      v_owners := array(select distinct o from unnest(governance.id_words(p_query)) w
-        cross join lateral governance.find_owners(w) o limit 100);
+      v_owners := array(select governance.find_named(v_ids_typed)
+        union select o from unnest(v_ids_typed) w
+          cross join lateral governance.find_owners(w, btrim(p_query) !~ '\s') o limit 100);
       v_is_close := v_owners = '{}';
       v_conditions := array_replace(v_conditions, governance.find_accounts_condition(v_query),
         format('l.account_id = any (%L::bigint[])', case when v_is_close
@@ -301,7 +328,8 @@ $$;
 comment on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz) is
   'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
   'characters at their beginning; in order of name, names that begin with it come first. Where nobody is written so, '
-  'those are searched whose payment, call or customer has an id with it (is_by_id), else the 100 closest (is_close). '
+  'those are searched whose id or e-mail stands in it, or whose payment, call or customer has an id with it '
+  '(is_by_id), else the 100 closest (is_close). '
   'Filters: all, flagged, blocked, near_limit (80 % or more used), '
   'low_balance (the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. '
   'next_cursor is null on the last page. Errors: invalid_argument.';

@@ -2,14 +2,42 @@
 
 create function governance.id_words(p_text text) returns text[]
   language sql immutable set search_path = '' as $$
-  select coalesce(array_agg(w order by n), '{}') from (
-    select w, min(n) as n from regexp_split_to_table(left(btrim(p_text), 500), '[\s,;()<>"''“”„#]+')
-      with ordinality x(w, n)
-    where char_length(w) >= 8 or char_length(w) >= 4 and w ~ '\d'
-    group by w order by min(n) limit 3) y
+  with given as (select btrim(left(governance.visible_text(p_text), 500)) as text),
+  words as (
+    select w, n from given, regexp_split_to_table(text, '[]\s,;()<>{}"''`“”„‘’«»|[]+') with ordinality x(w, n)
+    where w <> ''),
+  -- A sentence ends right after an id; an address and a form hold one; a long one is shown as its two ends.
+  parts as (
+    select text as w, 0 as n, true as is_whole from given where text ~ '^\S+$'
+    union all select btrim(w, '.:!?*#…'), n, false from words where w !~ '://'
+    union all select y, n, false from words cross join lateral regexp_split_to_table(w, '[/?&=#:…]+|\.{3,}') y
+      where w ~ '[/?&=#:…]|\.{3}'),
+  likely as (
+    select w, min(n) as n, min(case
+      when is_whole then 0
+      when w ~ '^(pi|ch|py|cs|in|sub|cus|re|pyr|dp|du|evt)_\w{4,}$' or w ~ '^[^@]+@[^@]+\.\w+$' then 1
+      when w ~ '\d' and char_length(w) >= 8 and w ~ '[[:alpha:]]' then 2
+      when w ~ '\d' and char_length(w) >= 6 then 3
+      when w ~ '\d' and char_length(w) >= 4 then 4
+      -- Among many words a long one is a word.
+      when char_length(w) >= 8 and (select count(*) from words) <= 8 then 5 end) as likeliness
+    from parts group by w)
+  select coalesce(array_agg(w order by likeliness, n), '{}')
+  from (select * from likely where likeliness is not null order by likeliness, n limit 5) y
 $$;
 comment on function governance.id_words(text) is
-  'The words of a text that may be an id or a part of one: long ones, and shorter ones with a digit. The first three.';
+  'What of a text may be an id, a part of one or an e-mail, the likeliest five first: the text itself where it is one '
+  'word; ids that say what they are of, and e-mails; words with letters and digits, with digits; long ones among few.';
+
+create function governance.find_named(p_words text[]) returns setof bigint
+  language sql stable set search_path = '' as $$
+  -- Word by word, so that each is looked up in its index.
+  select x.account_id from unnest(p_words) w cross join lateral (
+    select a.account_id from governance.accounts a where a.user_id = w
+    union
+    (select a.account_id from governance.accounts a where lower(a.email) = lower(w) limit 20)) x
+$$;
+comment on function governance.find_named(text[]) is 'Accounts whose user id or e-mail is one of these words.';
 
 create function governance.find_payments(p_id text) returns setof bigint
   language plpgsql stable set search_path = '' as $$
@@ -69,37 +97,39 @@ $$;
 comment on function governance.find_customers(text) is
   'Accounts of a customer or subscription at Stripe with this id, or with this part of one.';
 
-create function governance.find_owners(p_id text) returns setof bigint
+create function governance.find_owners(p_id text, p_is_alone boolean) returns setof bigint
   language sql stable set search_path = '' as $$
   select p.account_id from governance.find_payments(p_id) f(payment_id)
     join governance.stripe_payments p using (payment_id) where p.account_id is not null
-  union select r.account_id from governance.find_calls(p_id) f(decision_id)
+  union select r.account_id from governance.find_calls(p_id, p_is_alone) f(decision_id)
     join governance.requests r using (decision_id)
   union select governance.find_customers(p_id)
 $$;
-comment on function governance.find_owners(text) is
+comment on function governance.find_owners(text, boolean) is
   'Accounts of a payment, call, customer or subscription with this id, or with this part of one.';
 
-create function governance.find_waiting(p_id text)
+create function governance.find_waiting(p_ids text[])
   returns table (kind text, id text, title text, subtitle text, user_id text)
   language sql stable set search_path = '' as $$
-  (select 'event', w.event_id, p_id, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
+  (select 'event', w.event_id, i, concat_ws(' · ', 'not credited: waits for a person', w.event_type, w.reason),
     null::text
-  from (select * from governance.webhook_events_processed x where x.status = 'quarantined'
+  -- Each is written out once, however many ids are looked for.
+  from (select x.event_id, x.event_type, x.reason, x.event_id || coalesce(x.payload::text, '') as body
+    from governance.webhook_events_processed x where x.status = 'quarantined'
     order by x.received_at desc limit 2000) w
-  where w.event_id = p_id or strpos(w.payload::text, p_id) > 0 limit 5)
+  join unnest(p_ids) i on strpos(w.body, i) > 0 limit 5)
   union all
-  (select 'case', c.difference_id, p_id, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
+  (select 'case', c.difference_id, i, concat_ws(' · ', 'open difference', c.class, replace(c.status, '_', ' ')),
     c.user_id
-  from governance.reconciliation_cases c
-  where c.blocks and c.status in ('open', 'investigating', 'proposed', 'approved', 'posted')
-    and (c.difference_id = p_id or strpos(c.difference::text, p_id) > 0) limit 5)
+  from (select x.*, x.difference_id || coalesce(x.difference::text, '') as body from governance.reconciliation_cases x
+    where x.blocks and x.status in ('open', 'investigating', 'proposed', 'approved', 'posted') offset 0) c
+  join unnest(p_ids) i on strpos(c.body, i) > 0 limit 5)
 $$;
-comment on function governance.find_waiting(text) is
-  'What names an id and was not credited: Stripe''s events that wait for a person (the newest 2,000), and open '
-  'differences of a reconciliation.';
+comment on function governance.find_waiting(text[]) is
+  'What names one of these ids and was not credited: Stripe''s events that wait for a person (the newest 2,000), and '
+  'open differences of a reconciliation.';
 
-create function governance.find_calls(p_id text) returns setof bigint
+create function governance.find_calls(p_id text, p_is_alone boolean) returns setof bigint
   language plpgsql stable set search_path = '' as $$
 declare
   v_number bigint := case when p_id ~ '^\d{1,18}$' then p_id::bigint end;
@@ -113,12 +143,11 @@ begin
       where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
     if found then return; end if;
   end if;
-  -- The end of the id of a call that was stopped, which is what tickets are about; any part of a newer call's.
+  -- The end of one; any part of a newer call's.
   if governance.is_part(p_id) then
-    return query execute format('select r.decision_id from governance.requests r
-      where r.decision = ''block'' and reverse(r.request_id) like %L limit 5',
-      governance.like_pattern(reverse(p_id)) || '%');
-    if not found then
+    return query execute format('select k.decision_id from governance.request_keys k
+      where reverse(k.request_id) like %L limit 5', governance.like_pattern(reverse(p_id)) || '%');
+    if not found and p_is_alone then
       return query select x.decision_id from (select r.request_id, r.decision_id from governance.requests r
         order by r.decision_id desc limit 50000) x where strpos(lower(x.request_id), lower(p_id)) > 0 limit 5;
     end if;
@@ -133,18 +162,16 @@ begin
   end if;
 end
 $$;
-comment on function governance.find_calls(text) is
-  'Calls by their whole request or decision id, else by the beginning of one; a call that was stopped also by the end '
-  'of its request id, and the newest 50,000 calls by any part of it.';
+comment on function governance.find_calls(text, boolean) is
+  'Calls by their whole request or decision id, else by the beginning of one or the end of a request id; the newest '
+  '50,000 calls by any part of it, where that alone is looked for.';
 
 create function public.console_search(p_query text, p_limit int default 20) returns jsonb
   language plpgsql volatile security definer set search_path = '' set jit = off as $$
 declare
-  v_query text := btrim(coalesce(p_query, ''));
-  v_lower text := lower(regexp_replace(btrim(coalesce(p_query, '')), '\s+', ' ', 'g'));
+  v_lower text := governance.search_words(p_query);
   -- What of it may be an id: the whole, or words among others.
-  v_words text[] := case when btrim(coalesce(p_query, '')) ~ '\s' then governance.id_words(p_query)
-    else array[btrim(coalesce(p_query, ''))] end;
+  v_words text[] := governance.id_words(p_query);
   v_ids bigint[];
   v_more bigint[];
 begin
@@ -152,9 +179,9 @@ begin
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
-  -- The user with this very id, then names that begin so, then whoever else matches: each from an index, none sorted.
-  select array_agg(x.account_id) into v_ids from (
-    select a.account_id from governance.accounts a where a.user_id = v_query or a.user_id = any (v_words)) x;
+  -- The user with this very id or e-mail, then names that begin so, then whoever else matches: each from an index, none
+  -- sorted.
+  v_ids := array(select governance.find_named(array_append(v_words, btrim(p_query))));
   execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
     where l.sort_name like %L order by l.sort_name, l.account_id limit %s) x',
       governance.like_pattern(v_lower) || '%', p_limit) into v_more;
@@ -176,7 +203,7 @@ begin
         -- A whole id of a request, decision or payment is meant exactly.
         (select 1 as rank, 1::bigint as n, 'request' as kind, r.request_id as id, r.request_id as title,
           concat_ws(' · ', a.user_id, r.decision, r.reason, r.status) as subtitle, a.user_id, r.decision_id
-        from unnest(v_words) w cross join lateral governance.find_calls(w) f(decision_id)
+        from unnest(v_words) w cross join lateral governance.find_calls(w, btrim(p_query) !~ '\s') f(decision_id)
         join governance.requests r using (decision_id) join governance.accounts a using (account_id) limit 5)
         union all
         -- What was not credited comes after the event or difference that says why.
@@ -193,7 +220,7 @@ begin
           where s.payment_id = p.payment_id) z limit 5)
         union all
         (select 1, 3, f.kind, f.id, f.title, f.subtitle, f.user_id, null
-        from unnest(v_words) w cross join lateral governance.find_waiting(w) f where w ~ '^\S{6,}$' limit 10)
+        from governance.find_waiting(array(select w from unnest(v_words) w where w ~ '^\S{6,}$')) f limit 10)
         union all
         select 2, min(x.n), 'user', a.user_id, coalesce(nullif(btrim(a.display_name), ''), a.user_id),
           concat_ws(' · ', a.user_id, a.email, a.plan_id), a.user_id, null

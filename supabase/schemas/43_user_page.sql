@@ -59,6 +59,11 @@ begin
     'balance', governance.account_json(v_account) -> 'balance',
     'limits', governance.account_json(v_account) -> 'limits',
     'preferences', governance.preferences_json(v_account) - 'email' - 'languages',
+    -- One person with two accounts: a ticket may be about the other.
+    'same_email', (select coalesce(jsonb_agg(jsonb_build_object('user_id', x.user_id, 'display_name', x.display_name,
+        'plan_id', x.plan_id, 'last_activity', x.last_activity_at)), '[]')
+      from (select o.* from governance.accounts o where lower(o.email) = lower(v_account.email)
+        and o.account_id <> v_account.account_id order by o.last_activity_at desc nulls last limit 5) x),
     'messages_today', v_account.day_messages,
     'cost_today_micros', v_account.day_cost_micros,
     'cost_this_month_micros', v_account.month_cost_micros,
@@ -103,7 +108,8 @@ begin
 end
 $$;
 comment on function public.console_get_account(text) is
-  'Everything the user''s page shows: account, plan, balance, limits, debt by cause, payments, lots (open ones, and '
+  'Everything the user''s page shows: account, others of the same e-mail, plan, balance, limits, debt by cause, '
+  'payments, lots (open ones, and '
   'the newest used-up), open holds, settlements that wait for a person, the last 50 audit entries. Errors: '
   'invalid_argument, unknown_user.';
 revoke all on function public.console_get_account(text) from public, anon, authenticated;

@@ -36,8 +36,61 @@ create table governance.user_totals (
   primary key (step, start, account_id, kind, decision, reason, requested_model, model)
 ) with (fillfactor = 70);
 
-comment on table governance.user_totals is 'The same by account, for rankings: five minutes are kept two days; of a '
-  'day of UTC that is over, the 200 accounts each that used, cost and were stopped most.';
+comment on table governance.user_totals is 'The same by account, for rankings: five minutes are kept two days; a day '
+  'of UTC, with what was settled or blocked, until it is ranked.';
+
+create table governance.ranked_users (
+  -- A day of UTC.
+  start timestamptz not null,
+  account_id bigint not null,
+  kind text not null,
+  decision text not null,
+  reason text not null,
+  requested_model text not null,
+  model text not null,
+  calls bigint not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (start, account_id, kind, decision, reason, requested_model, model)
+);
+
+comment on table governance.ranked_users is 'What user_totals had of a day that is over, of the 50 accounts each that '
+  'used, cost and were stopped most. Days lie one after the other here, so that many are read in a few pages.';
+
+create table governance.day_ranks (
+  -- Of UTC for users, of the account for sessions and agents.
+  day date not null,
+  what text not null check (what in ('user', 'session', 'agent')),
+  -- 0 for sessions and agents: they are everybody's.
+  account_id bigint not null,
+  -- Of the session or agent; empty for users.
+  name text not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  -- Calls that were blocked.
+  stopped bigint not null,
+  -- Whether it may be among the first of its day: these are read, however many there are in all.
+  is_leader boolean not null,
+  primary key (day, what, account_id, name)
+) with (fillfactor = 70);
+
+create index day_ranks_leaders on governance.day_ranks (day, what) where is_leader;
+
+comment on table governance.day_ranks is 'What users, sessions and agents come to on days that are not ranked yet, and '
+  'which of them lead.';
+
+create table governance.rank_marks (
+  day date not null,
+  what text not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  stopped bigint not null,
+  primary key (day, what)
+) with (fillfactor = 70);
+
+comment on table governance.rank_marks is 'What the 50th of a day had when its leaders were last looked through: '
+  'whoever does not come above any of the three is not among the first 50. Sums only grow, so an old mark is a low '
+  'one, and lets too many in, never too few.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -136,6 +189,110 @@ comment on function governance.count_calls_of(bigint, timestamptz, timestamptz, 
   'Calls of one account by minute, from p_from up to p_to; none of its ledger entries in that time has an id up to '
   'p_after.';
 
+create function governance.most_ranked() returns int
+  language sql immutable set search_path = '' as $$ select 50 $$;
+comment on function governance.most_ranked() is 'How many a day are known by rank, for each thing they are ranked by: '
+  'five times the ten that a ranking shows. Every view over many days reads this many rows a day, so that it costs as '
+  'much with few calls as with very many.';
+
+create function governance.ranked_day() returns date
+  language sql stable set search_path = '' as $$
+  select coalesce((select ((s.value ->> 'day')::timestamptz at time zone 'UTC')::date
+    from governance.maintenance_state s where s.key = 'ranked_days'), '-infinity')
+$$;
+comment on function governance.ranked_day() is 'The last day of which only the first are kept.';
+
+create function governance.trim_ranks(p_day date, p_what text) returns void
+  language sql set search_path = '' as $$
+  with placed as (
+    select k.ctid as place, k.tokens, k.cost_micros, k.stopped,
+      row_number() over (order by k.tokens desc, k.account_id, k.name) as by_tokens,
+      row_number() over (order by k.cost_micros desc, k.account_id, k.name) as by_cost,
+      row_number() over (order by k.stopped desc, k.account_id, k.name) as by_stopped
+    from governance.day_ranks k where k.day = p_day and k.what = p_what and k.is_leader
+  ), marked as (
+    insert into governance.rank_marks (day, what, tokens, cost_micros, stopped)
+    select p_day, p_what, min(p.tokens) filter (where p.by_tokens <= governance.most_ranked()),
+      min(p.cost_micros) filter (where p.by_cost <= governance.most_ranked()),
+      min(p.stopped) filter (where p.by_stopped <= governance.most_ranked())
+    from placed p having count(*) >= governance.most_ranked()
+    on conflict (day, what) do update set tokens = excluded.tokens, cost_micros = excluded.cost_micros,
+      stopped = excluded.stopped
+  )
+  update governance.day_ranks k set is_leader = false where k.ctid = any (array(
+    select p.place from placed p
+    where (p.by_tokens > governance.most_ranked() or p.tokens = 0)
+      and (p.by_cost > governance.most_ranked() or p.cost_micros = 0)
+      and (p.by_stopped > governance.most_ranked() or p.stopped = 0)))
+$$;
+comment on function governance.trim_ranks(date, text) is
+  'Leaves the first 50 by tokens, by cost and by blocked calls as leaders of a day, and marks what the 50th has. Who '
+  'calls it keeps others from following.';
+
+create function governance.add_to_ranks(p_rows governance.day_ranks[]) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_full record;
+begin
+  insert into governance.day_ranks as k (day, what, account_id, name, tokens, cost_micros, stopped, is_leader)
+  select r.day, r.what, r.account_id, r.name, r.tokens, r.cost_micros, r.stopped,
+    m.day is null or r.tokens > m.tokens or r.cost_micros > m.cost_micros or r.stopped > m.stopped
+  from unnest(p_rows) r left join governance.rank_marks m using (day, what)
+  where r.day > (select governance.ranked_day())
+  on conflict (day, what, account_id, name) do update set tokens = k.tokens + excluded.tokens,
+    cost_micros = k.cost_micros + excluded.cost_micros, stopped = k.stopped + excluded.stopped,
+    is_leader = k.is_leader or not exists (select from governance.rank_marks m
+      where m.day = k.day and m.what = k.what and k.tokens + excluded.tokens <= m.tokens
+        and k.cost_micros + excluded.cost_micros <= m.cost_micros and k.stopped + excluded.stopped <= m.stopped);
+  for v_full in
+    select r.day, r.what from (select distinct x.day, x.what from unnest(p_rows) x) r
+    where (select count(*) from governance.day_ranks k where k.day = r.day and k.what = r.what and k.is_leader)
+      > 5 * governance.most_ranked()
+  loop
+    perform governance.trim_ranks(v_full.day, v_full.what);
+  end loop;
+end
+$$;
+comment on function governance.add_to_ranks(governance.day_ranks[]) is
+  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows counts for '
+  'nothing.';
+
+create function governance.leading_users(p_from timestamptz, p_to timestamptz, p_also bigint[],
+  p_decision text default null, p_reason text default null, p_model text default null)
+  returns setof governance.user_totals
+  language sql stable set search_path = '' as $$
+  select u.*
+  from (
+    select 'day', r.* from governance.ranked_users r where r.start >= p_from and r.start < p_to
+    union all
+    -- What came late.
+    select u.* from governance.user_totals u
+    where u.step = 'day' and u.start >= p_from and u.start < p_to
+      and u.start <= (select governance.ranked_day())::timestamp at time zone 'UTC'
+    union all
+    select u.*
+    from (
+      select k.day, k.account_id from governance.day_ranks k
+      where k.what = 'user' and k.is_leader and k.day > (select governance.ranked_day())
+        and k.day::timestamp at time zone 'UTC' >= p_from and k.day::timestamp at time zone 'UTC' < p_to
+      union
+      select d.day, a.account_id
+      from (select distinct k.day from governance.rank_marks k where k.what = 'user'
+          and k.day::timestamp at time zone 'UTC' >= p_from and k.day::timestamp at time zone 'UTC' < p_to) d
+      cross join unnest(p_also) a(account_id)) k
+    -- One look into an index each: the leaders are few, the users of a day are not.
+    cross join lateral (select x.* from governance.user_totals x
+      where x.step = 'day' and x.start = k.day::timestamp at time zone 'UTC' and x.account_id = k.account_id offset 0) u
+  ) u
+  where (p_decision is null or u.decision = p_decision)
+    and (p_reason is null or (u.decision = 'block' and u.reason = p_reason))
+    and (p_model is null or p_model in (u.requested_model, u.model))
+$$;
+comment on function governance.leading_users(timestamptz, timestamptz, bigint[], text, text, text) is
+  'Days that begin from p_from up to p_to, of the users that used, cost or were stopped most on each, and of p_also: '
+  'those with calls that are not counted yet, which may bring them to the front. Of them what has the decision, the '
+  'reason and the model, where these are given.';
+
 create function governance.add_to_totals(p_calls governance.counted_calls[], p_now timestamptz) returns void
   language sql set search_path = '' as $$
   insert into governance.call_totals as m (step, start, kind, decision, reason, requested_model, model, calls, tokens,
@@ -155,11 +312,18 @@ create function governance.add_to_totals(p_calls governance.counted_calls[], p_n
     c.requested_model, c.model, sum(c.calls), sum(c.tokens), sum(c.cost_micros)
   from unnest(p_calls) c cross join (values ('five_minutes', interval '5 minutes', interval '2 days'),
     ('day', interval '1 day', interval '100 years')) s(step, length, kept)
-  where c.minute > p_now - s.kept
+  -- Days are read for rankings only, and none of them is by calls that were let through.
+  where c.minute > p_now - s.kept and (s.step <> 'day' or c.kind = 'settled' or c.decision = 'block')
   group by 1, 2, 3, 4, 5, 6, 7, 8
   on conflict (step, start, account_id, kind, decision, reason, requested_model, model) do update set
     calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens,
     cost_micros = m.cost_micros + excluded.cost_micros;
+  select governance.add_to_ranks(array(
+    select row(x.day, 'user', x.account_id, '', x.tokens, x.cost_micros, x.stopped, false)::governance.day_ranks
+    from (select (c.minute at time zone 'UTC')::date as day, c.account_id,
+        coalesce(sum(c.tokens) filter (where c.kind = 'settled'), 0) as tokens, sum(c.cost_micros) as cost_micros,
+        coalesce(sum(c.calls) filter (where c.decision = 'block' and c.kind = 'decided'), 0) as stopped
+      from unnest(p_calls) c where c.minute > p_now - interval '100 years' group by 1, 2) x));
 $$;
 comment on function governance.add_to_totals(governance.counted_calls[], timestamptz) is
   'Adds calls to call_totals and user_totals, in every step that is still kept for them.';
@@ -167,40 +331,50 @@ comment on function governance.add_to_totals(governance.counted_calls[], timesta
 create function governance.rank_days(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
 declare
-  c_most constant int := 200;
-  v_ranked timestamptz := (select (s.value ->> 'day')::timestamptz from governance.maintenance_state s
-    where s.key = 'ranked_days');
-  v_day timestamptz;
+  v_day date;
   v_gone int;
 begin
   -- A day that is over for two days gets no more calls but such as commit very late; they are counted all the same.
-  select min(u.start) into v_day from governance.user_totals u
-  where u.step = 'day' and u.start > coalesce(v_ranked, '-infinity') and u.start < p_now - interval '3 days';
+  select min(k.day) into v_day from governance.day_ranks k
+  where k.day > governance.ranked_day() and k.day < ((p_now - interval '3 days') at time zone 'UTC')::date;
   if v_day is null then return 0; end if;
-  delete from governance.user_totals u where u.step = 'day' and u.start = v_day and u.account_id not in (
-    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
-      and x.kind = 'settled' group by 1 order by sum(x.tokens) desc, 1 limit c_most)
-    union
-    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
-      and x.kind = 'settled' group by 1 order by sum(x.cost_micros) desc, 1 limit c_most)
-    union
-    (select x.account_id from governance.user_totals x where x.step = 'day' and x.start = v_day
-      and x.decision = 'block' group by 1 order by sum(x.calls) desc, 1 limit c_most));
+  perform governance.trim_ranks(v_day, x.what) from (values ('user'), ('session'), ('agent')) x(what);
+  -- Also what came of days before it since they were ranked.
+  insert into governance.ranked_users as r (start, account_id, kind, decision, reason, requested_model, model, calls,
+    tokens, cost_micros)
+  select u.start, u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens,
+    u.cost_micros
+  from governance.user_totals u
+  where u.step = 'day' and u.start <= v_day::timestamp at time zone 'UTC'
+    and (u.start < v_day::timestamp at time zone 'UTC' or u.account_id in (select k.account_id
+      from governance.day_ranks k where k.day = v_day and k.what = 'user' and k.is_leader))
+  on conflict (start, account_id, kind, decision, reason, requested_model, model) do update set
+    calls = r.calls + excluded.calls, tokens = r.tokens + excluded.tokens,
+    cost_micros = r.cost_micros + excluded.cost_micros;
+  delete from governance.user_totals u where u.step = 'day' and u.start <= v_day::timestamp at time zone 'UTC';
   get diagnostics v_gone = row_count;
-  delete from governance.named_usage n where n.day = (v_day at time zone 'UTC')::date and not exists (
-    select from (select x.what, x.account_id, x.name, row_number() over (partition by x.what
-        order by sum(x.cost_micros) desc, x.name, x.account_id) as place
-      from governance.named_usage x where x.day = n.day group by 1, 2, 3) k
-    where k.place <= c_most and k.what = n.what and k.account_id = n.account_id and k.name = n.name);
+  -- Lists to look into, read once: one question for each row would take minutes on a day of very many users.
+  delete from governance.named_usage n where n.day = v_day and (
+    (n.what, n.name) not in (select k.what, k.name from governance.day_ranks k
+      where k.day = v_day and k.account_id = 0 and k.is_leader)
+    -- Days of users here are UTC's, those of sessions their own.
+    or (n.account_id <> 0 and n.account_id not in (
+      select r.account_id from governance.ranked_users r
+      where r.start >= (v_day - 1)::timestamp at time zone 'UTC' and r.start <= v_day::timestamp at time zone 'UTC'
+      union all
+      select u.account_id from governance.user_totals u
+      where u.step = 'day' and u.start = (v_day + 1)::timestamp at time zone 'UTC')));
+  delete from governance.day_ranks k where k.day = v_day;
+  delete from governance.rank_marks m where m.day = v_day;
   insert into governance.maintenance_state as s (key, value)
-    values ('ranked_days', jsonb_build_object('day', v_day))
+    values ('ranked_days', jsonb_build_object('day', v_day::timestamp at time zone 'UTC'))
   on conflict (key) do update set value = excluded.value, updated_at = clock_timestamp();
   return v_gone;
 end
 $$;
 comment on function governance.rank_days(timestamptz) is
-  'Keeps, of the next day that is over, the accounts that used, cost and were stopped most, and the dearest sessions '
-  'and agents; answers how many rows went.';
+  'Keeps, of the next day that is over, the users that used, cost and were stopped most (in ranked_users), and the '
+  'sessions and agents that used and cost most; answers how many rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -221,7 +395,8 @@ begin
     where s.key = 'followed_events')
     and coalesce((select min(l.day_ends_at) from governance.account_listings l where l.day_ends_at is not null) > v_now,
       true)
-    and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true) then
+    and coalesce((select min(l.month_ends_at) from governance.account_listings l) > v_now, true)
+    and not exists (select from governance.listings_due) then
     return;
   end if;
   select s.value into v_state from governance.maintenance_state s where s.key = 'followed_events'
@@ -265,6 +440,7 @@ begin
     perform governance.add_to_totals(array(select c from governance.count_calls(v_from, v_upto) c), v_now);
     perform governance.add_named_usage(v_from, v_upto);
     perform governance.add_savings(v_from, v_upto);
+    perform governance.add_open_usage(v_from, v_upto);
     insert into governance.rule_matches as m (slot, version_id, matches)
     select c.slot, c.version_id, c.matches from governance.count_matches(v_from, v_upto) c where c.slot > v_oldest
     on conflict (slot, version_id) do update set matches = m.matches + excluded.matches;
@@ -287,7 +463,8 @@ begin
       -- The rest waits for upkeep, which gives the new month's allowance too.
       select l.account_id, l.tokens_this_month, l.reserved, l.cost_this_month_micros from governance.account_listings l
       where l.month_ends_at <= v_now order by l.month_ends_at limit 10 * p_limit) x
-      where x.tokens_this_month > x.reserved or x.cost_this_month_micros > 0 limit p_limit);
+      where x.tokens_this_month > x.reserved or x.cost_this_month_micros > 0 limit p_limit)
+    || array(select d.account_id from governance.listings_due d limit p_limit);
   followed := case when v_upto > v_from then least(v_upto - v_from, 2147483647)::int else 0 end;
 end
 $$;

@@ -115,6 +115,24 @@ $$;
 comment on function governance.check_overview(int, timestamptz, timestamptz, jsonb) is
   'Refuses a period or a filter that console_overview does not understand. Errors: invalid_argument.';
 
+create function governance.watched_now(p_now timestamptz) returns jsonb
+  language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'open_holds', (
+      select count(*) from governance.account_listings l
+      join governance.accounts a using (account_id)
+      join governance.requests r on r.account_id = a.account_id and r.created_at >= a.holds_from and r.status = 'held'
+      where l.reserved > 0),
+    'held_tokens', (select coalesce(sum(l.reserved), 0) from governance.account_listings l where l.reserved > 0),
+    'stuck_holds', governance.count_stuck_holds(),
+    'flagged_users', (select count(*) from governance.account_listings l where l.is_flagged),
+    'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > p_now),
+    'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
+    'open_alerts', governance.count_operator_alerts())
+$$;
+comment on function governance.watched_now(timestamptz) is
+  'Open holds and the states of users and alerts, as they are now.';
+
 create function public.console_overview(p_minutes int default 60, p_filter jsonb default '{}',
   p_from timestamptz default null, p_to timestamptz default null) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
@@ -163,8 +181,13 @@ begin
     select x.* from (
       select u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens
       from governance.user_totals u
-      where u.step = case s.source when 'minute' then 'five_minutes' when 'hour' then 'day' when 'day' then 'day' end
-        and u.start >= date_bin('5 minutes', s.from_at, '2000-01-01 00:00Z') and u.start < s.to_at
+      where s.source = 'minute' and u.step = 'five_minutes' and u.start < s.to_at
+        and u.start >= date_bin('5 minutes', s.from_at, '2000-01-01 00:00Z')
+      union all
+      select u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens
+      from governance.leading_users(s.from_at, s.to_at, array(select distinct c.account_id from counted c),
+        v_decision, v_reason, v_model) u
+      where s.source in ('hour', 'day')
       union all
       select c.account_id, c.kind, c.decision, c.reason, c.requested_model, c.model, c.calls, c.tokens
       from counted c) x
@@ -195,17 +218,6 @@ begin
       when s.source not in ('hour', 'day') then (select count(distinct u.account_id) from users u)
       when v_is_whole and s.to_at >= v_now then
         (select count(*) from governance.account_listings l where l.last_activity_at >= s.from_at) end,
-    'open_holds', (
-      select count(*) from governance.account_listings l
-      join governance.accounts a using (account_id)
-      join governance.requests r on r.account_id = a.account_id and r.created_at >= a.holds_from and r.status = 'held'
-      where l.reserved > 0),
-    'held_tokens', (select coalesce(sum(l.reserved), 0) from governance.account_listings l where l.reserved > 0),
-    'stuck_holds', governance.count_stuck_holds(),
-    'flagged_users', (select count(*) from governance.account_listings l where l.is_flagged),
-    'blocked_users', (select count(*) from governance.account_listings l where l.blocked_until > v_now),
-    'users_in_debt', (select count(*) from governance.account_listings l where l.debt > 0),
-    'open_alerts', governance.count_operator_alerts(),
     'steps', (select jsonb_agg(to_jsonb(m) order by m.start) from steps m),
     'reasons', (select coalesce(jsonb_agg(jsonb_build_object('reason', r.reason, 'calls', r.calls)
       order by r.calls desc, r.reason), '[]') from (
@@ -231,6 +243,7 @@ begin
         group by 1 order by 2 desc, 1 limit 10) u
       join governance.accounts a using (account_id)
       left join governance.account_listings l using (account_id)))
+    || governance.watched_now(v_now)
   into v_answer;
   return v_answer;
 end
@@ -238,8 +251,8 @@ $$;
 comment on function public.console_overview(int, jsonb, timestamptz, timestamptz) is
   'What went on, over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
   'reasons of blocks, models, whose tokens, who was stopped most; p_filter may have user_id, decision, reason, model. '
-  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of days that are over know the '
-  '200 first of each day. '
+  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of more than two days know the '
+  '50 first of each day. '
   'active_users is null where it is not known. Open holds and the states of users and alerts are of now, whatever the '
   'filter. Errors: invalid_argument.';
 revoke all on function public.console_overview(int, jsonb, timestamptz, timestamptz) from public, anon, authenticated;

@@ -1,32 +1,5 @@
 -- Usage by day, model, task and scope.
 
-create table governance.usage_totals (
-  day date not null,
-  -- That the account had when the day was closed.
-  plan_id text not null,
-  model text not null,
-  task_type text not null,
-  scope_id text not null,
-  calls bigint not null,
-  messages bigint not null,
-  input_tokens bigint not null,
-  output_tokens bigint not null,
-  charged_tokens bigint not null,
-  cost_micros bigint not null,
-  primary key (day, plan_id, model, task_type, scope_id)
-);
-
-comment on table governance.usage_totals is 'Usage of everybody by day, for days that no settlement can add to.';
-
-create table governance.usage_days (
-  day date primary key,
-  active_users bigint not null,
-  aggregated_at timestamptz not null
-);
-
-comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
-  'taken out, and aggregated again.';
-
 create function governance.first_open_day(p_now timestamptz) returns date
   language sql immutable set search_path = '' as $$
   -- Days end last at UTC-12. The hour more is for settlements that read the clock before and commit after.
@@ -40,38 +13,6 @@ create function governance.last_open_day(p_now timestamptz) returns date
 $$;
 comment on function governance.last_open_day(timestamptz) is 'The latest day that has begun anywhere: days begin first '
   'at UTC+14.';
-
-create function governance.aggregate_days(p_limit int default 40) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_open date := governance.first_open_day(governance.now());
-  v_from date;
-  v_day date;
-  v_days int := 0;
-begin
-  if not pg_try_advisory_xact_lock(7254013) then return 0; end if;
-  select min(d.day) into v_from from governance.usage_daily d;
-  for v_day in
-    select g::date from generate_series(v_from, v_open - 1, interval '1 day') g
-    where not exists (select from governance.usage_days u where u.day = g::date)
-    order by g desc limit p_limit
-  loop
-    delete from governance.usage_totals t where t.day = v_day;
-    insert into governance.usage_totals (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
-      output_tokens, charged_tokens, cost_micros)
-    select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls), sum(d.messages),
-      sum(d.input_tokens), sum(d.output_tokens), sum(d.charged_tokens), sum(d.cost_micros)
-    from governance.usage_daily d left join governance.accounts a using (account_id)
-    where d.day = v_day group by 1, 2, 3, 4, 5;
-    insert into governance.usage_days (day, active_users, aggregated_at)
-    select v_day, count(distinct d.account_id), clock_timestamp() from governance.usage_daily d where d.day = v_day;
-    v_days := v_days + 1;
-  end loop;
-  return v_days;
-end
-$$;
-comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
-  'latest first; answers how many.';
 
 create function governance.account_calls(p_account_id bigint, p_start timestamptz, p_end timestamptz)
   returns table (day date, at timestamptz, model text, task_type text, scope_id text, conversation_id text,
@@ -323,26 +264,6 @@ comment on function public.my_token_usage(int) is
 revoke all on function public.my_token_usage(int) from public, anon, authenticated;
 grant execute on function public.my_token_usage(int) to authenticated;
 
-create function governance.usage_between(p_from date, p_to date)
-  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
-    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
-  language sql stable set search_path = '' as $$
-  select t.day, t.plan_id, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
-    t.charged_tokens, t.cost_micros
-  from governance.usage_totals t join governance.usage_days u using (day) where t.day between p_from and p_to
-  union all
-  select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls)::bigint,
-    sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
-    sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
-  from governance.usage_daily d left join governance.accounts a using (account_id)
-  where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
-    where not exists (select from governance.usage_days u where u.day = g::date))
-  group by 1, 2, 3, 4, 5
-$$;
-comment on function governance.usage_between(date, date) is
-  'Everybody''s usage by day, plan, model, task type and scope: of days that are over from their totals, of open ones '
-  'from the accounts'' own roll-up.';
-
 create function public.console_usage_totals(p_days int default 30) returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -378,7 +299,7 @@ begin
         coalesce(sum(y.output_tokens), 0) as completion_tokens,
           coalesce(sum(y.input_tokens + y.output_tokens), 0) as total_tokens,
         coalesce(sum(y.cost_micros), 0) as cost_micros,
-        (select a.active_users from governance.usage_days a where a.day = d.day) as active_users
+        (select a.active_users from governance.usage_days a where a.day = d.day and a.is_over) as active_users
       from days d left join usage y using (day) group by 1) x),
     'by_model', (select coalesce(jsonb_agg(to_jsonb(x) order by x.cost_micros desc, x.total_tokens desc, x.model), '[]')
       from (

@@ -12,35 +12,49 @@ create function governance.named_parts(p_what text, p_before date, p_from date, 
     coalesce(sum(n.cost_micros) filter (where n.day < p_from), 0)::bigint,
     coalesce(sum(n.calls) filter (where n.day >= p_from), 0)::bigint,
     coalesce(sum(n.tokens) filter (where n.day >= p_from), 0)::bigint
-  from governance.named_usage n left join governance.accounts a using (account_id)
-  where n.day between p_before and p_to and n.what = p_what
-    and (p_account_id is null or n.account_id = p_account_id)
-    and (p_filter ->> 'model' is null or n.model = p_filter ->> 'model')
+  from governance.leading_names(p_what, p_before, p_to, p_account_id) n
+  left join governance.accounts a using (account_id)
+  where (p_filter ->> 'model' is null or n.model = p_filter ->> 'model')
     and (p_filter ->> 'provider' is null
       or coalesce(governance.provider_of(n.model, governance.now()), '') = p_filter ->> 'provider')
     and (p_filter ->> 'task_type' is null or n.task_type = p_filter ->> 'task_type')
     and (p_filter ->> 'scope' is null or n.scope_id = p_filter ->> 'scope')
-    and (p_filter ->> 'plan' is null or coalesce(a.plan_id, '') = p_filter ->> 'plan')
+    and (p_filter ->> 'plan' is null or coalesce(a.plan_id, n.plan_id) = p_filter ->> 'plan')
   group by 1
 $$;
 comment on function governance.named_parts(text, date, date, date, jsonb, bigint) is
   'Cost by session or agent, before a day and from it on.';
 
+create function governance.leading_accounts(p_from date, p_to date, p_metric text, p_model text default null)
+  returns setof bigint
+  language sql stable set search_path = '' as $$
+  with uncounted as materialized (
+    select c.account_id, c.kind, c.model, c.tokens, c.cost_micros
+    from governance.followed() f cross join lateral governance.count_calls(f.upto, 9223372036854775807) c
+  )
+  select u.account_id
+  from (
+    select l.account_id, l.kind, l.model, l.tokens, l.cost_micros
+    from governance.leading_users((p_from - 1)::timestamp at time zone 'UTC',
+      (p_to + 2)::timestamp at time zone 'UTC', array(select distinct c.account_id from uncounted c),
+      null, null, p_model) l
+    union all
+    select c.* from uncounted c) u
+  where u.kind = 'settled' and (p_model is null or u.model = p_model)
+  group by 1 order by sum(case p_metric when 'tokens' then u.tokens else u.cost_micros end) desc, 1 limit 300
+$$;
+comment on function governance.leading_accounts(date, date, text, text) is
+  'Of the accounts that used or cost most on a day, the 300 that used (tokens) or cost (cost_micros) most in all.';
+
 create function governance.dearest_users(p_before date, p_from date, p_to date, p_filter jsonb)
   returns table (user_id text, cost_micros bigint, before_cost_micros bigint, calls bigint, tokens bigint)
   language sql stable set search_path = '' as $$
-  with candidates as (
-    select u.account_id from governance.user_totals u
-    where u.step = 'day' and u.kind = 'settled' and u.start >= (p_from - 1)::timestamp at time zone 'UTC'
-      and u.start < (p_to + 2)::timestamp at time zone 'UTC'
-      and (p_filter ->> 'model' is null or u.model = p_filter ->> 'model')
-    group by 1 order by sum(u.cost_micros) desc, 1 limit 300
-  )
   select a.user_id, coalesce(sum(d.cost_micros) filter (where d.day >= p_from), 0)::bigint,
     coalesce(sum(d.cost_micros) filter (where d.day < p_from), 0)::bigint,
     coalesce(sum(d.calls) filter (where d.day >= p_from), 0)::bigint,
     coalesce(sum(d.input_tokens + d.output_tokens) filter (where d.day >= p_from), 0)::bigint
-  from candidates c join governance.accounts a using (account_id)
+  from governance.leading_accounts(p_from, p_to, 'cost_micros', p_filter ->> 'model') c(account_id)
+  join governance.accounts a using (account_id)
   join governance.usage_daily d on d.account_id = c.account_id and d.day between p_before and p_to
   where (p_filter ->> 'model' is null or d.model = p_filter ->> 'model')
     and (p_filter ->> 'provider' is null
@@ -53,6 +67,45 @@ $$;
 comment on function governance.dearest_users(date, date, date, jsonb) is
   'Exact costs of the users that were among the dearest of a day, where there are too many to read all.';
 
+-- The parts of sessions, of agents and of very many users, beside the totals of all.
+create function governance.costs_of_named(p_whole jsonb, p_by text, p_before date, p_from date, p_to date,
+  p_filter jsonb, p_account_id bigint, p_is_large boolean) returns jsonb
+  language sql stable set search_path = '' as $$
+  with parts as materialized (
+    select n.name as key, n.cost_micros, n.before_cost_micros,
+      n.calls, n.tokens
+    from governance.named_parts(p_by, p_before, p_from, p_to, p_filter, p_account_id) n
+    where not p_is_large
+    union all
+    select u.user_id, u.cost_micros, u.before_cost_micros, u.calls, u.tokens
+    from governance.dearest_users(p_before, p_from, p_to, p_filter) u where p_is_large
+  ), first as (
+    select p.*, row_number() over (order by p.cost_micros desc, p.tokens desc, p.key) as place from parts p
+    where p.calls > 0 or p.before_cost_micros > 0
+  ), rest as (
+    -- Calls that name none, and whatever is not among those that are read.
+    select '' as key, (p_whole ->> 'cost_micros')::bigint - coalesce(sum(p.cost_micros), 0) as cost_micros,
+      (p_whole #>> '{before,cost_micros}')::bigint - coalesce(sum(p.before_cost_micros), 0) as before_cost_micros,
+      (p_whole ->> 'calls')::bigint - coalesce(sum(p.calls), 0) as calls,
+      (p_whole ->> 'tokens')::bigint - coalesce(sum(p.tokens), 0) as tokens
+    from parts p
+  )
+  select p_whole || jsonb_build_object('by', p_by,
+    'parts', (select coalesce(jsonb_agg(jsonb_build_object('key', f.key,
+        'name', (select a.display_name from governance.accounts a where p_is_large and a.user_id = f.key),
+        'cost_micros', f.cost_micros, 'before_cost_micros', f.before_cost_micros, 'calls', f.calls,
+        'tokens', f.tokens) order by f.cost_micros desc, f.tokens desc, f.key), '[]')
+      from (select x.key, x.cost_micros, x.before_cost_micros, x.calls, x.tokens from first x where x.place <= 100
+        union all
+        select r.key, r.cost_micros, r.before_cost_micros, r.calls, r.tokens from rest r
+        where r.calls > 0 and not p_is_large) f),
+    -- Of very many, those that were read are not all.
+    'part_count', case when not p_is_large then (select count(*) from first f where f.calls > 0) end,
+    'top_ten_cost_micros', (select coalesce(sum(f.cost_micros), 0) from first f where f.place <= 10))
+$$;
+comment on function governance.costs_of_named(jsonb, text, date, date, date, jsonb, bigint, boolean) is
+  'The answer of console_costs by session, agent or the dearest of very many users: p_whole with their parts.';
+
 create function public.console_costs(p_from date, p_to date, p_step text default 'day', p_by text default 'model',
   p_filter jsonb default '{}') returns jsonb
   language plpgsql security definer set search_path = '' set jit = off set plan_cache_mode = 'force_custom_plan' as $$
@@ -64,7 +117,6 @@ declare
   -- What the main figures are made of: sessions, agents and very many users are read for themselves.
   v_main text := p_by;
   v_answer jsonb;
-  v_whole jsonb;
 begin
   perform governance.refuse_others('console_costs');
   perform governance.check_days(p_from, p_to, p_step);
@@ -95,18 +147,20 @@ begin
   v_by_account := v_main = 'user' or p_filter ? 'user';
   with usage as materialized (
     select u.day, u.plan_id, u.model, u.task_type, u.scope_id, null::bigint as account_id, u.calls,
-      u.input_tokens + u.output_tokens as tokens, u.cost_micros
+      u.input_tokens + u.output_tokens as tokens, u.charged_tokens, u.cost_micros
     from governance.usage_between(v_before, p_to) u where not v_by_account
     union all
     select d.day, a.plan_id, d.model, d.task_type, d.scope_id, d.account_id, d.calls,
-      d.input_tokens + d.output_tokens, d.cost_micros
+      d.input_tokens + d.output_tokens, d.charged_tokens, d.cost_micros
     from governance.usage_daily d join governance.accounts a using (account_id)
     where v_by_account and (v_account_id is null or d.account_id = v_account_id) and d.day between v_before and p_to
   ), models as materialized (
-    select m.model, governance.provider_of(m.model, governance.now()) as provider
+    -- Looked up among the prices: only where the answer depends on it.
+    select m.model, case when v_main = 'provider' or p_filter ? 'provider'
+      then governance.provider_of(m.model, governance.now()) end as provider
     from (select distinct u.model from usage u) m
   ), keyed as materialized (
-    select u.day, u.day >= p_from as is_now, u.calls, u.tokens, u.cost_micros,
+    select u.day, u.day >= p_from as is_now, u.calls, u.tokens, u.charged_tokens, u.cost_micros,
       case v_main when 'model' then u.model when 'provider' then coalesce(m.provider, '')
         when 'plan' then coalesce(u.plan_id, '') when 'task_type' then u.task_type when 'scope' then u.scope_id
         else u.account_id::text end as key
@@ -133,11 +187,11 @@ begin
       'tokens', coalesce(sum(k.tokens) filter (where not k.is_now), 0)),
     'periods', (select jsonb_agg(jsonb_build_object('from', greatest(p.first, p_from),
         'to', least(p.next - 1, p_to), 'cost_micros', coalesce(x.cost_micros, 0), 'calls', coalesce(x.calls, 0),
-        'tokens', coalesce(x.tokens, 0)) order by p.first)
+        'tokens', coalesce(x.tokens, 0), 'charged_tokens', coalesce(x.charged_tokens, 0)) order by p.first)
       from (select g::date as first, (g + ('1 ' || p_step)::interval)::date as next
         from generate_series(date_trunc(p_step, p_from::timestamp), p_to::timestamp, ('1 ' || p_step)::interval) g) p
       left join (select date_trunc(p_step, y.day::timestamp)::date as first, sum(y.cost_micros) as cost_micros,
-          sum(y.calls) as calls, sum(y.tokens) as tokens
+          sum(y.calls) as calls, sum(y.tokens) as tokens, sum(y.charged_tokens) as charged_tokens
         from keyed y where y.is_now group by 1) x using (first)),
     'parts', (select coalesce(jsonb_agg(jsonb_build_object(
         'key', case when v_main = 'user' then a.user_id else x.key end,
@@ -150,7 +204,11 @@ begin
       left join governance.plans p on v_main = 'plan' and p.plan_id = x.key),
     'savings', (select coalesce(jsonb_object_agg(v.kind, jsonb_build_object('calls', v.calls, 'saved_micros',
         v.saved_micros)), '{}')
-      from (select d.kind, sum(d.calls) as calls, sum(d.saved_micros) as saved_micros from governance.savings_days d
+      from (select d.kind, sum(d.calls) as calls, sum(d.saved_micros) as saved_micros from (
+          select x.* from governance.savings_days x
+          union all
+          select x.* from governance.followed() f
+          cross join lateral governance.savings_between(f.upto, f.upto + 50000) x) d
         where p_filter = '{}' and d.day between p_from and p_to group by 1) v),
     'part_count', (select count(*) from parts y where y.calls > 0),
     'top_ten_cost_micros', (select coalesce(sum(t.cost_micros), 0) from (select y.cost_micros from parts y
@@ -158,40 +216,7 @@ begin
   into v_answer
   from keyed k;
   if v_main = p_by then return v_answer; end if;
-  v_whole := v_answer;
-  with parts as materialized (
-    select n.name as key, n.cost_micros, n.before_cost_micros,
-      n.calls, n.tokens
-    from governance.named_parts(p_by, v_before, p_from, p_to, p_filter, v_account_id) n
-    where not v_is_large
-    union all
-    select u.user_id, u.cost_micros, u.before_cost_micros, u.calls, u.tokens
-    from governance.dearest_users(v_before, p_from, p_to, p_filter) u where v_is_large
-  ), first as (
-    select p.*, row_number() over (order by p.cost_micros desc, p.tokens desc, p.key) as place from parts p
-    where p.calls > 0 or p.before_cost_micros > 0
-  ), rest as (
-    -- Calls that name none, and whatever is not among those that are read.
-    select '' as key, (v_whole ->> 'cost_micros')::bigint - coalesce(sum(p.cost_micros), 0) as cost_micros,
-      (v_whole #>> '{before,cost_micros}')::bigint - coalesce(sum(p.before_cost_micros), 0) as before_cost_micros,
-      (v_whole ->> 'calls')::bigint - coalesce(sum(p.calls), 0) as calls,
-      (v_whole ->> 'tokens')::bigint - coalesce(sum(p.tokens), 0) as tokens
-    from parts p
-  )
-  select v_answer || jsonb_build_object('by', p_by,
-    'parts', (select coalesce(jsonb_agg(jsonb_build_object('key', f.key,
-        'name', (select a.display_name from governance.accounts a where v_is_large and a.user_id = f.key),
-        'cost_micros', f.cost_micros, 'before_cost_micros', f.before_cost_micros, 'calls', f.calls,
-        'tokens', f.tokens) order by f.cost_micros desc, f.tokens desc, f.key), '[]')
-      from (select x.key, x.cost_micros, x.before_cost_micros, x.calls, x.tokens from first x where x.place <= 100
-        union all
-        select r.key, r.cost_micros, r.before_cost_micros, r.calls, r.tokens from rest r
-        where r.calls > 0 and not v_is_large) f),
-    -- Of very many, those that were read are not all.
-    'part_count', case when not v_is_large then (select count(*) from first f where f.calls > 0) end,
-    'top_ten_cost_micros', (select coalesce(sum(f.cost_micros), 0) from first f where f.place <= 10))
-  into v_answer;
-  return v_answer;
+  return governance.costs_of_named(v_answer, p_by, v_before, p_from, p_to, p_filter, v_account_id, v_is_large);
 end
 $$;
 comment on function public.console_costs(date, date, text, text, jsonb) is
@@ -199,7 +224,8 @@ comment on function public.console_costs(date, date, text, text, jsonb) is
   'before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when the day '
   'was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a call counts '
   'when it settled; models without a price cost nothing. Of very many users the dearest of each day are read, and '
-  'part_count is null. Under the key '''' stands what names no session or agent. savings are estimates, of '
-  'everybody. Source: the roll-ups usage_totals, usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
+  'part_count is null. Under the key '''' stands what names no session or agent, or one that was not among the 50 '
+  'that used and cost most on its day. savings are estimates, of everybody. Source: the roll-ups usage_totals, '
+  'usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;

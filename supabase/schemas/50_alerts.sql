@@ -71,6 +71,13 @@ $$;
 comment on function governance.needs_operator(text) is 'Whether alerts of a kind are on the operators'' list; the '
   'others are users'' own limits.';
 
+create function governance.alert_scope(p_scope text, out kind text, out id text)
+  language sql immutable set search_path = '' as $$
+  select split_part(p_scope, ':', 1), nullif(substr(p_scope, length(split_part(p_scope, ':', 1)) + 2), '')
+$$;
+comment on function governance.alert_scope(text) is
+  'Whose usage an alert watches: all, user, or the plan, scope or model with this id.';
+
 create table governance.cost_alerts (
   alert_id bigint generated always as identity primary key,
   alert_name text not null unique,
@@ -104,7 +111,7 @@ create table governance.alert_events (
   value numeric,
   -- The same matter is raised once a period: a day, a month, or whatever else the kind repeats by.
   period_key text not null default '',
-  -- What it is about within the period: the limit or budget in force, a model, a time zone.
+  -- What it is about within the period: the limit in force, what a budget is of, a model, a time zone.
   subject text not null default '',
   details jsonb not null default '{}',
   created_at timestamptz not null default now(),
@@ -127,6 +134,9 @@ create unique index alert_events_once on governance.alert_events
 
 create index alert_events_time on governance.alert_events (created_at desc);
 
+-- Users' own limits are very many beside them.
+create index alert_events_operators_time on governance.alert_events (created_at desc) where needs_operator;
+
 create index alert_events_account on governance.alert_events (account_id, created_at desc) where account_id is not null;
 
 comment on table governance.alert_events is 'Alerts that were raised.';
@@ -142,26 +152,27 @@ create index alert_events_operators on governance.alert_events (alert_event_id)
 create function governance.alert_user_sentence(e governance.alert_events, p_language text) returns text
   language sql stable set search_path = '' as $$
   select coalesce(governance.say('alert.' || governance.alert_kind(e.kind), p_language, jsonb_build_object(
-    'value', case when e.details ->> 'metric' = 'cost_micros'
-        then governance.say_money(round(e.value * 10::numeric ^ governance.minor_digits(e.details ->> 'currency')
-          / 1000000), e.details ->> 'currency', p_language)
-      when e.details ->> 'metric' = 'tokens' then governance.say('amount.tokens', p_language,
-        jsonb_build_object('value', governance.say_count(e.value, p_language)))
-      else governance.say_count(abs(e.value), p_language) end,
+    'value', governance.say_amount(e.details ->> 'metric', e.value, e.details ->> 'currency', p_language),
     'threshold', governance.say_count(e.threshold, p_language),
     'usual', governance.say_count(coalesce((e.details ->> 'usual_tokens')::numeric, 0), p_language),
-    'period', e.period_key)), e.message)
+    'period', governance.say_period(e.period_key, p_language))), e.message)
 $$;
 comment on function governance.alert_user_sentence(governance.alert_events, text) is
   'What the user whom an alert is about reads.';
 
-create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb) returns governance.cost_alerts
+create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb, p_currency text)
+  returns governance.cost_alerts
   language plpgsql set search_path = '' as $$
 declare
   v_alert governance.cost_alerts;
   v_metric record;
+  v_scope record;
   v_list jsonb;
 begin
+  if lower(p_item ->> 'currency') <> p_currency then
+    perform governance.invalid_preset(p_path || '.currency',
+      format('budgets are in the preset''s currency, %s', p_currency));
+  end if;
   v_alert.alert_name := p_item ->> 'alert_name';
   v_alert.metric := governance.preset_text(p_item, 'metric', p_path, null, 64);
   select * into v_metric from governance.alert_metrics() m where m.metric = v_alert.metric;
@@ -170,16 +181,16 @@ begin
       (select string_agg(m.metric, ', ' order by m.place) from governance.alert_metrics() m)));
   end if;
   v_alert.scope := governance.preset_text(p_item, 'scope', p_path, v_metric.scopes[1]);
-  if not split_part(v_alert.scope, ':', 1) = any (v_metric.scopes)
-    or (v_alert.scope like '%:%') <> (split_part(v_alert.scope, ':', 1) in ('plan', 'scope', 'model'))
-    or v_alert.scope like '%:' then
+  select * into v_scope from governance.alert_scope(v_alert.scope);
+  if not v_scope.kind = any (v_metric.scopes) or v_alert.scope like '%:'
+    or (v_scope.id is not null) <> (v_scope.kind in ('plan', 'scope', 'model')) then
     perform governance.invalid_preset(p_path || '.scope', format('"%s" is no scope of %s: %s', v_alert.scope,
       v_alert.metric, (select string_agg(x || case when x in ('plan', 'scope', 'model') then ':<id>' else '' end, ', ')
         || case when cardinality(v_metric.scopes) > 1 then ' are' else ' is' end from unnest(v_metric.scopes) x)));
   end if;
-  if v_alert.scope like 'plan:%' and not exists (
-    select from jsonb_array_elements(p_plans) x where 'plan:' || (x ->> 'plan_id') = v_alert.scope) then
-    perform governance.invalid_preset(p_path || '.scope', format('there is no plan "%s": %s', substr(v_alert.scope, 6),
+  if v_scope.kind = 'plan' and not exists (
+    select from jsonb_array_elements(p_plans) x where x ->> 'plan_id' = v_scope.id) then
+    perform governance.invalid_preset(p_path || '.scope', format('there is no plan "%s": %s', v_scope.id,
       (select string_agg(x ->> 'plan_id', ', ') from jsonb_array_elements(p_plans) x)));
   end if;
   v_alert.period := governance.preset_text(p_item, 'period', p_path, v_metric.periods[1], 32);
@@ -203,15 +214,12 @@ begin
   v_alert.thresholds := (select array_agg(distinct (w #>> '{}')::numeric order by (w #>> '{}')::numeric)
     from jsonb_array_elements(v_list) w);
   v_list := coalesce(nullif(p_item -> 'channels', 'null'), '[]');
-  if jsonb_typeof(v_list) <> 'array' or exists (select from jsonb_array_elements(v_list) w
-    where jsonb_typeof(w) <> 'string' or (w #>> '{}') !~ '^[a-z][a-z0-9_]{0,31}$') then
-    perform governance.invalid_preset(p_path || '.channels', 'a list of channels such as email and slack is needed');
-  end if;
+  perform governance.check_channels(v_list, p_path || '.channels');
   v_alert.channels := coalesce((select array_agg(w) from jsonb_array_elements_text(v_list) w), '{}');
   return v_alert;
 end
 $$;
-comment on function governance.check_alert(jsonb, text, jsonb) is
+comment on function governance.check_alert(jsonb, text, jsonb, text) is
   'An alert of a preset, if metric, scope and period are in governance.alert_metrics; else invalid_preset with the '
   'path and what is allowed.';
 
@@ -317,42 +325,38 @@ comment on function governance.has_budget(text) is
   'Whether a metric is measured over the days of a period, with or without a budget; the others are noticed as they '
   'happen.';
 
+create function governance.usage_in_scope(p_scope text, p_from date, p_to date)
+  returns table (day date, model text, calls bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  select u.day, u.model, u.calls, u.charged_tokens, u.cost_micros
+  from governance.usage_between(p_from, p_to) u cross join governance.alert_scope(p_scope) s
+  where case s.kind when 'plan' then u.plan_id = s.id when 'scope' then u.scope_id = s.id
+    when 'model' then u.model = s.id else true end
+$$;
+comment on function governance.usage_in_scope(text, date, date) is
+  'Usage of what an alert over many users watches, to be added up. A plan''s is that of the accounts that had it when '
+  'the day was closed, as on the costs desk.';
+
 create function governance.alert_value(p_alert governance.cost_alerts, p_from date, p_to date,
   p_account_id bigint default null) returns numeric
   language plpgsql stable set search_path = '' as $$
 declare
-  v_kind text := split_part(p_alert.scope, ':', 1);
-  v_id text := substr(p_alert.scope, length(split_part(p_alert.scope, ':', 1)) + 2);
   v_tokens numeric;
   v_cost_micros numeric;
 begin
-  if v_kind = 'user' then
+  if p_account_id is not null then
     select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
     from governance.usage_daily d
     where d.account_id = p_account_id and d.day between p_from and p_to;
-  elsif v_kind = 'plan' then
-    select sum(d.charged_tokens), sum(d.cost_micros) into v_tokens, v_cost_micros
-    from governance.usage_daily d join governance.accounts a using (account_id)
-    where d.day between p_from and p_to and a.plan_id = v_id;
   else
-    select sum(u.tokens), sum(u.cost_micros) into v_tokens, v_cost_micros from (
-      select sum(t.charged_tokens) as tokens, sum(t.cost_micros) as cost_micros
-      from governance.usage_totals t join governance.usage_days x using (day)
-      where t.day between p_from and p_to
-        and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then t.scope_id else t.model end)
-      union all
-      select sum(d.charged_tokens), sum(d.cost_micros)
-      from governance.usage_daily d
-      where d.day in (select g::date from generate_series(p_from, p_to, interval '1 day') g
-          where not exists (select from governance.usage_days x where x.day = g::date))
-        and (v_kind not in ('scope', 'model') or v_id = case v_kind when 'scope' then d.scope_id else d.model end)) u;
+    select sum(u.charged_tokens), sum(u.cost_micros) into v_tokens, v_cost_micros
+    from governance.usage_in_scope(p_alert.scope, p_from, p_to) u;
   end if;
   return coalesce(case p_alert.metric when 'tokens' then v_tokens when 'cost_micros' then v_cost_micros end, 0);
 end
 $$;
 comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
-  'What a budget measures (tokens, or cost in micro-units) of its scope on these days: all, plan:x, scope:x, model:x, '
-  'or one account for the scope user. A plan''s is that of the accounts that have it now.';
+  'What a budget measures (tokens, or cost in micro-units) on these days: of its scope, or of one account.';
 
 create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$

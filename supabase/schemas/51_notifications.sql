@@ -14,7 +14,9 @@ create table governance.notifications (
   subject text not null,
   body text not null,
   payload jsonb not null default '{}',
-  status text not null default 'queued' check (status in ('queued', 'sent', 'failed')),
+  -- Of operators: the routes that it goes by; empty text: the operators' own addresses too.
+  routes text[] not null default '{}',
+  status text not null default 'queued' check (status in ('queued', 'sent', 'failed', 'withdrawn')),
   attempts int not null default 0,
   -- Not before this moment. A claim moves it to the end of the lease: after a crash the message is due again.
   due_at timestamptz not null,
@@ -45,6 +47,118 @@ $$;
 comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
   'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
 
+create function governance.check_routes(p_routes jsonb) returns void
+  language plpgsql stable set search_path = '' as $$
+declare
+  v_route jsonb;
+  v_path text;
+  v_at int := 0;
+begin
+  if coalesce(p_routes, '[]') = '[]' then return; end if;
+  if jsonb_typeof(p_routes) <> 'array' or jsonb_array_length(p_routes) > 100 then
+    perform governance.invalid_preset('settings.alert_routes', 'a list of at most 100 routes is needed');
+  end if;
+  for v_route in select * from jsonb_array_elements(p_routes) loop
+    v_path := format('settings.alert_routes[%s]', v_at);
+    v_at := v_at + 1;
+    if jsonb_typeof(v_route) <> 'object' then
+      perform governance.invalid_preset(v_path, 'a {route, severity, kinds, channels, emails} is needed');
+    end if;
+    perform governance.preset_text(v_route, 'route', v_path);
+    if exists (select from jsonb_object_keys(v_route) k where k not in ('route', 'severity', 'kinds', 'channels',
+      'emails')) then
+      perform governance.invalid_preset(v_path, 'a route has route, severity, kinds, channels and emails');
+    end if;
+    if coalesce(nullif(v_route -> 'severity', 'null'), '"info"') not in ('"info"', '"warning"', '"critical"') then
+      perform governance.invalid_preset(v_path || '.severity', 'info, warning or critical is needed');
+    end if;
+    if jsonb_typeof(coalesce(nullif(v_route -> 'kinds', 'null'), '[]')) <> 'array'
+      or exists (select from jsonb_array_elements(nullif(v_route -> 'kinds', 'null')) w
+        where not exists (select from governance.alert_kinds() k where to_jsonb(k.kind) = w)) then
+      perform governance.invalid_preset(v_path || '.kinds', format('a list of kinds is needed: %s',
+        (select string_agg(k.kind, ', ') from governance.alert_kinds() k)));
+    end if;
+    perform governance.check_channels(v_route -> 'channels', v_path || '.channels');
+    if coalesce(nullif(v_route -> 'channels', 'null'), '[]') = '[]' then
+      perform governance.invalid_preset(v_path || '.channels', 'a channel such as email or slack is needed');
+    end if;
+    perform governance.check_addresses(nullif(v_route -> 'emails', 'null'), v_path || '.emails');
+  end loop;
+  if exists (select from jsonb_array_elements(p_routes) x group by x ->> 'route' having count(*) > 1) then
+    perform governance.invalid_preset('settings.alert_routes', 'each route has a name of its own');
+  end if;
+end
+$$;
+comment on function governance.check_routes(jsonb) is
+  'Refuses routes of alerts that name a severity, kind, channel or address that is none.';
+
+create function governance.severity_rank(p_severity text) returns int
+  language sql immutable set search_path = '' as $$
+  select array_position('{info,warning,critical}', p_severity)
+$$;
+comment on function governance.severity_rank(text) is 'What is higher is more urgent.';
+
+create function governance.takes_alert(p_route jsonb, p_kind text, p_severity text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select governance.severity_rank(p_severity) >= governance.severity_rank(coalesce(p_route ->> 'severity', 'info'))
+    and case when coalesce(nullif(p_route -> 'kinds', 'null'), '[]') = '[]' then governance.needs_operator(p_kind)
+      else p_route -> 'kinds' ? governance.alert_kind(p_kind) end
+$$;
+comment on function governance.takes_alert(jsonb, text, text) is
+  'Whether a route is for an alert: of its severity or above, and of one of its kinds; without kinds, whatever needs '
+  'an operator.';
+
+create function governance.alert_routes() returns setof jsonb
+  language sql stable set search_path = '' as $$
+  select r.* from governance.settings s cross join jsonb_array_elements(s.value) r where s.key = 'alert_routes'
+$$;
+comment on function governance.alert_routes() is 'Who hears of which alerts: the setting alert_routes.';
+
+create function governance.operator_addresses(p_routes text[]) returns text[]
+  language sql stable set search_path = '' as $$
+  with own as (
+    select r ->> 'route' as route, coalesce(nullif(r -> 'emails', 'null'), '[]') as emails
+    from governance.alert_routes() r
+  ), addresses as (
+    -- The operators' own also for a route that has no addresses, or that is no more.
+    select 0 as at, o.address, o.place
+    from unnest(governance.setting_texts('operator_emails', '{}')) with ordinality o(address, place)
+    where p_routes = '{}' or exists (select from unnest(p_routes) n(name) left join own on own.route = n.name
+      where coalesce(own.emails, '[]') = '[]')
+    union all
+    select 1, e.address, e.place
+    from own cross join jsonb_array_elements_text(own.emails) with ordinality e(address, place)
+    where own.route = any (p_routes)
+  )
+  select coalesce(array_agg(x.address order by x.at, x.place, x.address), '{}')
+  from (select a.address, min(a.at) as at, min(a.place) as place from addresses a group by 1) x
+$$;
+comment on function governance.operator_addresses(text[]) is 'Where an e-mail to operators goes that is sent by these '
+  'routes: their addresses, or the setting operator_emails.';
+
+create function governance.route_effect(p_route jsonb, p_now timestamptz) returns jsonb
+  language sql stable set search_path = '' as $$
+  with raised as (
+    -- Users' own limits are very many: the newest alone are looked at.
+    (select e.kind, e.severity from governance.alert_events e
+    where e.created_at > p_now - interval '30 days' and not e.needs_operator
+      and coalesce(nullif(p_route -> 'kinds', 'null'), '[]') <> '[]'
+    order by e.created_at desc limit 10000)
+    union all
+    (select e.kind, e.severity from governance.alert_events e
+    where e.created_at > p_now - interval '30 days' and e.needs_operator
+    order by e.created_at desc limit 10000)
+  ), taken as (
+    select governance.alert_kind(r.kind) as kind, r.n
+    from (select x.kind, x.severity, count(*) as n from raised x group by 1, 2) r
+    where governance.takes_alert(p_route, r.kind, r.severity)
+  )
+  select jsonb_build_object('alerts', coalesce(sum(t.n), 0), 'alert_kinds', coalesce((select jsonb_object_agg(k.kind,
+    k.n) from (select x.kind, sum(x.n) as n from taken x group by 1) k), '{}')) from taken t
+$$;
+comment on function governance.route_effect(jsonb, timestamptz) is 'The alerts of the last 30 days that a route would '
+  'have told of, by kind; of very many the newest 10,000, and as many of users'' own limits.';
+
 create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
 declare
@@ -53,7 +167,10 @@ declare
   v_count int;
   v_user_channels text[] := governance.setting_texts('user_warning_channels', '{email}');
   v_operator_channels text[] := governance.setting_texts('operator_channels', '{email}');
+  v_routes jsonb := (select coalesce(jsonb_agg(r), '[]') from governance.alert_routes() r);
+  v_copied_at timestamptz;
 begin
+  v_copied_at := governance.note_copy(p_now);
   perform governance.give_up_notifications(p_now);
   for v_event in
     update governance.alert_events e set considered_at = p_now
@@ -64,10 +181,11 @@ begin
   loop
     -- An alert a day old is no longer news.
     continue when v_event.created_at < p_now - interval '1 day';
-    insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, subject, body,
-      payload, due_at, created_at)
+    -- What users are to hear of an alert that came with a copy, they hear from the project that was copied.
+    insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, routes, subject,
+      body, payload, due_at, created_at)
     select v_event.alert_event_id, t.channel, t.audience, case t.audience
-      when 'user' then a.email end, v_event.account_id,
+      when 'user' then a.email end, v_event.account_id, t.routes,
       left(w.words, 200), w.words,
       jsonb_build_object('kind', v_event.kind, 'severity', v_event.severity, 'threshold', v_event.threshold, 'value',
         v_event.value,
@@ -77,29 +195,39 @@ begin
           join governance.plans u on u.plan_id = p.upgrade_to
           where p.plan_id = a.plan_id and t.audience = 'user')),
       p_now, p_now
-    from (
+    from (select w.channel, w.audience, coalesce(array_agg(distinct w.route) filter (where w.audience = 'operators'),
+        '{}') as routes from (
       -- An alert of the preset goes to operators by its channels; one about single users goes to the user by e-mail.
       select c.channel, case when k.scope = 'user' and c.channel = 'email'
-        and v_event.account_id is not null then 'user' else 'operators' end as audience
+        and v_event.account_id is not null then 'user' else 'operators' end as audience, '' as route
       from governance.cost_alerts k cross join lateral unnest(k.channels) c(channel)
       where (k.alert_id = v_event.alert_id
         or (v_event.alert_id is null and governance.concerns_event(k, v_event.kind, v_event.value)))
       union
       -- Users are warned of their own limits.
-      select w, 'user' from unnest(v_user_channels) w
+      select w, 'user', '' from unnest(v_user_channels) w
       where v_event.alert_id is null and (v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
         or v_event.kind = 'low_balance')
       union
-      select w, 'operators' from unnest(v_operator_channels) w
+      -- Operators hear by every route that is for it.
+      select c.channel, 'operators', r ->> 'route'
+      from jsonb_array_elements(v_routes) r cross join jsonb_array_elements_text(r -> 'channels') c(channel)
+      where governance.takes_alert(r, v_event.kind, v_event.severity)
+      union
+      -- No operator must miss it, though no route is for it.
+      select w, 'operators', '' from unnest(v_operator_channels) w
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
-    ) t
+        and not exists (select from jsonb_array_elements(v_routes) r
+          where governance.takes_alert(r, v_event.kind, v_event.severity))
+    ) w group by 1, 2) t
     left join governance.accounts a on a.account_id = v_event.account_id
     cross join lateral (select case t.audience when 'user' then
         governance.alert_user_sentence(v_event, governance.user_language(a))
       else v_event.message end as words) w
     where t.channel ~ '^[a-z][a-z0-9_]{0,31}$'
       -- Not to users without an address, or who opted out.
-      and (t.audience = 'operators' or (governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
+      and (t.audience = 'operators' or (v_event.created_at >= coalesce(v_copied_at, '-infinity')
+        and governance.wants_message(a, t.channel, governance.alert_topic(v_event.kind))
         -- A balance that goes up and down around its threshold is one message a day.
         and not (v_event.kind = 'low_balance' and exists (select from governance.notifications o
           where o.account_id = v_event.account_id and o.audience = 'user' and o.channel = t.channel
@@ -117,14 +245,14 @@ $$;
 comment on function governance.queue_notifications(timestamptz, int) is
   'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
   'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
-  'operator_emails; operator_channels says how they hear of what no alert of the preset names.';
+  'operator_emails. alert_routes says which of them hear of what, and how; operator_channels how they hear of what no '
+  'route is for.';
 
 create function public.claim_notifications(p_limit int default 50, p_channel text default null,
   p_lease_seconds int default 300) returns jsonb
   language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := governance.now();
-  v_operators text[] := governance.setting_texts('operator_emails', '{}');
   v_answer jsonb;
 begin
   perform governance.refuse_others('claim_notifications');
@@ -133,39 +261,77 @@ begin
   if p_lease_seconds is null or p_lease_seconds not between 10 and 86400 then
     perform governance.fail('PT400', 'invalid_argument', 'p_lease_seconds is a whole number from 10 to 86400');
   end if;
+  perform governance.note_copy(v_now);
   perform governance.give_up_notifications(v_now);
   -- Where upkeep has stopped, only whoever still delivers can raise the alert and send it.
   if governance.note_late_upkeep(v_now) > 0 then
     perform governance.queue_notifications(v_now);
   end if;
-  with taken as (
+  with due as (
+    -- Addresses are read anew each time: one that was wrong can be put right.
+    select w.notification_id, case when w.channel <> 'email' then array_remove(array[w.recipient], null)
+        when w.audience = 'operators' then governance.operator_addresses(w.routes)
+        else array_remove(array[coalesce(a.email, w.recipient)], null) end as addresses,
+      w.audience = 'user' and w.account_id is not null and (a.account_id is null
+        or not governance.wants_message(a, w.channel, governance.notification_topic(w.payload))) as is_unwanted
+    from governance.notifications w left join governance.accounts a on a.account_id = w.account_id
+    where w.status = 'queued' and w.due_at <= v_now and (p_channel is null or w.channel = p_channel)
+    order by w.due_at, w.notification_id limit p_limit for update of w skip locked),
+  withdrawn as (
+    update governance.notifications n set status = 'withdrawn',
+      last_error = 'Before it was sent, the user or the project turned such messages off.'
+    from due d where d.is_unwanted and n.notification_id = d.notification_id),
+  taken as (
     update governance.notifications n set attempts = n.attempts + 1,
       due_at = v_now + p_lease_seconds * interval '1 second',
-      -- Read anew each time: an address that was wrong can be put right.
-      recipient = case when n.audience = 'operators'
-        and n.channel = 'email' then nullif(array_to_string(v_operators, ', '), '') else n.recipient end
-    where n.notification_id in (
-      select w.notification_id from governance.notifications w
-      where w.status = 'queued' and w.due_at <= v_now and (p_channel is null or w.channel = p_channel)
-      order by w.due_at, w.notification_id limit p_limit for update skip locked)
+      recipient = nullif(array_to_string(d.addresses, ', '), '')
+    from due d where not d.is_unwanted and n.notification_id = d.notification_id
     returning n.*)
   select coalesce(jsonb_agg(jsonb_build_object('notification_id', t.notification_id, 'channel', t.channel, 'audience',
     t.audience, 'recipient', t.recipient,
-    'recipients', case when t.audience = 'operators' and t.channel = 'email' then to_jsonb(v_operators)
-      else to_jsonb(array_remove(array[t.recipient], null)) end,
+    'recipients', to_jsonb(d.addresses),
     'subject', t.subject, 'body', t.body, 'payload', t.payload, 'mail', governance.user_mail(t),
     'attempts', t.attempts, 'created_at', t.created_at)
       order by t.notification_id), '[]')
-  into v_answer from taken t;
+  into v_answer from taken t join due d using (notification_id);
   return v_answer;
 end
 $$;
 comment on function public.claim_notifications(int, text, int) is
   'Takes messages to send; what is not finished within the lease comes again. recipients are addresses: the user''s, '
-    'or operators'' (the setting operator_emails). mail: what a mail to a user says around its body. Errors: '
+    'or operators'' (the setting operator_emails). mail: a mail to a user, whole. What its user turned '
+  'off since is withdrawn. Errors: '
     'invalid_argument.';
 revoke all on function public.claim_notifications(int, text, int) from public, anon, authenticated;
 grant execute on function public.claim_notifications(int, text, int) to service_role;
+
+create function governance.note_copy(p_now timestamptz) returns timestamptz
+  language plpgsql set search_path = '' as $$
+declare
+  -- A standby that takes over, or a recovery to a moment, is the same database: there the queue goes on.
+  v_database text := (select nullif(split_part(governance.history_id(), ':', 1), '') || ':' || d.oid
+    from pg_catalog.pg_database d where d.datname = current_database());
+  v_known jsonb;
+begin
+  select s.value into v_known from governance.maintenance_state s where s.key = 'database';
+  if v_database is not null and v_known ->> 'id' is distinct from v_database then
+    -- Of several that notice, one waits here and finds it noted.
+    insert into governance.maintenance_state as s (key, value) values ('database', jsonb_build_object('id', v_database))
+    on conflict (key) do update set updated_at = p_now, value = jsonb_build_object('id', v_database, 'copied_at', p_now)
+      where s.value ->> 'id' <> v_database;
+    if found and v_known is not null then
+      update governance.notifications n set status = 'withdrawn',
+        last_error = 'It was queued before this database was restored: the project that was copied sends it.'
+      where n.status = 'queued' and n.audience = 'user';
+    end if;
+    select s.value into v_known from governance.maintenance_state s where s.key = 'database';
+  end if;
+  return (v_known ->> 'copied_at')::timestamptz;
+end
+$$;
+comment on function governance.note_copy(timestamptz) is
+  'Notices that this database was restored into another one, and withdraws what was queued for users: the project '
+  'that was copied sends that. Answers when it was noticed; null for a database that is no copy.';
 
 create function governance.give_up_notifications(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$

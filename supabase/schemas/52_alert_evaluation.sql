@@ -97,14 +97,25 @@ comment on function governance.raise_large_call(bigint, numeric, bigint, text, d
   'A large call is raised once a day and threshold, and again when one is at least twice as large; a larger one in '
   'between takes the place of the last in its alert.';
 
+create function governance.budget_subject(p_alert governance.cost_alerts) returns text
+  language sql stable set search_path = '' as $$
+  select concat_ws(' ', p_alert.metric, p_alert.scope, p_alert.budget,
+    case when p_alert.metric = 'cost_micros' then (select c.currency from governance.active_config c) end)
+$$;
+comment on function governance.budget_subject(governance.cost_alerts) is
+  'What a budget is of: one that measures something else since it was edited is another matter, and raised anew.';
+
 create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
   returns int
   language plpgsql set search_path = '' as $$
 declare
   v_period record;
+  v_subject text := governance.budget_subject(p_alert);
   v_value numeric;
   v_reached numeric;
   v_percent bigint;
+  v_currency text := (select c.currency from governance.active_config c);
+  v_said text;
   v_raised int := 0;
 begin
   for v_period in select * from governance.open_periods(p_alert.period, p_since, p_now) loop
@@ -115,17 +126,19 @@ begin
     -- Only the highest threshold reached is raised.
     continue when v_reached is null or exists (
       select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.period_key = v_period.key
-        and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= v_reached);
+        and e.subject = v_subject and e.threshold >= v_reached);
+    v_said := governance.say_period(v_period.key, 'en');
     v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
       case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
       case when p_alert.budget is not null
-        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_period.key)
-        else format('%s: %s of %s in %s', p_alert.alert_name, v_value, p_alert.metric, v_period.key) end,
+        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_said)
+        else format('%s: %s used (%s)', p_alert.alert_name,
+          governance.say_amount(p_alert.metric, v_value, v_currency, 'en'), v_said) end,
       v_reached, coalesce(v_percent, v_value), v_period.key,
       jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
         'period', p_alert.period, 'amount', v_value, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
+        'currency', v_currency),
+      p_now, v_subject);
   end loop;
   return v_raised;
 end
@@ -155,16 +168,35 @@ create function governance.active_accounts(p_since timestamptz) returns setof bi
 $$;
 comment on function governance.active_accounts(timestamptz) is 'Accounts that were active after a moment, or just now.';
 
+create function governance.accounts_over_budget(p_alert governance.cost_alerts, p_since timestamptz,
+  p_now timestamptz) returns setof bigint
+  language sql stable set search_path = '' as $$
+  select d.account_id
+  from governance.open_periods(p_alert.period, p_since, p_now) p
+  join governance.usage_daily d on d.day between p.from_day and p.to_day
+  group by d.account_id, p.key
+  having sum(case p_alert.metric when 'tokens' then d.charged_tokens else d.cost_micros end)
+    >= (select min(t) from unnest(p_alert.thresholds) t) * coalesce(p_alert.budget / 100.0, 1)
+$$;
+comment on function governance.accounts_over_budget(governance.cost_alerts, timestamptz, timestamptz) is
+  'Accounts that have reached the lowest threshold of a budget that each user has, however long ago they did. Reads '
+  'all usage of the period.';
+
 create function governance.evaluate_user_budget(p_alert governance.cost_alerts, p_since timestamptz,
-  p_now timestamptz, p_limit int) returns int
+  p_now timestamptz, p_limit int, p_is_changed boolean default false) returns int
   language plpgsql set search_path = '' as $$
 declare
   v_row record;
+  v_subject text := governance.budget_subject(p_alert);
+  v_currency text := (select c.currency from governance.active_config c);
   v_raised int := 0;
 begin
   for v_row in
     select a.account_id, a.user_id, p.key, u.value, r.reached
-    from governance.active_accounts(p_since) l(account_id)
+    from (select x from governance.active_accounts(p_since) x where not p_is_changed
+      union all
+      select distinct x from governance.accounts_over_budget(p_alert, p_since, p_now) x
+      where p_is_changed) l(account_id)
     join governance.accounts a using (account_id)
     cross join governance.open_periods(p_alert.period, p_since, p_now) p
     cross join lateral (
@@ -173,22 +205,23 @@ begin
       where case when p_alert.budget is not null then u.value * 100 >= t * p_alert.budget else u.value >= t end) r
     where r.reached is not null and not exists (
       select from governance.alert_events e where e.alert_id = p_alert.alert_id and e.account_id = a.account_id
-        and e.period_key = p.key and e.subject = coalesce(p_alert.budget::text, '') and e.threshold >= r.reached)
+        and e.period_key = p.key and e.subject = v_subject and e.threshold >= r.reached)
     limit p_limit
   loop
     v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-      format('%s: %s has used %s (%s) in %s', p_alert.alert_name, v_row.user_id, v_row.value, p_alert.metric,
-        v_row.key),
+      format('%s: %s has used %s (%s)', p_alert.alert_name, v_row.user_id,
+        governance.say_amount(p_alert.metric, v_row.value, v_currency, 'en'), governance.say_period(v_row.key, 'en')),
       v_row.reached, v_row.value, v_row.key,
       jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,
-        'currency', (select c.currency from governance.active_config c)),
-      p_now, coalesce(p_alert.budget::text, ''));
+        'currency', v_currency),
+      p_now, v_subject);
   end loop;
   return v_raised;
 end
 $$;
-comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int) is
-  'Raises what is due of a budget that each user has, for users active since the last look; at most p_limit.';
+comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int, boolean) is
+  'Raises what is due of a budget that each user has, for users active since the last look, or, of a budget that was '
+  'changed since, for all; at most p_limit.';
 
 create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
   language plpgsql set search_path = '' as $$
@@ -240,13 +273,15 @@ declare
 begin
   for v_row in
     select x.* from (
-      select a.account_id, a.local_month, u.percent as usage_percent, p.monthly_allowance::text as allowance,
+      select a.account_id, a.local_month, u.percent as usage_percent, g.allowance::text as allowance,
         (select max(w) from unnest(p.warn_at) w where w <= u.percent) as reached
       from governance.active_accounts(p_since) l(account_id)
       join governance.accounts a using (account_id)
       join governance.plans p on p.plan_id = a.plan_id
+      -- Whoever moves to a smaller plan keeps what the month has given.
+      cross join lateral (select greatest(p.monthly_allowance, a.month_allowance) as allowance) g
       cross join lateral governance.percent_used(a.day_tokens + a.reserved_tokens, a.month_tokens + a.reserved_tokens,
-        null, null, p.monthly_allowance) u(percent)
+        null, null, g.allowance) u(percent)
       where p.daily_limit is null and p.monthly_limit is null and a.month_ends_at > p_now) x
     where x.reached is not null and not exists (select from governance.alert_events e
       where e.account_id = x.account_id and e.period_key = to_char(x.local_month, 'YYYY-MM')
@@ -264,12 +299,20 @@ $$;
 comment on function governance.warn_of_allowances(timestamptz, timestamptz, int) is
   'Where no limit warns, the allowance does: each percent of a plan once a month and allowance; at most p_limit.';
 
+create function governance.ordinary_blocks() returns text[]
+  language sql immutable set search_path = '' as $$
+  select '{insufficient_tokens,daily_limit,monthly_limit,budget_exhausted,user_blocked,unknown_user,
+    plan_required}'::text[]
+$$;
+comment on function governance.ordinary_blocks() is
+  'Reasons that are no abuse, however many calls they stop: what tokens and operators stop.';
+
 create function governance.evaluate_abuse_burst(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
 declare
-  -- What tokens and operators stop is no abuse, however much of it there is.
-  c_ordinary constant text[] := '{insufficient_tokens,daily_limit,monthly_limit,budget_exhausted,user_blocked,
-    unknown_user,plan_required}';
+  c_ordinary constant text[] := governance.ordinary_blocks();
+  -- As call_totals has them: whole minutes.
+  v_since timestamptz := date_trunc('minute', p_now) - interval '9 minutes';
   v_now bigint;
   v_usual numeric;
   v_reason text;
@@ -277,18 +320,18 @@ declare
     where s.key = 'abuse_burst_calls' and jsonb_typeof(s.value) = 'number'), 100);
   v_users bigint;
 begin
-  select coalesce(sum(m.calls) filter (where m.start > p_now - interval '10 minutes'), 0),
-    coalesce(sum(m.calls) filter (where m.start <= p_now - interval '10 minutes'), 0) / 144.0
+  select coalesce(sum(m.calls) filter (where m.start >= v_since), 0),
+    coalesce(sum(m.calls) filter (where m.start < v_since), 0) / 144.0
   into v_now, v_usual from governance.call_totals m
   where m.step = 'minute' and m.start > p_now - interval '1 day' and m.decision = 'block'
     and m.reason <> all (c_ordinary);
   if v_now < v_least or v_now < 5 * v_usual then return 0; end if;
   select m.reason into v_reason from governance.call_totals m
-  where m.step = 'minute' and m.start > p_now - interval '10 minutes' and m.decision = 'block'
+  where m.step = 'minute' and m.start >= v_since and m.decision = 'block'
     and m.reason <> all (c_ordinary)
   group by 1 order by sum(m.calls) desc, 1 limit 1;
   select count(distinct x.account_id) into v_users from (select r.account_id from governance.requests r
-    where r.decision = 'block' and r.created_at > p_now - interval '10 minutes'
+    where r.decision = 'block' and r.created_at >= v_since
       and r.reason <> all (c_ordinary) limit 10000) x;
   return governance.raise_alert(null, null, 'abuse_burst', 'critical',
     format('Rules stopped %s calls of %s users within ten minutes, mostly for %s; %s is usual', v_now, v_users,
@@ -310,19 +353,22 @@ declare
   v_is_all boolean := true;
   v_state jsonb;
   v_since timestamptz;
+  v_looked_at timestamptz;
 begin
   if not pg_try_advisory_xact_lock(7254015) then return 0; end if;
   -- Only accounts active since the last complete look can have reached a threshold; listings lag a little behind.
   select s.value into v_state from governance.maintenance_state s where s.key = 'allowance_warnings';
-  v_since := least(coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz,
-    '-infinity') - interval '2 minutes', p_now - interval '10 minutes');
+  v_looked_at := coalesce((v_state ->> 'since')::timestamptz, (v_state ->> 'at')::timestamptz, '-infinity')
+    - interval '2 minutes';
+  v_since := least(v_looked_at, p_now - interval '10 minutes');
   for v_alert in select * from governance.cost_alerts a where a.is_active and a.retired_at is null
     order by a.alert_id loop
     -- The others are noticed by the settlement itself (governance.settlement_alerts).
     continue when v_alert.metric <> 'spike' and not governance.has_budget(v_alert.metric);
     v_found := case
       when v_alert.metric = 'spike' then governance.evaluate_spikes(v_alert, p_now, p_limit)
-      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit)
+      when v_alert.scope = 'user' then governance.evaluate_user_budget(v_alert, v_since, p_now, p_limit,
+        v_alert.updated_at > v_looked_at)
       else governance.evaluate_budget(v_alert, v_since, p_now) end;
     v_is_all := v_is_all and v_found < p_limit;
     v_raised := v_raised + v_found;

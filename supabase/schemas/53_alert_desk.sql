@@ -5,20 +5,23 @@ create function public.console_alert_groups(p_filter jsonb default '{}') returns
 declare
   v_now timestamptz := governance.now();
   v_since timestamptz := v_now - governance.alert_retention();
+  v_needs_operator boolean;
 begin
   perform governance.refuse_others('console_alert_groups');
   perform governance.check_alert_filter(p_filter);
+  v_needs_operator := governance.asked_needs_operator(p_filter);
   return (
     with open as materialized (
       select e.*, governance.alert_kind(e.kind) as alike, coalesce(e.snoozed_until > v_now, false) as is_snoozed
       from governance.alert_events e
       where e.acknowledged_at is null and (e.needs_operator or e.created_at > v_since)
-        and (p_filter ->> 'severity' is null or e.severity = p_filter ->> 'severity')
-        and (p_filter ->> 'needs_operator' is null or e.needs_operator = (p_filter ->> 'needs_operator')::boolean)
-        and (p_filter ->> 'after_id' is null or e.alert_event_id > (p_filter ->> 'after_id')::bigint)
     ), wanted as (
       select o.*, row_number() over (partition by o.alike, o.alert_id, o.is_snoozed order by o.alert_event_id desc) as n
-      from open o where p_filter ->> 'kind' is null or o.alike = p_filter ->> 'kind'
+      from open o
+      where (p_filter ->> 'kind' is null or o.alike = p_filter ->> 'kind')
+        and (p_filter ->> 'severity' is null or o.severity = p_filter ->> 'severity')
+        and (v_needs_operator is null or o.needs_operator = v_needs_operator)
+        and (p_filter ->> 'after_id' is null or o.alert_event_id > (p_filter ->> 'after_id')::bigint)
     ), groups as (
       select w.alike, w.alert_id, w.is_snoozed, bool_or(w.needs_operator) as needs_operator,
         case when bool_or(w.severity = 'critical') then 'critical' when bool_or(w.severity = 'warning') then 'warning'
@@ -36,7 +39,9 @@ begin
         'kind', g.alike, 'alert_name', k.alert_name, 'severity', g.severity, 'needs_operator', g.needs_operator,
         'count', g.count, 'users', g.users, 'first_at', g.first_at, 'last_at', g.last_at,
         'snoozed_until', case when g.is_snoozed then g.snoozed_until end, 'owners', coalesce(to_jsonb(g.owners), '[]'),
-        'alert_event_ids', to_jsonb(g.ids), 'message', e.message, 'newest_id', g.newest_id,
+        'alert_event_ids', to_jsonb(g.ids), 'newest_id', g.newest_id,
+        'newest', jsonb_build_object('kind', e.kind, 'alert_name', k.alert_name, 'message', e.message,
+          'threshold', e.threshold, 'value', e.value, 'period', e.period_key, 'details', e.details),
         'who', (select coalesce(jsonb_agg(jsonb_build_object('user_id', a.user_id, 'display_name', a.display_name)),
             '[]')
           from (select x.account_id, min(x.n) as n from unnest(g.account_ids) with ordinality x(account_id, n)
@@ -51,7 +56,8 @@ end
 $$;
 comment on function public.console_alert_groups(jsonb) is
   'Open alerts, alike ones as one line with how many and who: what waits for an operator first, by severity; then '
-  'users'' own limits; what is snoozed last. p_filter as in console_alerts. Errors: invalid_argument.';
+  'users'' own limits; what is snoozed last. p_filter as in console_alerts; open and users_own count all. Errors: '
+  'invalid_argument.';
 revoke all on function public.console_alert_groups(jsonb) from public, anon, authenticated;
 grant execute on function public.console_alert_groups(jsonb) to service_role;
 
@@ -123,13 +129,13 @@ create function public.console_cost_alerts() returns jsonb
   language sql stable security definer set search_path = '' set jit = off as $$
   select governance.refuse_others('console_cost_alerts');
   select coalesce(jsonb_agg(jsonb_build_object('alert_name', k.alert_name, 'metric', k.metric, 'scope', k.scope,
-    'period', k.period, 'budget', k.budget,
-      'thresholds', k.thresholds, 'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at',
-        k.last_triggered_at,
-      'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
-      'currency', c.currency) order by k.alert_name), '[]')
+    'scope_kind', s.kind, 'scope_id', s.id, 'period', k.period, 'budget', k.budget, 'thresholds', k.thresholds,
+    'channels', k.channels, 'is_active', k.is_active, 'last_triggered_at', k.last_triggered_at,
+    'value', v.value, 'percent', case when k.budget is not null then div(v.value * 100, k.budget) end,
+    'currency', c.currency) order by k.alert_name), '[]')
   from governance.cost_alerts k
   cross join governance.active_config c
+  cross join governance.alert_scope(k.scope) s
   -- A budget's current period is that of UTC's date.
   cross join lateral (select case when governance.has_budget(k.metric) and k.scope <> 'user' then (
       select governance.alert_value(k, p.from_day, p.to_day)
@@ -191,6 +197,16 @@ end
 $$;
 comment on function governance.check_alert_filter(jsonb) is 'Refuses a filter of alerts that nobody knows.';
 
+create function governance.asked_needs_operator(p_filter jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  -- The severity of users' own limits is theirs: what is critical to a user is not so to an operator.
+  select case when p_filter ? 'needs_operator' then (p_filter ->> 'needs_operator')::boolean
+    when p_filter ? 'severity' and not p_filter ? 'kind' then true end
+$$;
+comment on function governance.asked_needs_operator(jsonb) is
+  'Whether a filter asks for what needs an operator, for users'' own limits, or, null, for both. A severity alone asks '
+  'for what needs an operator.';
+
 create function public.console_alerts(
   p_before_id bigint default null, p_limit int default 50, p_open_only boolean default false,
     p_undelivered_only boolean default false, p_filter jsonb default '{}'
@@ -199,10 +215,12 @@ create function public.console_alerts(
 declare
   v_now timestamptz := governance.now();
   v_since timestamptz := case when p_open_only then v_now - governance.alert_retention() else '-infinity' end;
+  v_needs_operator boolean;
 begin
   perform governance.refuse_others('console_alerts');
   perform governance.check_limit(p_limit, 500);
   perform governance.check_alert_filter(p_filter);
+  v_needs_operator := governance.asked_needs_operator(p_filter);
   return (
     with page as (
       select e.*, row_number() over (order by e.alert_event_id desc) as n from (
@@ -212,7 +230,7 @@ begin
             and (x.created_at > v_since or x.needs_operator)))
           and (p_filter ->> 'kind' is null or governance.alert_kind(x.kind) = p_filter ->> 'kind')
           and (p_filter ->> 'severity' is null or x.severity = p_filter ->> 'severity')
-          and (p_filter ->> 'needs_operator' is null or x.needs_operator = (p_filter ->> 'needs_operator')::boolean)
+          and (v_needs_operator is null or x.needs_operator = v_needs_operator)
           and (p_filter ->> 'after_id' is null or x.alert_event_id > (p_filter ->> 'after_id')::bigint)
           and (p_undelivered_only is not true
             or x.alert_event_id in (select f.alert_event_id from governance.notifications f where f.status = 'failed'))
@@ -253,6 +271,7 @@ end
 $$;
 comment on function public.console_alerts(bigint, int, boolean, boolean, jsonb) is
   'Alerts that were raised, newest first, each with its messages; the open ones, or those of which a message was given '
-  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Errors: invalid_argument.';
+  'up, alone; p_filter narrows them by kind, severity, needs_operator and after_id. Of a severity alone it finds what '
+  'needs an operator. Errors: invalid_argument.';
 revoke all on function public.console_alerts(bigint, int, boolean, boolean, jsonb) from public, anon, authenticated;
 grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;

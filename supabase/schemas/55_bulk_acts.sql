@@ -147,8 +147,9 @@ begin
       from (select a.user_id, a.display_name, a.email, a.plan_id, z.tokens, z.debt_paid, z.hint,
           a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free,
           a.flagged_at is not null as is_flagged, coalesce(governance.blocked_until(a), '-infinity') as blocked_until,
-          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_until, p_now) as daily_limit,
-          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_until, p_now) as monthly_limit
+          governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, p_now) as daily_limit,
+          governance.raised_limit(p.monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
+            p_now) as monthly_limit
         from lines z join governance.accounts a using (account_id) join governance.plans p using (plan_id)
         order by z.hint nulls last, a.user_id limit c_shown) y))
     -- Who they are: what an act that moves no tokens costs them and us.

@@ -59,6 +59,10 @@ create function governance.stripe_currency(p_value jsonb) returns text
 $$;
 comment on function governance.stripe_currency(jsonb) is 'A currency code in lower case; null for anything else.';
 
+create function governance.plain_key(p_key text) returns text
+  language sql immutable set search_path = '' as $$ select lower(translate(left(p_key, 100), '_- ', '')) $$;
+comment on function governance.plain_key(text) is 'A metadata key without the ways to spell it.';
+
 create function governance.metadata_text(p_metadata jsonb, variadic p_keys text[]) returns text
   language plpgsql immutable set search_path = '' as $$
 declare
@@ -72,20 +76,160 @@ begin
       return null;
     end if;
   end loop;
-  return null;
+  -- Written by hand, a key may be spelt in other letters.
+  select btrim(x.value) into v_found
+  from jsonb_each_text(governance.stripe_object(p_metadata)) x, unnest(p_keys) with ordinality k(key, n)
+  where btrim(x.value) <> '' and governance.plain_key(x.key) = governance.plain_key(k.key) order by k.n, x.key limit 1;
+  return case when length(v_found) <= 255 then v_found end;
 end
 $$;
-comment on function governance.metadata_text(jsonb, text[]) is 'The first of these metadata keys that is filled.';
+comment on function governance.metadata_text(jsonb, text[]) is
+  'The first of these metadata keys that is filled, as it is spelt here or else in capital letters, with spaces or '
+  'dashes.';
 
 create function governance.is_token_order(p_metadata jsonb) returns boolean
   language sql immutable set search_path = '' as $$
   -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
-  select btrim(concat(p_metadata ->> 'pack_id', p_metadata ->> 'packId', p_metadata ->> 'packid',
-    p_metadata ->> 'tokens')) <> ''
+  select exists (select from jsonb_each_text(governance.stripe_object(p_metadata)) x
+      where governance.plain_key(x.key) in ('packid', 'tokens') and btrim(x.value) <> '')
     or coalesce(p_metadata ->> 'type', '') in ('token_pack_purchase', 'token_purchase')
 $$;
 comment on function governance.is_token_order(jsonb) is 'Whether an order is for tokens at all: a project sells other '
   'things too.';
+
+create function governance.sum_amounts(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
+  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
+$$;
+comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
+
+create function governance.invoice_tax(o jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
+    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
+      + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
+$$;
+comment on function governance.invoice_tax(jsonb) is
+  'Tax within an invoice''s total, however its API version tells it.';
+
+create function governance.is_proration(p_line jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce('true' in (p_line -> 'proration', p_line #> '{parent,subscription_item_details,proration}',
+    p_line #> '{parent,invoice_item_details,proration}'), false)
+$$;
+comment on function governance.is_proration(jsonb) is
+  'Whether an invoice''s line is for a part of a period, however its API version tells it.';
+
+create function governance.is_subscription_line(p_line jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select coalesce(p_line #>> '{parent,type}' = 'subscription_item_details', false)
+    or coalesce(p_line ->> 'type' = 'subscription', false)
+    or governance.is_proration(p_line)
+    or governance.stripe_id(p_line -> 'subscription') is not null and p_line ->> 'type' is distinct from 'invoiceitem'
+$$;
+comment on function governance.is_subscription_line(jsonb) is
+  'Whether an invoice''s line is for a period of a subscription, or for a part of one; another item on its invoice (a '
+  'fee, hours of work) is not.';
+
+create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
+
+create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_sum numeric := (select sum(w) from unnest(p_weights) w);
+  v_upto numeric := 0;
+  v_given bigint := 0;
+  v_next bigint;
+  v_parts bigint[] := '{}';
+  v_weight bigint;
+begin
+  foreach v_weight in array p_weights loop
+    v_upto := v_upto + v_weight;
+    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
+    v_parts := v_parts || (v_next - v_given);
+    v_given := v_next;
+  end loop;
+  return v_parts;
+end
+$$;
+comment on function governance.apportion(bigint, bigint[]) is
+  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
+
+create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
+  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
+  v_tax bigint := governance.invoice_tax(o);
+  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
+  v_listed bigint;
+  v_net bigint;
+  v_weights bigint[];
+  v_booked bigint[];
+  v_collected bigint[];
+  v_covered bigint[];
+begin
+  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
+      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
+    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
+  into v_listed, v_net, v_weights
+  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
+      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
+  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
+    -- What was paid above the total was owed from before.
+    when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
+    else 0 end, v_weights);
+  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
+    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
+  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+    from generate_series(1, cardinality(v_weights)) n order by n);
+end
+$$;
+comment on function governance.invoice_shares(jsonb) is
+  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
+  'discounts in proportion, so that collected adds up to amount_paid.';
+
+create function governance.invoice_covered_by(o jsonb) returns text
+  language sql immutable set search_path = '' as $$
+  select nullif(concat_ws(', ',
+    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when o -> 'paid_out_of_band' is distinct from 'true'
+      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
+        + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)
+      then 'customer balance' end,
+    case when governance.stripe_whole(o -> 'pre_payment_credit_notes_amount') > 0 then 'credit note' end,
+    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
+    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
+      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
+$$;
+comment on function governance.invoice_covered_by(jsonb) is
+  'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_time(o jsonb) returns timestamptz
+  language sql immutable set search_path = '' as $$
+  select coalesce(governance.stripe_time(o #> '{status_transitions,finalized_at}'),
+    governance.stripe_time(o -> 'created'))
+$$;
+comment on function governance.invoice_time(jsonb) is
+  'When an invoice took on what its subscription was then: its metadata and prices.';
+
+create function governance.pack_of_lines(o jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select coalesce((select m.metadata
+    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
+    cross join lateral (select governance.stripe_object(x.value #> '{price,metadata}')
+      || governance.stripe_object(x.value -> 'metadata')) m(metadata)
+    where governance.metadata_text(m.metadata, 'pack_id', 'packId', 'packid') is not null order by x.n limit 1), '{}')
+$$;
+comment on function governance.pack_of_lines(jsonb) is
+  'The metadata of the first line of an invoice that names a pack, its price''s included; or nothing.';
 
 create function governance.lock_stripe_ids(p_one text, p_two text default null, p_three text default null,
   p_four text default null) returns void

@@ -22,6 +22,8 @@ create table governance.stripe_payments (
   -- Set by a posted correction: counts until a newer refund arrives.
   refunded_override_minor bigint,
   refunded_override_at timestamptz,
+  -- Its invoice is known to have sold no tokens: another thing, a fee, a plan that gives none.
+  is_other_sale boolean not null default false,
   created_at timestamptz not null
 ) with (fillfactor = 80);
 
@@ -45,6 +47,9 @@ create index stripe_payments_account on governance.stripe_payments (account_id, 
 create index stripe_payments_time on governance.stripe_payments ((coalesce(paid_at, created_at)), payment_id);
 
 create index stripe_payments_customer on governance.stripe_payments (customer_id) where customer_id is not null;
+
+create index stripe_payments_subscription on governance.stripe_payments (subscription_id)
+  where subscription_id is not null;
 
 -- What a person looks for among many that are in order.
 create index stripe_payments_unowned on governance.stripe_payments (payment_id) where account_id is null;
@@ -77,6 +82,15 @@ create index stripe_payment_names_payment on governance.stripe_payment_names (pa
 comment on table governance.stripe_payment_names is
   'Further names of a payment: an invoice may be paid in several parts, each with a PaymentIntent and a charge.';
 
+create table governance.stripe_invoice_payments (
+  -- Its PaymentIntent, or its charge where it has none.
+  name text primary key,
+  amount_minor bigint not null
+);
+
+comment on table governance.stripe_invoice_payments is
+  'What each payment of an invoice came to: an invoice may be paid in several parts.';
+
 create table governance.stripe_merged_payments (
   payment_id bigint primary key,
   merged_into bigint not null
@@ -89,7 +103,7 @@ comment on table governance.stripe_merged_payments is
 
 create table governance.stripe_invoice_numbers (
   invoice_id text primary key,
-  -- What stands on the invoice, and so in a user's mail.
+  -- What the invoice says, and so a user's mail.
   number text not null
 );
 
@@ -113,6 +127,8 @@ comment on table governance.stripe_refunds is 'Refunds by id.';
 create table governance.stripe_disputes (
   dispute_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
+  -- The PaymentIntent, or the charge, that it disputes: one of several where an invoice was paid in parts.
+  payment_name text,
   amount_minor bigint not null check (amount_minor >= 0),
   currency text,
   status text not null,
@@ -168,7 +184,9 @@ create table governance.purchase_records (
   -- was covered otherwise, and by what.
   collected_minor bigint,
   covered_minor bigint,
-  covered_by text
+  covered_by text,
+  -- Of the lot, how many tokens refunds and lost disputes have taken back in all, this record included.
+  taken_back_tokens bigint not null default 0
 );
 
 create index purchase_records_invoice_line on governance.purchase_records (invoice_line_id)
@@ -252,7 +270,8 @@ begin
     refunded_minor = case when f.charge_id <> p.charge_id then p.refunded_minor
       else greatest(p.refunded_minor, f.refunded_minor) end, refunded_at = greatest(p.refunded_at, f.refunded_at),
     refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
-    refunded_override_at = coalesce(p.refunded_override_at, f.refunded_override_at)
+    refunded_override_at = coalesce(p.refunded_override_at, f.refunded_override_at),
+    is_other_sale = p.is_other_sale or f.is_other_sale
   where p.payment_id = p_into;
 end
 $$;
@@ -328,14 +347,15 @@ begin
   end;
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, currency, status, stage, is_lost,
-    is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, v_amount, governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
-    v_status = 'lost' or v_status like 'appeal%',
-    p_type = 'charge.dispute.funds_reinstated', p_told_at)
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, amount_minor, currency, status,
+    stage, is_lost, is_reinstated, told_at)
+  values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_amount,
+    governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
+    v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
+    payment_name = coalesce(d.payment_name, excluded.payment_name),
     currency = coalesce(d.currency, excluded.currency),
     -- Of two decisions the later stands; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (

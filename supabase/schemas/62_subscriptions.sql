@@ -4,11 +4,14 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   -- No foreign key: its check would lock the account's row before the account's own lock is taken.
   account_id bigint,
+  -- When Stripe said so; null while only its customer tells whose it is.
+  owner_told_at timestamptz,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
-  -- Its price names the plan: a price that nobody knows may be another plan's.
-  is_priced boolean not null default false,
+  -- When Stripe last told of its items, where a price of theirs names the plan: on a later invoice, a price that nobody
+  -- knows may be another plan's.
+  priced_at timestamptz,
   paid_plan_id text,
   -- Tokens a period, where its Checkout Session alone names them.
   tokens text,
@@ -40,27 +43,86 @@ comment on table governance.stripe_prices is
   'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the id of the '
   'price.';
 
-create type governance.invoice_share as (booked_minor bigint, collected_minor bigint, covered_minor bigint);
+create table governance.paid_periods (
+  lot_id bigint primary key,
+  -- Of UTC.
+  first_day date not null,
+  days int not null
+);
+
+comment on table governance.paid_periods is
+  'Lots whose money is for longer than their tokens: a year paid in advance, which gives its allowance month by month. '
+  'Their money becomes revenue by days of the period, other lots'' with their tokens.';
+
+create table governance.moved_lots (
+  lot_id bigint primary key,
+  -- The lot whose tokens these were, and the one that was paid for.
+  from_lot_id bigint not null,
+  paid_lot_id bigint not null,
+  subscription_id text not null
+);
+
+create index moved_lots_subscription on governance.moved_lots (subscription_id);
+
+create index moved_lots_paid on governance.moved_lots (paid_lot_id);
+
+create index moved_lots_from on governance.moved_lots (from_lot_id);
+
+comment on table governance.moved_lots is
+  'Lots that went to another user with their subscription. Their money stays where it was paid.';
 
 create type governance.invoice_due as (problem text, key text, plan_id text, tokens bigint, booked_minor bigint,
-  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz, is_credited boolean);
+  collected_minor bigint, covered_minor bigint, period_from timestamptz, period_to timestamptz,
+  credited_ends timestamptz[]);
+
+create function governance.subscription_of_lot(p_lot_id bigint) returns text
+  language sql stable set search_path = '' as $$
+  select coalesce((select p.subscription_id from governance.stripe_lots s
+      join governance.stripe_payments p using (payment_id) where s.lot_id = p_lot_id),
+    (select m.subscription_id from governance.moved_lots m where m.lot_id = p_lot_id))
+$$;
+comment on function governance.subscription_of_lot(bigint) is
+  'The subscription that paid for a lot; null for a lot of anything else.';
+
+create function governance.end_lot(p_account_id bigint, p_lot_id bigint, p_now timestamptz, p_reference text,
+  p_words text, p_metadata jsonb default null) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_remaining bigint := (select l.remaining from governance.lots l where l.lot_id = p_lot_id);
+  v_take bigint;
+begin
+  -- What is held for calls under way expires when they end.
+  select least(v_remaining, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens)
+  into strict v_take from governance.accounts a where a.account_id = p_account_id;
+  update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
+    expires_at = least(l.expires_at, p_now),
+    is_open = l.remaining - v_take + l.frozen > 0
+  where l.lot_id = p_lot_id;
+  if v_take < v_remaining then
+    update governance.accounts a set lots_check_at = least(a.lots_check_at, p_now) where a.account_id = p_account_id;
+  end if;
+  -- That the lot ends now is on record even where all of it is held or frozen.
+  perform governance.append_entry(p_account_id, 'expiry', p_now, array[p_lot_id, -v_take], -v_take, 0, 0, 0,
+    p_reference, p_words, p_metadata);
+  return v_take;
+end
+$$;
+comment on function governance.end_lot(bigint, bigint, timestamptz, text, text, jsonb) is
+  'Ends a lot of a subscription now; answers how many tokens left it. The caller holds the '
+  'account''s lock.';
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
   p_subscription text, p_is_last boolean, p_lot_id bigint default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_lot record;
-  v_free bigint;
-  v_take bigint;
   v_moved bigint := 0;
 begin
   if p_on_cancel = 'keep' then return 0; end if;
   for v_lot in select l.lot_id, l.remaining from governance.lots l
     where l.account_id = p_account_id and l.kind = 'subscription' and l.is_open
-      and case when p_lot_id is not null then l.lot_id = p_lot_id else coalesce((
-        select p.subscription_id = p_subscription
-        from governance.stripe_lots s join governance.stripe_payments p using (payment_id)
-        where s.lot_id = l.lot_id), p_is_last) end
+      and case when p_lot_id is not null then l.lot_id = p_lot_id
+        else coalesce(governance.subscription_of_lot(l.lot_id) = p_subscription, p_is_last) end
     order by l.lot_id
   loop
     if p_on_cancel = 'convert' then
@@ -70,22 +132,8 @@ begin
         'Subscription ended: its tokens are kept as purchased');
       v_moved := v_moved + v_lot.remaining;
     else
-      select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
-      from governance.accounts a where a.account_id = p_account_id;
-      -- What is held for calls under way expires when they end.
-      v_take := least(v_lot.remaining, v_free);
-      update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
-        expires_at = least(l.expires_at, p_now),
-        is_open = l.remaining - v_take + l.frozen > 0
-      where l.lot_id = v_lot.lot_id;
-      if v_take < v_lot.remaining then
-        update governance.accounts a set lots_check_at = least(a.lots_check_at, p_now)
-          where a.account_id = p_account_id;
-      end if;
-      -- That the lot ends now is on record even where all of it is held or frozen.
-      perform governance.append_entry(p_account_id, 'expiry', p_now, array[v_lot.lot_id, -v_take], -v_take, 0, 0, 0,
-        p_subscription, 'Subscription ended');
-      v_moved := v_moved - v_take;
+      v_moved := v_moved - governance.end_lot(p_account_id, v_lot.lot_id, p_now, p_subscription,
+        'Subscription ended');
     end if;
   end loop;
   return v_moved;
@@ -95,6 +143,91 @@ comment on function governance.end_subscription_lots(bigint, text, timestamptz, 
   'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. One '
   'lot, or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription '
   'paid for. The caller holds the account''s lock.';
+
+create function governance.paid_plan(p_account_id bigint, p_without text) returns text
+  language sql stable set search_path = '' as $$
+  -- Of several the period that began last gives the plan, as in governance.switch_to_paid_plan.
+  select s.paid_plan_id from governance.stripe_subscriptions s
+  where s.account_id = p_account_id and s.subscription_id <> p_without and s.canceled_at is null
+    and s.paid_plan_id is not null
+  order by s.paid_from desc nulls last, s.subscription_id limit 1
+$$;
+comment on function governance.paid_plan(bigint, text) is
+  'The plan of an account by its paid subscriptions that go on, without one of them; null where there is none.';
+
+create function governance.move_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_from bigint,
+  p_to bigint, p_told_at timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_sub governance.stripe_subscriptions;
+  v_other text := governance.paid_plan(p_from, p_subscription);
+  v_metadata jsonb := jsonb_build_object('cause', p_event_id);
+  v_lot governance.lots;
+  v_tokens bigint;
+begin
+  perform governance.lock_accounts(array[p_from, p_to]);
+  -- A month that began while it was the former user's has turned with the lock.
+  update governance.stripe_subscriptions s set account_id = p_to, owner_told_at = p_told_at
+  where s.subscription_id = p_subscription returning * into strict v_sub;
+  update governance.accounts a set plan_id = coalesce(v_other, c.default_plan), version = a.version + 1
+  from governance.active_config c where a.account_id = p_from and a.plan_id = v_sub.paid_plan_id
+    and v_sub.canceled_at is null
+    and coalesce(v_other, c.default_plan, a.plan_id) <> a.plan_id;
+  if v_sub.paid_plan_id is not null then
+    perform governance.switch_to_paid_plan(p_to, v_sub.paid_plan_id, p_subscription, v_sub.paid_from);
+  end if;
+  for v_lot in select l.* from governance.lots l
+    where l.account_id = p_from and l.kind = 'subscription' and l.is_open
+      -- A year's months are given without a payment of their own.
+      and coalesce(governance.subscription_of_lot(l.lot_id) = p_subscription,
+        v_other is null and governance.is_long_period(v_sub.paid_from, v_sub.paid_until))
+    order by l.lot_id
+  loop
+    v_tokens := governance.end_lot(p_from, v_lot.lot_id, p_now, p_subscription,
+      'Subscription moved to another user', v_metadata);
+    continue when v_tokens = 0 or v_lot.expires_at <= p_now;
+    insert into governance.moved_lots (lot_id, from_lot_id, paid_lot_id, subscription_id)
+    select g.lot_id, v_lot.lot_id, coalesce((select m.paid_lot_id from governance.moved_lots m
+      where m.lot_id = v_lot.lot_id), v_lot.lot_id), p_subscription
+    from governance.grant_tokens(p_to, 'subscription', v_tokens, 'adjustment', p_now, v_lot.expires_at,
+      p_subscription, 'Subscription moved from another user', v_metadata,
+      -- The money stays with the lot that was paid for; where it was not known, it is not known to be 0.
+      jsonb_build_object('amount_minor', 0 * v_lot.amount_minor, 'currency', v_lot.currency)) g;
+  end loop;
+  perform governance.ring('accounts', p_now);
+end
+$$;
+comment on function governance.move_subscription(timestamptz, text, text, bigint, bigint, timestamptz) is
+  'A subscription is another user''s now: its plan and what is left of its tokens go with it, and the former user '
+  'keeps nothing of it. Takes the locks of both accounts, in order.';
+
+create function governance.own_subscription(p_now timestamptz, p_event_id text, p_subscription text,
+  p_account_id bigint, p_told_at timestamptz) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_sub governance.stripe_subscriptions;
+begin
+  perform governance.lock_stripe_ids(p_subscription);
+  select * into v_sub from governance.stripe_subscriptions s where s.subscription_id = p_subscription;
+  if v_sub.subscription_id is null then
+    insert into governance.stripe_subscriptions (subscription_id, account_id, owner_told_at, updated_at)
+    values (p_subscription, p_account_id, p_told_at, p_now);
+    return p_account_id;
+  elsif p_account_id is null or v_sub.account_id is not null
+    and coalesce(p_told_at, '-infinity') <= coalesce(v_sub.owner_told_at, '-infinity') then
+    return v_sub.account_id;
+  elsif v_sub.account_id <> p_account_id then
+    perform governance.move_subscription(p_now, p_event_id, p_subscription, v_sub.account_id, p_account_id, p_told_at);
+  else
+    update governance.stripe_subscriptions s set account_id = p_account_id, owner_told_at = p_told_at
+    where s.subscription_id = p_subscription;
+  end if;
+  return p_account_id;
+end
+$$;
+comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
+  'Whose subscription it is: of what Stripe said at different times the latest stands, in whatever order it comes. '
+  'p_told_at is null where it was not said in so many words. Called before any account''s lock is taken.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text, p_tokens text default null) returns jsonb
@@ -136,7 +269,7 @@ $$;
 comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
   'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
 
-create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz,
+create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
   o jsonb) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -146,9 +279,10 @@ declare
   v_user_id text := governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid');
   v_plan_id text;
   v_is_priced boolean;
+  v_is_named boolean := true;
   v_account governance.accounts;
   v_sub governance.stripe_subscriptions;
-  v_other governance.stripe_subscriptions;
+  v_other text;
   v_plan governance.plans;
   v_moved bigint;
   v_effects jsonb;
@@ -166,10 +300,13 @@ begin
   if v_account.account_id is null then
     select a.* into v_account from governance.stripe_customers c join governance.accounts a using (account_id)
       where c.customer_id = v_customer;
+    v_is_named := false;
   end if;
+  v_account.account_id := governance.own_subscription(p_now, p_event_id, v_id, v_account.account_id,
+    case when v_is_named then p_told_at end);
   if v_is_priced then
-    insert into governance.stripe_subscriptions as s (subscription_id, is_priced, updated_at) values (v_id, true, p_now)
-    on conflict (subscription_id) do update set is_priced = true where not s.is_priced;
+    update governance.stripe_subscriptions s set priced_at = greatest(s.priced_at, p_told_at)
+    where s.subscription_id = v_id;
   end if;
   v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
   if p_type <> 'customer.subscription.deleted' and coalesce(o ->> 'status', '') <> 'canceled' then
@@ -187,30 +324,28 @@ begin
   where s.subscription_id = v_id;
   if v_sub.account_id is null then return governance.outcome('processed', 'unknown_user', v_effects); end if;
   -- Another subscription that is paid and goes on: its plan and tokens stay.
-  select * into v_other from governance.stripe_subscriptions s
-  where s.account_id = v_sub.account_id and s.subscription_id <> v_id and s.canceled_at is null
-    and s.paid_plan_id is not null
-  order by s.paid_until desc nulls last, s.subscription_id limit 1;
-  if v_other.subscription_id is not null and v_sub.paid_until is null then
+  v_other := governance.paid_plan(v_sub.account_id, v_id);
+  if v_other is not null and v_sub.paid_until is null then
     return governance.outcome('processed', 'never_paid', v_effects);
   end if;
   select * into v_plan from governance.plans p
   where p.plan_id = coalesce(v_plan_id, v_sub.paid_plan_id, v_sub.plan_id, v_account.plan_id);
-  if v_account.plan_id in (v_plan.plan_id, v_sub.paid_plan_id) or v_other.subscription_id is not null then
+  if v_account.plan_id in (v_plan.plan_id, v_sub.paid_plan_id) or v_other is not null then
     v_moved := governance.end_subscription_lots(v_account.account_id, v_plan.on_cancel, p_now, v_id,
-      v_other.subscription_id is null);
-    update governance.accounts a set plan_id = coalesce(v_other.paid_plan_id, c.default_plan), version = a.version + 1
+      v_other is null);
+    update governance.accounts a set plan_id = coalesce(v_other, c.default_plan), version = a.version + 1
     from governance.active_config c where a.account_id = v_account.account_id
-      and coalesce(v_other.paid_plan_id, c.default_plan, a.plan_id) <> a.plan_id;
+      and coalesce(v_other, c.default_plan, a.plan_id) <> a.plan_id;
     v_effects := v_effects || governance.effect('subscription_' || v_plan.on_cancel, v_account.user_id, v_moved, null);
     perform governance.tell_user(v_account.account_id, 'subscription', 'message.subscription_' || v_plan.on_cancel,
-      jsonb_build_object('plan', v_plan.name, 'tokens', abs(v_moved)), p_now);
+      jsonb_build_object('plan', v_plan.name, 'tokens', abs(v_moved)), p_now,
+      coalesce(governance.stripe_time(o -> 'ended_at'), governance.stripe_time(o -> 'canceled_at')));
     perform governance.ring('accounts', p_now);
   end if;
   return governance.outcome('processed', null, v_effects);
 end
 $$;
-comment on function governance.on_subscription(text, text, timestamptz, jsonb) is
+comment on function governance.on_subscription(text, text, timestamptz, timestamptz, jsonb) is
   'customer.subscription.*: whose it is, and what becomes of its tokens when it ends (the plan''s on_cancel). Where '
   'another paid subscription goes on, only the tokens that this one paid for end.';
 
@@ -291,13 +426,34 @@ $$;
 comment on function governance.switch_to_paid_plan(bigint, text, text, timestamptz) is
   'Puts an account on the plan that was paid for. The caller holds the account''s lock.';
 
+create function governance.is_long_period(p_from timestamptz, p_to timestamptz) returns boolean
+  language sql immutable set search_path = '' as $$ select p_to - p_from > interval '45 days' $$;
+comment on function governance.is_long_period(timestamptz, timestamptz) is
+  'Whether a paid period is longer than a month: then a plan gives its allowance month by month.';
+
+create function governance.recognised_minor(p_net bigint, p_first date, p_days int, p_through date) returns bigint
+  language sql immutable set search_path = '' as $$
+  -- The same whole amount each day; what does not divide comes at the end, one a day.
+  select p_net / p_days * k.n + greatest(k.n - (p_days - p_net % p_days), 0)
+  from (select least(greatest(p_through - p_first + 1, 0), p_days)) k(n)
+$$;
+comment on function governance.recognised_minor(bigint, date, int, date) is
+  'What of the money of a paid period has become revenue by the end of a day.';
+
+create function governance.deferred_minor(p_net bigint, p_first date, p_days int, p_at timestamptz) returns bigint
+  language sql immutable set search_path = '' as $$
+  select p_net - governance.recognised_minor(p_net, p_first, p_days, (p_at at time zone 'UTC')::date - 1)
+$$;
+comment on function governance.deferred_minor(bigint, date, int, timestamptz) is
+  'What of the money of a paid period is deferred revenue at a moment: a day is earned when it is over.';
+
 create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id text, p_month_start timestamptz)
   returns boolean
   language sql stable set search_path = '' as $$
   select exists (select from governance.stripe_subscriptions s
     where s.account_id = p_account_id and s.paid_plan_id = p_plan_id and s.canceled_at is null
       -- A year paid in advance gives its months as other plans do, as long as it lasts.
-      and not (s.paid_until - s.paid_from > interval '45 days' and s.paid_until > p_month_start))
+      and not (governance.is_long_period(s.paid_from, s.paid_until) and s.paid_until > p_month_start))
 $$;
 comment on function governance.is_paid_through_stripe(bigint, text, timestamptz) is
   'Whether paid invoices alone give the tokens of an account''s plan in this month; the month''s own allowance is then '

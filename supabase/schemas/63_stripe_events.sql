@@ -67,6 +67,10 @@ begin
   if v_mode = 'subscription' then
     -- The tokens come with invoice.paid; the session tells whose subscription it is.
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
+    if governance.stripe_id(o -> 'subscription') is not null then
+      v_account_id := governance.own_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
+        v_account_id, coalesce(p_told_at, p_now));
+    end if;
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
         governance.stripe_id(o -> 'customer'), v_account_id,
@@ -420,13 +424,9 @@ begin
     elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
       then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
     elsif v_type = 'invoice_payment.paid' then
-      -- From 2025-03-31: the only thing that ties an invoice to its payment.
-      v_outcome := governance.settled(case when governance.stripe_id(o -> 'invoice') is not null then
-        (governance.note_payment(p_now, governance.stripe_id(o #> '{payment,payment_intent}'),
-          governance.stripe_id(o #> '{payment,charge}'), null,
-          governance.stripe_id(o -> 'invoice'))).payment_id end, p_now, p_event_id);
+      v_outcome := governance.settled(governance.note_invoice_payment(p_now, o), p_now, p_event_id);
     elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
-    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, o);
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o);
     end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
     -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
@@ -451,12 +451,7 @@ begin
     end if;
   end if;
   if v_waits then
-    insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
-    values ('webhook_quarantined', 'critical',
-      format('A Stripe event waits for a decision: %s (%s)', v_outcome.reason, v_type), p_event_id,
-      jsonb_build_object('event_id', p_event_id, 'event_type', v_type, 'reason', v_outcome.reason, 'payment_id',
-        v_outcome.payment_id), p_now)
-    on conflict do nothing;
+    perform governance.raise_event_alert(p_event_id, v_type, v_outcome.reason, v_outcome.payment_id, p_now);
     perform governance.ring('alerts', p_now);
   elsif v_type = 'charge.dispute.created' and v_outcome.effects <> '[]' then
     insert into governance.alert_events (account_id, kind, severity, message, period_key, details, created_at)

@@ -1,126 +1,57 @@
 -- Paid invoices: what each of their sales grants, and what is booked for it.
 
-create function governance.apportion(p_total bigint, p_weights bigint[]) returns bigint[]
-  language plpgsql immutable set search_path = '' as $$
+create function governance.note_invoice_payment(p_now timestamptz, o jsonb) returns bigint
+  language plpgsql set search_path = '' as $$
 declare
-  v_sum numeric := (select sum(w) from unnest(p_weights) w);
-  v_upto numeric := 0;
-  v_given bigint := 0;
-  v_next bigint;
-  v_parts bigint[] := '{}';
-  v_weight bigint;
+  v_intent text := governance.stripe_id(o #> '{payment,payment_intent}');
+  v_charge text := governance.stripe_id(o #> '{payment,charge}');
+  v_invoice text := governance.stripe_id(o -> 'invoice');
+  v_amount bigint := governance.stripe_whole(o -> 'amount_paid');
 begin
-  foreach v_weight in array p_weights loop
-    v_upto := v_upto + v_weight;
-    v_next := case when v_sum > 0 then trunc(p_total * v_upto / v_sum) else 0 end;
-    v_parts := v_parts || (v_next - v_given);
-    v_given := v_next;
-  end loop;
-  return v_parts;
+  if v_invoice is null then return null; end if;
+  if v_amount > 0 and coalesce(v_intent, v_charge) is not null then
+    insert into governance.stripe_invoice_payments (name, amount_minor)
+    values (coalesce(v_intent, v_charge), v_amount) on conflict do nothing;
+  end if;
+  return (governance.note_payment(p_now, v_intent, v_charge, null, v_invoice)).payment_id;
 end
 $$;
-comment on function governance.apportion(bigint, bigint[]) is
-  'Splits an amount by weights into whole parts that add up to it; all 0 where the weights are.';
-
-create function governance.sum_amounts(p_list jsonb) returns bigint
-  language sql immutable set search_path = '' as $$
-  select coalesce(sum(governance.stripe_whole(x.value -> 'amount')), 0)::bigint
-  from jsonb_array_elements(case when jsonb_typeof(p_list) = 'array' then p_list else '[]' end) x
-$$;
-comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
-
-create function governance.invoice_tax(o jsonb) returns bigint
-  language sql immutable set search_path = '' as $$
-  select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
-    governance.stripe_whole(o -> 'tax'), governance.sum_amounts(o -> 'total_taxes')
-      + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
-$$;
-comment on function governance.invoice_tax(jsonb) is
-  'Tax within an invoice''s total, however its API version tells it.';
-
-create function governance.invoice_shares(o jsonb) returns governance.invoice_share[]
-  language plpgsql immutable set search_path = '' as $$
-declare
-  v_paid bigint := greatest(coalesce(governance.stripe_whole(o -> 'amount_paid'), 0), 0);
-  v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
-  v_tax bigint := governance.invoice_tax(o);
-  v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
-  v_listed bigint;
-  v_net bigint;
-  v_weights bigint[];
-  v_booked bigint[];
-  v_collected bigint[];
-  v_covered bigint[];
-begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
-      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
-    coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
-  into v_listed, v_net, v_weights
-  from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
-      governance.sum_amounts(x.value -> 'discount_amounts') as discount
-    from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
-  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
-  v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    -- What was paid above the total was owed from before.
-    when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
-    else 0 end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
-    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
-  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
-    from generate_series(1, cardinality(v_weights)) n order by n);
-end
-$$;
-comment on function governance.invoice_shares(jsonb) is
-  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
-  'discounts in proportion, so that collected adds up to amount_paid.';
-
-create function governance.invoice_covered_by(o jsonb) returns text
-  language sql immutable set search_path = '' as $$
-  select nullif(concat_ws(', ',
-    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
-    case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
-    case when o -> 'paid_out_of_band' is distinct from 'true'
-      and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
-        + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)
-      then 'customer balance' end,
-    case when governance.stripe_whole(o -> 'pre_payment_credit_notes_amount') > 0 then 'credit note' end,
-    case when exists (select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
-      where governance.stripe_whole(x.value -> 'amount') < 0) then 'credit' end,
-    case when governance.stripe_whole(o -> 'amount_paid') = 0 and not exists (
-      select from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
-      where governance.stripe_whole(x.value -> 'amount') <> 0) then 'trial' end), '')
-$$;
-comment on function governance.invoice_covered_by(jsonb) is
-  'In words, what paid for an invoice beside the payment; null where the payment did.';
+comment on function governance.note_invoice_payment(timestamptz, jsonb) is
+  'Notes which payment, of how much, paid an invoice: from 2025-03-31 the only thing that ties the two. Null where it '
+  'is not whole.';
 
 create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscription text)
   returns setof governance.invoice_due
   language sql stable set search_path = '' as $$
   with lines as (
     select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
-      coalesce(x.value -> 'proration' = 'true', false)
-        or coalesce(x.value #> '{parent,subscription_item_details,proration}' = 'true', false) as is_proration,
+      governance.is_proration(x.value) as is_proration,
       governance.stripe_whole(x.value -> 'amount') as amount,
       coalesce(governance.told_tokens(x.value), k.tokens) as price_tokens,
       btrim(x.value #>> '{metadata,tokens}') as line_tokens,
       coalesce(btrim(p_metadata ->> 'tokens'), (select s.tokens from governance.stripe_subscriptions s
         where s.subscription_id = p_subscription)) as subscription_tokens,
-      coalesce(governance.stripe_whole(x.value -> 'quantity'), 1) as quantity
+      governance.stripe_whole(coalesce(nullif(x.value -> 'quantity', 'null'), '1')) as quantity
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
     join unnest(governance.invoice_shares(o)) with ordinality s(booked_minor, collected_minor, covered_minor, n)
       using (n)
     left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
-    where governance.stripe_id(x.value -> 'subscription') is not null or x.value ->> 'type' = 'subscription'
-      or x.value #>> '{parent,type}' = 'subscription_item_details'
+    where governance.is_subscription_line(x.value)
+      -- Another item is one of tokens where it says so itself.
+      or governance.told_tokens(x.value) is not null or k.tokens is not null
+      or btrim(x.value #>> '{metadata,tokens}') <> ''
+      or p_subscription is not null and governance.price_plan(x.value) is not null
   ), sold as (
     select l.*,
       -- Stripe copies the subscription's metadata to each line: those tokens are the subscription's, once a period.
       case when l.line_tokens is distinct from l.subscription_tokens and l.line_tokens is not null then l.line_tokens
         when l.price_tokens is not null then case
-          when l.price_tokens ~ '^[0-9]{1,15}$' and l.quantity between 1 and 1000000
-          then (l.price_tokens::numeric * l.quantity)::text else l.price_tokens end
+          when l.price_tokens !~ '^[0-9]{1,15}$' then l.price_tokens
+          when l.quantity between 0 and 1000000 then (l.price_tokens::numeric * l.quantity)::text
+          else l.price_tokens || ' each' end
         else l.subscription_tokens end as tokens,
+      l.price_tokens is not null and (l.line_tokens is null or l.line_tokens is not distinct from l.subscription_tokens)
+        as is_by_price,
       coalesce(governance.plan_of(p_metadata, l.line), (select p.plan_id from governance.stripe_subscriptions s
         join governance.plans p using (plan_id) where s.subscription_id = p_subscription)) as any_plan_id,
       governance.price_plan(l.line) as price_plan_id,
@@ -139,31 +70,41 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       -- Beside the price of a plan, a line that names none is for something else.
       when s.tokens is null and exists (select from sold x where x.price_plan_id is not null) then null
       when s.has_new_price and exists (select from governance.stripe_subscriptions k
-        where k.subscription_id = p_subscription and k.is_priced) then null
+        where k.subscription_id = p_subscription
+          and k.priced_at < coalesce(governance.invoice_time(o), 'infinity')) then null
       else s.any_plan_id end as plan_id
     from sold s
   ), named as (
     select s.*, case
       when s.tokens is null then 'plan ' || s.plan_id
       when s.tokens = s.subscription_tokens and s.price_tokens is null then 'subscription'
+      -- Stripe writes a line for each tier of a price; one for the tier's fee has no quantity.
+      when s.is_by_price and not s.is_proration and governance.price_of(s.line) is not null
+        then 'price ' || governance.price_of(s.line) || ' ' || (s.line #>> '{period,start}')
       else 'line ' || s.n end as sale,
       governance.stripe_id(s.line -> 'id') as id, governance.stripe_time(s.line #> '{period,start}') as period_from,
       governance.stripe_time(s.line #> '{period,end}') as period_to
     from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
-    select n.sale, (array_agg(n.tokens order by n.is_proration, n.n))[1] as tokens,
-      (array_agg(n.plan_id order by n.is_proration, n.n) filter (where n.plan_id is not null))[1] as plan_id,
-      (array_agg(n.id order by n.is_proration, n.n))[1] as id,
-      (array_agg(n.period_from order by n.is_proration, n.n))[1] as period_from,
-      (array_agg(n.period_to order by n.is_proration, n.n))[1] as period_to, min(n.n) as place,
+    -- Whole periods first, and of these the one to come: what was used and not yet paid may stand beside it.
+    select n.sale, case when n.sale like 'price %' and bool_and(n.tokens ~ '^[0-9]{1,15}$')
+        then sum(case when n.tokens ~ '^[0-9]{1,15}$' then n.tokens::numeric end)::text
+        else (array_agg(n.tokens order by n.is_proration, n.period_to desc nulls last, n.n))[1] end as tokens,
+      (array_agg(n.plan_id order by n.is_proration, n.period_to desc nulls last, n.n)
+        filter (where n.plan_id is not null))[1] as plan_id,
+      (array_agg(n.id order by n.is_proration, n.period_to desc nulls last, n.n))[1] as id,
+      (array_agg(n.period_from order by n.is_proration, n.period_to desc nulls last, n.n))[1] as period_from,
+      (array_agg(n.period_to order by n.is_proration, n.period_to desc nulls last, n.n))[1] as period_to,
+      min(n.n) as place,
       sum(n.booked_minor)::bigint as booked, sum(n.collected_minor)::bigint as collected,
       sum(n.covered_minor)::bigint as covered, bool_and(n.is_proration) as is_proration,
       bool_or(n.amount is null) as has_no_amount
-    from named n group by n.sale
+    from named n group by n.sale having not coalesce(bool_and(n.is_by_price and n.quantity = 0), false)
   )
   select
     case
-      when g.id is null or g.period_from is null or g.period_to is null or g.period_to <= g.period_from then 'malformed'
+      when g.id is null or g.period_from is null or g.period_to is null or g.period_to < g.period_from
+        or g.period_to = g.period_from and g.tokens is null then 'malformed'
       when g.has_no_amount then 'amount_mismatch'
       when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
       when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
@@ -174,13 +115,35 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     case when g.id like 'il\_%' then g.id
       else governance.stripe_id(o -> 'id') || ':' || g.id || ':' || extract(epoch from g.period_from)::bigint end,
     g.plan_id, case when g.tokens ~ '^[0-9]{1,15}$' then g.tokens::bigint end, g.booked, g.collected, g.covered,
-    g.period_from, g.period_to, exists (select from lines l where l.amount < 0)
-  from grouped g order by g.place
+    -- Paid when it was over, with the use of it: the period that begins then is the one to have the tokens.
+    case when p.is_over then g.period_to else g.period_from end,
+    -- Sold once, not for a period: Stripe writes the moment twice.
+    case when g.period_to = g.period_from then null
+      when p.is_over then g.period_to + age(g.period_to at time zone 'UTC', g.period_from at time zone 'UTC')
+      else g.period_to end,
+    array(select governance.stripe_time(l.line #> '{period,end}') from lines l where l.amount < 0)
+  from grouped g cross join lateral (values (
+    coalesce(not g.is_proration and g.period_to > g.period_from
+      and g.period_to <= governance.stripe_time(o -> 'period_end'), false))) p(is_over)
+  order by g.place
 $$;
 comment on function governance.invoice_dues(jsonb, jsonb, text) is
   'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
-  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. problem is why the '
-  'invoice waits.';
+  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. period_to is null of '
+  'what is sold once, not for a period; credited_ends are those of the periods that it credits. '
+  'problem is why the invoice waits.';
+
+create function governance.sells_nothing(o jsonb) returns boolean
+  language sql stable set search_path = '' as $$
+  select o #> '{lines,has_more}' is distinct from 'true' and count(*) > 0 and not bool_or(
+    governance.is_subscription_line(x.value) and coalesce(governance.stripe_whole(x.value -> 'amount') >= 0, true)
+    and not (x.value -> 'quantity' = '0' and (governance.told_tokens(x.value) is not null or exists (
+      select from governance.stripe_prices k
+      where k.price_id = governance.price_of(x.value) and k.tokens is not null))))
+  from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
+$$;
+comment on function governance.sells_nothing(jsonb) is
+  'Whether no line of a subscription''s invoice can be one that tokens or a plan were paid by, whatever is told later.';
 
 create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
@@ -192,7 +155,7 @@ declare
 begin
   select * into v_lot from governance.lots l
   where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
-    and l.expires_at > p_now
+    and l.expires_at > p_now and not exists (select from governance.moved_lots m where m.lot_id = l.lot_id)
   order by l.granted desc, l.lot_id desc limit 1;
   if v_lot.lot_id is null then return null; end if;
   update governance.lots l set stripe_invoice_line_id = p_due.key, stripe_charge_id = p_pay.charge_id,
@@ -202,7 +165,7 @@ begin
   v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
     array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: this month''s allowance is there already',
     jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
-      'amount_minor', p_due.booked_minor, 'currency', p_currency)))).transaction_id;
+      'amount_minor', p_due.booked_minor, 'currency', p_currency, 'tokens_left', v_lot.remaining)))).transaction_id;
   v_entry.lot_id := v_lot.lot_id;
   return v_entry;
 end
@@ -220,13 +183,16 @@ declare
   v_lot governance.lots;
   v_entry governance.granted;
 begin
-  select l.* into v_lot from governance.lots l join governance.stripe_lots s using (lot_id)
-    join governance.stripe_payments p using (payment_id)
-  where l.account_id = p_account_id and p.subscription_id = p_subscription and l.currency = p_currency
-  order by l.lot_id desc limit 1;
+  -- A former user may have used all of it: then nothing moved with the subscription, and the lot is still theirs.
+  select l.* into v_lot from governance.lots l
+  where l.currency = p_currency and (
+    l.account_id = p_account_id and governance.subscription_of_lot(l.lot_id) = p_subscription
+    or l.lot_id in (select s.lot_id from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
+      where p.subscription_id = p_subscription))
+  order by l.account_id = p_account_id desc, l.lot_id desc limit 1;
   if v_lot.lot_id is null then return null; end if;
   update governance.lots l set amount_minor = l.amount_minor + p_due.booked_minor where l.lot_id = v_lot.lot_id;
-  v_entry.transaction_id := (governance.append_entry(p_account_id, 'subscription_grant', p_now,
+  v_entry.transaction_id := (governance.append_entry(v_lot.account_id, 'subscription_grant', p_now,
     array[v_lot.lot_id, 0::bigint], 0, 0, 0, 0, p_due.key, 'Invoice paid: more for tokens that are there already',
     jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', p_pay.invoice_id, 'plan_id', p_due.plan_id,
       'amount_minor', v_lot.amount_minor + p_due.booked_minor, 'currency', p_currency)))).transaction_id;
@@ -236,8 +202,8 @@ end
 $$;
 comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
   governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot. Null '
-  'where there is none. The caller holds the account''s lock.';
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, whoever '
+  'has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
 
 create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
@@ -247,14 +213,22 @@ declare
   v_given bigint := 0;
 begin
   for v_lot in
-    select l.lot_id, l.granted, l.expired, l.is_open, l.expires_at, r.period_end
-    from governance.lots l join governance.stripe_lots s using (lot_id)
-      join governance.stripe_payments p on p.payment_id = s.payment_id
-      join governance.purchase_records r on r.lot_id = l.lot_id and r.record_type = 'grant'
-    where l.account_id = p_account_id and l.kind = 'subscription' and p.subscription_id = p_subscription
+    select l.lot_id, l.granted - o.moved as granted, l.expired - o.moved as expired, l.is_open
+      and l.account_id = p_account_id as is_open, l.expires_at, r.period_end
+    from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
+      join governance.purchase_records r on r.lot_id = s.lot_id and r.record_type = 'grant'
+      -- Whoever has them, or had them and used them.
+      cross join lateral (select s.lot_id union all select m.lot_id from governance.moved_lots m
+        where m.paid_lot_id = s.lot_id) x
+      join governance.lots l on l.lot_id = x.lot_id
+      cross join lateral (select coalesce(sum(x.granted), 0)::bigint as moved from governance.moved_lots y
+        join governance.lots x using (lot_id) where y.from_lot_id = l.lot_id) o
+    where p.subscription_id = p_subscription and l.kind = 'subscription'
       and r.period_end > p_due.period_from and r.period_start < p_due.period_to
-      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited.
-      and (r.period_end >= p_due.period_to or p_due.is_credited)
+      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited, or
+      -- went on into one that was.
+      and (r.period_end >= p_due.period_to or r.period_end = any (p_due.credited_ends)
+        or l.expires_at >= (select min(c) from unnest(p_due.credited_ends) c))
     order by l.lot_id
   loop
     v_given := v_given + v_lot.granted;
@@ -272,14 +246,15 @@ end
 $$;
 comment on function governance.given_in_period(bigint, timestamptz, text, governance.invoice_due, text, timestamptz) is
   'How much of a period''s allowance its subscription has given already. Where the period began anew and the rest of '
-  'the old one was credited, its tokens go on into the new one. The caller holds the account''s lock.';
+  'the old one was credited, its tokens go on into the new one. What it gave to a former user counts too. The caller '
+  'holds the locks of all accounts of the subscription.';
 
 create function governance.grant_invoice_due(p_now timestamptz, p_event_id text, p_payment_id bigint,
   p_account_id bigint, p_due governance.invoice_due, p_currency text, p_subscription text, p_covered_by text)
   returns jsonb
   language plpgsql set search_path = '' as $$
 declare
-  v_account governance.accounts := governance.lock_account_id(p_account_id);
+  v_account governance.accounts;
   v_plan governance.plans;
   v_pay governance.stripe_payments;
   v_more bigint := p_due.tokens;
@@ -288,6 +263,10 @@ declare
   v_type text := 'grant';
   v_on_cancel text;
 begin
+  perform governance.lock_accounts(p_account_id || array(select l.account_id from governance.stripe_payments p
+    join governance.stripe_lots s using (payment_id) join governance.lots l using (lot_id)
+    where p.subscription_id = p_subscription));
+  select * into strict v_account from governance.accounts a where a.account_id = p_account_id;
   update governance.stripe_payments p set account_id = p_account_id,
     subscription_id = coalesce(p.subscription_id, p_subscription)
   where p.payment_id = p_payment_id returning * into strict v_pay;
@@ -298,22 +277,25 @@ begin
   if p_due.tokens is null then
     -- Paid for a month or less, the tokens last as long as the period, and until Stripe has had time to collect the
     -- next one (about an hour). Paid for longer, they come month by month.
-    v_expires := case when p_due.period_to - p_due.period_from > interval '45 days'
+    v_expires := case when governance.is_long_period(p_due.period_from, p_due.period_to)
       then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
-        at time zone v_account.timezone
+        at time zone governance.known_zone(v_account.timezone)
       else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
     -- What this period already gave is not given again.
     v_more := greatest(v_plan.monthly_allowance - coalesce((
       select sum(l.granted) from governance.lots l
       where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
-        and l.expires_at > p_now), 0)
+        and l.expires_at > p_now
+        and not exists (select from governance.moved_lots m where m.lot_id = l.lot_id)), 0)
       - governance.given_in_period(p_account_id, p_now, p_event_id, p_due, p_subscription, v_expires), 0);
     update governance.accounts a set month_allowance = greatest(a.month_allowance, v_plan.monthly_allowance)
     where a.account_id = p_account_id;
   end if;
   if v_more > 0 then
-    v_granted := governance.grant_tokens(p_account_id, 'subscription', v_more, 'subscription_grant', p_now, v_expires,
-      p_due.key, 'Subscription ' || coalesce(p_due.plan_id, ''),
+    v_granted := governance.grant_tokens(p_account_id, case when v_expires is null then 'purchased'
+      else 'subscription' end, v_more, case when v_expires is null then 'purchase' else 'subscription_grant' end, p_now,
+      v_expires, p_due.key, case when v_expires is null then 'Invoice paid'
+        else 'Subscription ' || coalesce(p_due.plan_id, '') end,
       jsonb_strip_nulls(jsonb_build_object('cause', p_event_id, 'invoice_id', v_pay.invoice_id,
         'plan_id', p_due.plan_id, 'period_start', p_due.period_from, 'period_end', p_due.period_to,
         'amount_minor', p_due.booked_minor,
@@ -326,11 +308,20 @@ begin
       v_granted := governance.supplement_lot(p_account_id, p_now, p_event_id, v_pay, p_due, p_currency, p_subscription);
       v_type := 'supplement';
     end if;
-    if v_granted.lot_id is null then return '[]'; end if;
+    if v_granted.lot_id is null then
+      -- A plan that gives no tokens: a limit alone, say.
+      perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
+      return '[]';
+    end if;
   end if;
   if v_type = 'grant' then
     insert into governance.stripe_lots (lot_id, payment_id, tokens)
     select l.lot_id, p_payment_id, l.granted from governance.lots l where l.lot_id = v_granted.lot_id;
+    if p_due.tokens is null and governance.is_long_period(p_due.period_from, p_due.period_to) then
+      insert into governance.paid_periods (lot_id, first_day, days)
+      select v_granted.lot_id, d.first, greatest((p_due.period_to at time zone 'UTC')::date - d.first, 1)
+      from (values ((p_due.period_from at time zone 'UTC')::date)) d(first);
+    end if;
   end if;
   perform governance.record_purchase(v_granted.transaction_id, v_type, v_granted.lot_id, p_payment_id,
     case when v_type = 'grant' then (select l.granted from governance.lots l where l.lot_id = v_granted.lot_id)
@@ -338,7 +329,9 @@ begin
     0, (select l.amount_minor from governance.lots l where l.lot_id = v_granted.lot_id), p_currency,
     p_line_id => p_due.key, p_period_start => p_due.period_from, p_period_end => p_due.period_to,
     p_collected => p_due.collected_minor, p_covered => p_due.covered_minor, p_covered_by => p_covered_by);
-  perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
+  if p_due.period_to is not null then
+    perform governance.note_paid_period(p_subscription, p_account_id, p_due, p_now);
+  end if;
   -- The subscription ended before its invoice was delivered: its tokens share the fate of the others, which the plan
   -- at its end decides.
   select coalesce(p.on_cancel, 'keep') into v_on_cancel
@@ -351,7 +344,8 @@ begin
   if v_more > 0 and p_due.collected_minor > 0 then
     perform governance.tell_user(p_account_id, 'purchases', 'message.renewal', jsonb_build_object('tokens', v_more,
       'plan', coalesce(v_plan.name, (select x.name from governance.plans x where x.plan_id = v_account.plan_id)),
-      'money', jsonb_build_object('minor', p_due.collected_minor, 'currency', p_currency)), p_now);
+      'money', jsonb_build_object('minor', p_due.collected_minor, 'currency', p_currency)), p_now,
+      (select p.paid_at from governance.stripe_payments p where p.payment_id = p_payment_id));
   end if;
   return jsonb_build_array(governance.effect('grant', v_account.user_id, v_more, v_granted.transaction_id));
 end
@@ -360,6 +354,29 @@ comment on function governance.grant_invoice_due(timestamptz, text, bigint, bigi
   text) is
   'Grants one sale of a paid invoice: the tokens it names, or its plan''s allowance as far as the period has not given '
   'it. The caller holds the payment''s locks.';
+
+create function governance.invoice_without_dues(p_event_id text, o jsonb, p_subscription text, p_user_id text,
+  p_customer text, p_payment_id bigint) returns governance.stripe_outcome
+  language plpgsql set search_path = '' as $$
+begin
+  if p_subscription is not null and governance.sells_nothing(o) then
+    -- A credit for what ended early, a seat that nobody has, a fee beside the plan.
+    perform governance.sold_no_tokens(p_payment_id);
+    return governance.outcome('processed', 'nothing_sold', '[]', p_payment_id);
+  elsif p_subscription is null then
+    perform governance.sold_no_tokens(p_payment_id);
+    return governance.outcome('ignored', 'not_a_token_purchase');
+  elsif p_user_id is not null or exists (select from governance.webhook_events_processed w
+    where w.event_id = p_event_id and w.status = 'quarantined' and w.reason = 'unknown_plan') then
+    return governance.outcome('quarantined', 'unknown_plan', '[]', p_payment_id, p_customer);
+  end if;
+  -- The plan may be told later, by the subscription or its Checkout Session: until governance.show_waiting_invoices has
+  -- shown it, it waits in silence.
+  return governance.outcome('parked', 'not_known_yet', '[]', p_payment_id, p_customer);
+end
+$$;
+comment on function governance.invoice_without_dues(text, jsonb, text, text, text, bigint) is
+  'What becomes of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
 
 create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -382,6 +399,8 @@ declare
   v_paid bigint := governance.stripe_whole(o -> 'amount_paid');
   v_pay governance.stripe_payments;
   v_account_id bigint;
+  v_from timestamptz;
+  v_is_moved boolean;
   v_due governance.invoice_due;
   v_dues governance.invoice_due[];
   v_plan_id text;
@@ -402,13 +421,30 @@ begin
     insert into governance.stripe_invoice_numbers (invoice_id, number) values (v_invoice, upper(o ->> 'number'))
     on conflict do nothing;
   end if;
+  v_account_id := (select a.account_id from governance.accounts a where a.user_id = v_user_id);
   if v_subscription is not null then
-    perform governance.lock_stripe_ids(v_subscription);
+    -- An invoice has the subscription's metadata as it was when the invoice was finalised.
+    p_told_at := coalesce(p_told_at, p_now);
+    v_from := coalesce(governance.invoice_time(o), p_told_at);
+    v_is_moved := v_account_id is null and v_user_id is not null and exists (
+      select from governance.stripe_subscriptions s
+      where s.subscription_id = v_subscription and s.owner_told_at < v_from);
+    v_account_id := governance.own_subscription(p_now, p_event_id, v_subscription, v_account_id, v_from);
+    -- It is another's now, whom nobody knows yet.
+    if v_is_moved then return governance.outcome('quarantined', 'unknown_user', '[]', v_pay.payment_id); end if;
   end if;
-  v_account_id := coalesce((select a.account_id from governance.accounts a where a.user_id = v_user_id),
-    (select s.account_id from governance.stripe_subscriptions s where s.subscription_id = v_subscription),
-    (select c.account_id from governance.stripe_customers c where c.customer_id = v_customer));
-  v_dues := array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d);
+  v_account_id := coalesce(v_account_id, (select c.account_id from governance.stripe_customers c
+    where c.customer_id = v_customer));
+  if v_subscription is null then
+    -- A pack may be named by the line alone, or by its price.
+    v_metadata := governance.pack_of_lines(o) || v_metadata;
+    if exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
+      return governance.outcome('processed', 'already_granted',
+        governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
+    end if;
+  end if;
+  v_dues := case when v_subscription is null and governance.is_token_order(v_metadata) then '{}'
+    else array(select d from governance.invoice_dues(o, v_metadata, v_subscription) d) end;
 
   if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
     -- A single invoice for a pack.
@@ -419,11 +455,7 @@ begin
       o -> 'amount_paid');
   end if;
   if v_dues = '{}' then
-    -- The plan may be told later, by the subscription or its Checkout Session.
-    return case when v_subscription is null then governance.outcome('ignored', 'not_a_token_purchase')
-      when v_user_id is not null
-        then governance.outcome('quarantined', 'unknown_plan', '[]', v_pay.payment_id, v_customer)
-      else governance.outcome('parked', 'not_known_yet', '[]', v_pay.payment_id, v_customer) end;
+    return governance.invoice_without_dues(p_event_id, o, v_subscription, v_user_id, v_customer, v_pay.payment_id);
   end if;
   v_problem := case
     when o #> '{lines,has_more}' = 'true' then 'lines_missing'
@@ -441,14 +473,16 @@ begin
       when v_problem = 'unknown_user' then v_customer end);
   end if;
   foreach v_due in array v_dues loop
-    continue when exists (select from governance.purchase_records r
-      where r.invoice_line_id = v_due.key and r.account_id = v_account_id);
+    continue when exists (select from governance.purchase_records r where r.invoice_line_id = v_due.key);
     update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
       currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
     where p.payment_id = v_pay.payment_id;
     v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
       v_currency, v_subscription, governance.invoice_covered_by(o));
   end loop;
+  if not exists (select from unnest(v_dues) d join governance.purchase_records r on r.invoice_line_id = d.key) then
+    perform governance.sold_no_tokens(v_pay.payment_id);
+  end if;
   perform governance.learn_customer(v_customer, v_account_id);
   if v_subscription is not null then
     v_effects := v_effects || governance.note_subscription(p_now, p_event_id, v_subscription, v_customer, v_account_id,

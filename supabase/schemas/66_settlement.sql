@@ -22,17 +22,48 @@ begin
   insert into governance.purchase_records (transaction_id, account_id, created_at, record_type, lot_id, payment_id,
     tokens, debt_tokens,
     amount_minor, currency, refund_id, dispute_id, invoice_line_id, period_start, period_end, difference_id,
-    collected_minor, covered_minor, covered_by)
+    collected_minor, covered_minor, covered_by, taken_back_tokens)
   select t.transaction_id, t.account_id, t.created_at, p_type, p_lot_id, p_payment_id, p_tokens, p_debt, p_amount,
     p_currency, p_refund_id,
     p_dispute_id, p_line_id, p_period_start, p_period_end, p_difference_id, p_collected, nullif(p_covered, 0),
-    p_covered_by
+    p_covered_by, coalesce((select s.reversed + s.clawed from governance.stripe_lots s where s.lot_id = p_lot_id), 0)
   from governance.token_transactions t where t.transaction_id = p_transaction_id;
 end
 $$;
 comment on function governance.record_purchase(bigint, text, bigint, bigint, bigint, bigint, bigint, text, text, text,
   text, timestamptz, timestamptz, text, bigint, bigint, text) is
   'Notes what a ledger entry has to do with a payment.';
+
+create function governance.take_moved(p_paid_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz,
+  p_reference text, p_description text, p_metadata jsonb) returns bigint
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot record;
+  v_take bigint;
+  v_taken bigint := 0;
+begin
+  for v_lot in
+    select l.lot_id, l.account_id, l.remaining, l.clawed_back,
+      a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens as free
+    from governance.moved_lots m join governance.lots l using (lot_id) join governance.accounts a using (account_id)
+    where m.paid_lot_id = p_paid_lot_id order by l.lot_id desc
+  loop
+    -- Below zero tokens go back to where they were taken from.
+    v_take := case when p_tokens > 0 then least(p_tokens - v_taken, v_lot.remaining, v_lot.free)
+      else greatest(p_tokens - v_taken, -v_lot.clawed_back) end;
+    continue when v_take = 0;
+    update governance.lots l set remaining = l.remaining - v_take, clawed_back = l.clawed_back + v_take,
+      is_open = l.remaining - v_take + l.frozen > 0 where l.lot_id = v_lot.lot_id;
+    perform governance.append_entry(v_lot.account_id, p_type, p_now, array[v_lot.lot_id, -v_take], -v_take, 0, 0, 0,
+      p_reference, p_description, p_metadata);
+    v_taken := v_taken + v_take;
+  end loop;
+  return v_taken;
+end
+$$;
+comment on function governance.take_moved(bigint, bigint, text, timestamptz, text, text, jsonb) is
+  'Takes tokens that went to another user with their subscription back, as far as they are unspent; below zero gives '
+  'them back. Answers how many. The caller holds the locks of both accounts.';
 
 create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
   p_description text, p_metadata jsonb) returns governance.lot_taking
@@ -50,6 +81,7 @@ begin
   if v_expired > 0 then
     update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
       where l.lot_id = p_lot_id;
+    perform governance.take_moved(p_lot_id, v_expired, p_type, p_now, p_reference, p_description, p_metadata);
   end if;
   return governance.claw_back_lot(p_lot_id, p_tokens - v_expired, p_type, p_now, p_reference, p_description,
     p_metadata);
@@ -68,6 +100,7 @@ declare
   v_debt bigint;
   v_unspent bigint;
   v_returned bigint;
+  v_moved bigint;
 begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   -- First what was owed for it: still open debt is struck, paid debt comes back as tokens.
@@ -76,10 +109,13 @@ begin
     where a.account_id = v_lot.account_id;
   v_unspent := least(v_owed - v_debt, v_lot.spent);
   v_returned := least(p_tokens - v_owed, v_lot.clawed_back);
+  v_moved := -governance.take_moved(p_lot_id, -v_returned, 'reversal', p_now, p_reference, p_description, p_metadata);
+  v_returned := v_returned - v_moved;
   update governance.lots l set
     remaining = l.remaining + v_unspent + v_returned, spent = l.spent - v_unspent,
-      clawed_back = l.clawed_back - v_returned, is_open = true
-  where l.lot_id = p_lot_id and v_unspent + v_returned > 0;
+      clawed_back = l.clawed_back - v_returned - v_moved, expired = l.expired + v_moved,
+      is_open = l.is_open or v_unspent + v_returned > 0
+  where l.lot_id = p_lot_id and v_unspent + v_returned + v_moved > 0;
   update governance.stripe_lots s set owed = s.owed - v_owed where s.lot_id = p_lot_id;
   if v_lot.expires_at is not null then
     update governance.accounts a set lots_check_at = least(a.lots_check_at, v_lot.expires_at)
@@ -127,9 +163,11 @@ begin
     max(d.dispute_id), coalesce(max(d.amount_minor), 0)
   into v_back.lost, v_back.is_disputed, v_back.dispute_id, v_back.disputed
   from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
-      -- In another currency a part cannot be told from the whole: the whole payment is disputed.
-      case when x.currency <> p_pay.currency then p_pay.amount_minor else x.amount_minor end as amount_minor
-    from governance.stripe_disputes x where x.payment_id = p_pay.payment_id) d;
+      -- In another currency a part cannot be told from the whole: all that was paid by that payment is disputed.
+      case when x.currency <> p_pay.currency then coalesce(least(i.amount_minor, p_pay.amount_minor),
+        p_pay.amount_minor) else x.amount_minor end as amount_minor
+    from governance.stripe_disputes x left join governance.stripe_invoice_payments i on i.name = x.payment_name
+    where x.payment_id = p_pay.payment_id) d;
   return v_back;
 end
 $$;
@@ -181,7 +219,8 @@ begin
       v_taking.debt, p_back.refunded, p_pay.currency, p_back.refund_id, p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.refund',
-      jsonb_build_object('tokens', v_move), p_now);
+      jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then greatest(p_pay.refunded_at,
+        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p_pay.payment_id)) end);
   end if;
   if v_due_clawed > p_lot.clawed then
     v_move := v_due_clawed - p_lot.clawed;
@@ -193,7 +232,8 @@ begin
       p_difference_id => p_difference_id);
     v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.dispute',
-      jsonb_build_object('tokens', v_move), p_now);
+      jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then
+        (select max(d.told_at) from governance.stripe_disputes d where d.payment_id = p_pay.payment_id) end);
   end if;
   return v_effects;
 end
@@ -226,9 +266,10 @@ begin
     v_tokens := -v_taking.taken;
   elsif not p_back.is_disputed and (v_lot.dispute_state = 'held' or v_lot.frozen > 0) then
     v_taking := governance.thaw_lot(p_lot_id, v_lot.frozen, p_now, p_reference, 'Dispute decided: thawed', v_metadata);
-    if v_lot.clawed > 0 then return '[]'; end if;
-    v_type := 'dispute_release';
-    v_tokens := v_taking.taken;
+    if v_lot.clawed > 0 and v_lot.dispute_state <> 'held' then return '[]'; end if;
+    -- Held for the last of several disputes, of which another was lost: then what that one took stays taken.
+    v_type := case when v_lot.clawed > 0 then 'dispute_clawback' else 'dispute_release' end;
+    v_tokens := case when v_lot.clawed > 0 then 0 else v_taking.taken end;
   else
     return '[]';
   end if;
@@ -237,11 +278,14 @@ begin
     (governance.append_entry(p_pay.account_id, 'reversal', p_now, '{}', 0, 0, 0, 0, p_reference,
       case v_type when 'dispute_hold' then 'Dispute opened: nothing left to freeze'
         else 'Dispute decided: nothing was frozen' end, v_metadata)).transaction_id);
-  update governance.stripe_lots s set dispute_state = case v_type when 'dispute_hold' then 'held' else 'released' end
+  update governance.stripe_lots s set dispute_state = case v_type when 'dispute_hold' then 'held'
+    when 'dispute_clawback' then 'clawed' else 'released' end
   where s.lot_id = p_lot_id;
   perform governance.record_purchase(v_entry, v_type, p_lot_id, p_pay.payment_id, v_tokens, 0, p_back.disputed,
     p_pay.currency, null, p_back.dispute_id, p_difference_id => p_difference_id);
-  return jsonb_build_array(governance.effect(v_type, v_user_id, v_tokens, v_entry));
+  return jsonb_build_array(case when v_type = 'dispute_clawback'
+    then governance.effect('dispute_release', v_user_id, v_taking.taken, v_entry)
+    else governance.effect(v_type, v_user_id, v_tokens, v_entry) end);
 end
 $$;
 comment on function governance.hold_lot(bigint, governance.stripe_payments, governance.money_back, timestamptz, text,
@@ -270,7 +314,9 @@ begin
     and not exists (select from governance.stripe_disputes d where d.payment_id = p_payment_id) then
     return v_effects;
   end if;
-  perform governance.lock_account_id(v_pay.account_id);
+  perform governance.lock_accounts(v_pay.account_id || array(select l.account_id from governance.stripe_lots s
+    join governance.moved_lots m on m.paid_lot_id = s.lot_id join governance.lots l on l.lot_id = m.lot_id
+    where s.payment_id = p_payment_id));
   v_back := governance.money_back(v_pay);
   v_reference := coalesce(v_pay.charge_id, v_pay.payment_intent_id, v_pay.invoice_id, v_pay.checkout_session_id);
   v_metadata := jsonb_strip_nulls(jsonb_build_object('cause', p_cause, 'charge_id', v_pay.charge_id,
@@ -382,7 +428,7 @@ begin
   end if;
   perform governance.tell_user(p_pay.account_id, 'purchases', 'message.purchase', jsonb_build_object('tokens', p_tokens,
     'money', jsonb_build_object('minor', coalesce(p_sale.collected_minor, p_pay.amount_minor), 'currency',
-      p_pay.currency)), p_now);
+      p_pay.currency)), p_now, case when p_difference_id is null then p_pay.paid_at end);
   perform governance.ring('accounts', p_now);
   return '[]'::jsonb || governance.effect('grant', p_user_id, p_tokens, v_id);
 end

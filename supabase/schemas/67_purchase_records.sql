@@ -137,10 +137,13 @@ begin
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
         -- A supplement's record has the price of its lot from then on.
         when r.record_type = 'supplement' then r.amount_minor
-          - (select x.amount_minor from governance.purchase_records x
+          - coalesce((select x.amount_minor from governance.purchase_records x
           where x.lot_id = r.lot_id and x.transaction_id < r.transaction_id
-            and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1)
+            and x.record_type in ('grant', 'relabel', 'supplement') order by x.transaction_id desc limit 1), 0)
         when r.collected_minor is not null then r.amount_minor end,
+      'deferred_minor', case when r.record_type = 'grant' then governance.deferred_minor(
+        l.amount_minor - governance.pro_rata(l.amount_minor, s.reversed + s.clawed, s.tokens), y.first_day, y.days,
+        least(p_to, governance.now())) end,
       -- Other things were sold with the tokens.
       'payment_minor', case when r.collected_minor is not null and p.invoice_id is not null and p.amount_minor > (
           select sum(x.collected_minor) from governance.purchase_records x
@@ -160,6 +163,7 @@ begin
   join governance.accounts a on a.account_id = r.account_id
   join governance.lots l on l.lot_id = r.lot_id
   left join governance.stripe_lots s on s.lot_id = r.lot_id
+  left join governance.paid_periods y on y.lot_id = r.lot_id
   -- More money for tokens that are there already came by a payment of its own.
   left join governance.stripe_payments p on p.payment_id = case when r.record_type = 'supplement' or s.lot_id is null
     then governance.payment_of(r) else s.payment_id end;
@@ -175,6 +179,50 @@ comment on function public.console_ledger_purchases_since(text, int, timestamptz
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
+
+create function governance.sold_no_tokens(p_payment_id bigint) returns void
+  language sql set search_path = '' as $$
+  update governance.stripe_payments p set is_other_sale = true where p.payment_id = p_payment_id and not p.is_other_sale
+$$;
+comment on function governance.sold_no_tokens(bigint) is
+  'Notes that what a payment paid for gives no tokens: the finance desk does not ask for a grant.';
+
+create function public.console_known_payments(p_from timestamptz, p_to timestamptz) returns jsonb
+  language plpgsql stable security definer set search_path = '' as $$
+declare
+  -- Stripe delivers again for three days, and an invoice may be told before its payment.
+  v_from timestamptz := p_from - interval '3 days';
+  v_to timestamptz := p_to + interval '3 days';
+begin
+  perform governance.refuse_others('console_known_payments');
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to
+    or p_to > '9999-01-01' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
+  end if;
+  return jsonb_build_object(
+    'other_sales', (select coalesce(jsonb_agg(x.id order by x.id), '[]')
+      from governance.stripe_payments p
+      cross join lateral (select unnest(array[p.invoice_id, p.payment_intent_id, p.charge_id]) as id
+        union select n.name from governance.stripe_payment_names n where n.payment_id = p.payment_id) x
+      where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to),
+    'returns', (select coalesce(jsonb_object_agg(x.id, p.charge_id), '{}')
+      from (select r.refund_id as id, r.payment_id from governance.stripe_refunds r
+          where r.told_at between v_from and v_to
+        union all
+        select d.dispute_id, d.payment_id from governance.stripe_disputes d
+          where d.told_at between v_from and v_to) x
+      join governance.stripe_payments p using (payment_id)
+      -- Of an invoice that several charges paid, nobody knows which of them it was.
+      where p.charge_id is not null and not exists (select from governance.stripe_payment_names n
+        where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')));
+end
+$$;
+comment on function public.console_known_payments(timestamptz, timestamptz) is
+  'What the project knows of a period''s payments and Stripe''s files may not tell. other_sales: ids (invoices, '
+  'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
+  'that gives none. returns: the charge of each refund and dispute, by its id. Errors: invalid_argument.';
+revoke all on function public.console_known_payments(timestamptz, timestamptz) from public, anon, authenticated;
+grant execute on function public.console_known_payments(timestamptz, timestamptz) to service_role;
 
 create function public.console_token_roll_forward(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -194,6 +242,15 @@ begin
       (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_from))[1] as opening,
       (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_to))[1] as closing
     from governance.purchase_records r where r.record_type in ('grant', 'relabel', 'supplement') group by r.lot_id
+  ), periods as (
+    select y.lot_id, y.first_day, y.days,
+      coalesce(max(r.taken_back_tokens) filter (where r.transaction_id = x.opening), 0) as opening_taken,
+      coalesce(max(r.taken_back_tokens) filter (where r.transaction_id = x.closing), 0) as closing_taken
+    from governance.paid_periods y join governance.purchase_records r using (lot_id)
+      join (select r.lot_id, max(r.transaction_id) filter (where r.created_at < p_from) as opening,
+        max(r.transaction_id) filter (where r.created_at < p_to) as closing
+        from governance.purchase_records r group by 1) x using (lot_id)
+    group by 1, 2, 3
   ), by_lot as (
     select l.lot_id, case l.kind when 'purchased' then 'purchased'
       else l.kind end as kind, l.currency, l.granted,
@@ -216,16 +273,24 @@ begin
     join governance.lots l using (lot_id)
     left join prices c using (lot_id)
     group by l.lot_id, c.lot_id, c.opening, c.closing
+  ), taken as (
+    -- Of a paid period, the money that went back by then.
+    select b.*, y.first_day, y.days, governance.pro_rata(b.opening_price, y.opening_taken, b.granted) as opening_taken,
+      governance.pro_rata(b.closing_price, y.closing_taken, b.granted) as closing_taken
+    from by_lot b left join periods y using (lot_id)
   ), priced as (
     select b.*,
-      case when b.opening_price is null then 0
+      case when b.opening_price is null then 0 when b.days is not null
+        then governance.deferred_minor(b.opening_price - b.opening_taken, b.first_day, b.days, p_from)
         else governance.pro_rata(b.opening_price, least(b.opening, b.granted), b.granted) end as deferred_opening,
-      case when b.closing_price is null then 0
+      case when b.closing_price is null then 0 when b.days is not null
+        then governance.deferred_minor(b.closing_price - b.closing_taken, b.first_day, b.days, p_to)
         else governance.pro_rata(b.closing_price, least(b.closing, b.granted), b.granted) end as deferred_closing,
-      case when b.closing_price is null then 0
+      case when b.closing_price is null then 0 when b.days is not null
+        then b.closing_taken - coalesce(b.opening_taken, 0)
         else governance.pro_rata(b.closing_price, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
         b.granted) end as given_back
-    from by_lot b
+    from taken b
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
     'opening_tokens', s.opening, 'purchased_tokens', s.purchased, 'promotional_tokens', s.promotional,
@@ -255,6 +320,7 @@ end
 $$;
 comment on function public.console_token_roll_forward(timestamptz, timestamptz) is
   'Tokens from opening to closing by kind and currency, with their money as deferred revenue (RollForwardLine of '
-  'shared/governance/reconciliation). Frozen tokens are out of it until thawed. Errors: invalid_argument.';
+  'shared/governance/reconciliation). Frozen tokens are out of it until thawed; the money of a year paid in advance '
+  'goes by its days. Errors: invalid_argument.';
 revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;

@@ -1,5 +1,44 @@
 -- Stripe events that wait for a person.
 
+create function governance.raise_event_alert(p_event_id text, p_type text, p_reason text, p_payment_id bigint,
+  p_now timestamptz) returns void
+  language sql set search_path = '' as $$
+  insert into governance.alert_events (kind, severity, message, period_key, details, created_at)
+  values ('webhook_quarantined', 'critical', format('A Stripe event waits for a decision: %s (%s)',
+    replace(p_reason, '_', ' '), p_type),
+    p_event_id, jsonb_build_object('event_id', p_event_id, 'event_type', p_type, 'reason', p_reason, 'payment_id',
+      p_payment_id), p_now)
+  on conflict do nothing
+$$;
+comment on function governance.raise_event_alert(text, text, text, bigint, timestamptz) is
+  'An event that waits for a person is an alert, once.';
+
+create function governance.show_waiting_invoices(p_now timestamptz, p_limit int) returns int
+  language plpgsql set search_path = '' as $$
+declare
+  v_event record;
+  v_count int := 0;
+begin
+  for v_event in
+    update governance.webhook_events_processed w set status = 'quarantined', reason = 'unknown_plan'
+    where w.event_id in (
+      select x.event_id from governance.webhook_events_processed x
+      where x.status = 'parked' and x.received_at < p_now - interval '15 minutes'
+        and exists (select from governance.stripe_customers c where c.customer_id = x.waits_for_customer)
+      order by x.received_at limit p_limit for update skip locked)
+    returning w.event_id, w.event_type, w.reason, w.payment_id
+  loop
+    perform governance.raise_event_alert(v_event.event_id, v_event.event_type, v_event.reason, v_event.payment_id,
+      p_now);
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function governance.show_waiting_invoices(timestamptz, int) is
+  'A known customer has paid, and a quarter of an hour later nobody has told for which plan: the invoice waits for a '
+  'person from now on, with an alert. It is still taken up by itself when its plan is told. Answers how many.';
+
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 begin
@@ -75,7 +114,8 @@ begin
     if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
       'payment_intent.succeeded') then
       perform governance.fail('PT409', 'still_quarantined',
-        format('It still cannot be acted on (%s): put right what is missing, or dismiss it', v_answer ->> 'reason'));
+        format('It still cannot be acted on (%s): put right what is missing, or dismiss it',
+          replace(v_answer ->> 'reason', '_', ' ')));
     end if;
     v_metadata := governance.stripe_object(v_object -> 'metadata');
     v_user_id := coalesce(p_user_id, governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),

@@ -20,6 +20,8 @@ create table governance.reconciliation_cases (
   approved_by text,
   posted_at timestamptz,
   effects jsonb,
+  -- How it was before what was posted: what undoing that brings back.
+  before_posting jsonb,
   history jsonb not null default '[]',
   updated_at timestamptz not null,
   -- Rises with every change: an action on a version that somebody else changed is refused.
@@ -156,8 +158,7 @@ create function governance.stake_of(c governance.reconciliation_cases, p_effects
   select case when p_effects is null then abs(c.tokens) else greatest(
       (select coalesce(sum(abs(e.tokens)), 0)::bigint from jsonb_to_recordset(p_effects) e(tokens bigint)),
       -- Moves no token, and takes the whole grant out of what its payment can take back.
-      case c.correction ->> 'action'
-        when 'promotional' then (select l.granted from governance.lots l
+      case when c.correction ->> 'action' in ('promotional', 'reclassify') then (select l.granted from governance.lots l
         where l.lot_id = governance.stripe_whole(c.correction -> 'lot_id')) end) end,
     greatest(abs(c.amount_minor), case when p_effects is not null and c.correction ->> 'action' in ('grant', 'relabel')
       then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) end)
@@ -312,6 +313,16 @@ begin
       replace(c.status, '_', ' ')))::governance.refusal;
   elsif p_action in ('note', 'assign') then
     return null;
+  elsif p_action = 'undo' then
+    if c.status not in ('posted', 'verified') or governance.inverse_correction(c) is null then
+      return row('PT409', 'nothing_to_post',
+        format('%s has nothing posted that an entry could undo', v_name))::governance.refusal;
+    end if;
+    return null;
+  elsif c.correction ? 'undoes' and c.status in ('proposed', 'approved') and p_action not in ('approve', 'reopen') then
+    return row('PT409', 'already_decided',
+      format('It is proposed to undo what was posted for %s: post that, or reopen the case to leave it as it is',
+      v_name))::governance.refusal;
   elsif c.status in ('posted', 'verified') then
     return row('PT409', 'already_decided', format('%s is %s already', v_name, c.status))::governance.refusal;
   elsif c.status in ('carried_forward', 'written_off') and p_action <> 'reopen' then
@@ -356,6 +367,7 @@ declare
   v_status text;
   v_waits boolean;
   v_is_alone boolean;
+  v_leaves_undo boolean;
 begin
   perform governance.refuse_others('console_case_action');
   perform governance.check_id('p_command_id', p_command_id);
@@ -363,13 +375,13 @@ begin
   perform governance.check_optional('p_reason', p_reason, 2000);
   perform governance.check_metadata('p_details', p_details);
   if p_action is null or p_action not in ('investigate', 'assign', 'note', 'propose', 'approve', 'carry_forward',
-    'write_off', 'reopen') then
+    'write_off', 'reopen', 'undo') then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen');
+      'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, undo');
   elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
     or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
     perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
-  elsif p_action in ('note', 'write_off', 'reopen') and coalesce(btrim(p_reason), '') = '' then
+  elsif p_action in ('note', 'write_off', 'reopen', 'undo') and coalesce(btrim(p_reason), '') = '' then
     perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
   elsif p_action = 'assign'
     and (coalesce(jsonb_typeof(p_details -> 'assigned_to'), '') not in ('string', 'null')
@@ -403,10 +415,14 @@ begin
     -- Above the limit one person can only propose to write off.
     v_waits := p_action = 'write_off' and c.blocks and governance.why_approver(c, p_operator, null, v_now) is not null;
     v_is_alone := p_action = 'write_off' and c.blocks and not v_waits;
+    -- A case whose undoing is proposed goes back to what was posted.
+    v_leaves_undo := p_action = 'reopen' and c.correction ? 'undoes' and c.status in ('proposed', 'approved');
     v_status := case p_action when 'investigate' then 'investigating' when 'propose' then 'proposed'
+      when 'undo' then 'proposed'
       when 'approve' then case c.resolution when 'write_off' then 'written_off' else 'approved' end
       when 'carry_forward' then 'carried_forward' when 'write_off' then case when v_waits then 'proposed'
-        else 'written_off' end when 'reopen' then 'open' else c.status end;
+        else 'written_off' end when 'reopen' then case when v_leaves_undo then 'posted' else 'open' end
+      else c.status end;
     update governance.reconciliation_cases x set
       status = v_status, status_at = case when x.status = v_status then x.status_at
         else v_now end, updated_at = v_now, version = x.version + 1,
@@ -415,7 +431,8 @@ begin
       -- Whoever proposes may name what the report could not: the user, the tokens, another action.
       correction = case p_action when 'propose'
         then governance.complete_correction(x.correction || governance.stripe_object(p_details -> 'correction'))
-        else x.correction end,
+        when 'undo' then governance.inverse_correction(x)
+        else case when v_leaves_undo then x.correction -> 'undoes' else x.correction end end,
       user_id = case p_action when 'propose'
         then coalesce(governance.person_of(x.correction || governance.stripe_object(p_details -> 'correction')),
           x.user_id)
@@ -423,10 +440,11 @@ begin
       -- What is at stake is what the proposal moves.
       tokens = case when p_action = 'propose'
           and governance.stripe_whole(p_details #> '{correction,tokens}') is not null
-        then -governance.stripe_whole(p_details #> '{correction,tokens}') else x.tokens end,
+        then -governance.stripe_whole(p_details #> '{correction,tokens}')
+        when p_action = 'undo' or v_leaves_undo then -x.tokens else x.tokens end,
       resolution = case when p_action = 'write_off' then 'write_off'
         when p_action in ('note', 'assign', 'approve') then x.resolution else 'correct' end,
-      proposed_by = case when p_action in ('propose', 'write_off') then p_operator
+      proposed_by = case when p_action in ('propose', 'write_off', 'undo') then p_operator
         when p_action in ('note', 'assign', 'approve') then x.proposed_by end,
       approved_by = case when p_action = 'approve' then p_operator
         when p_action in ('note', 'assign') then x.approved_by end,
@@ -439,7 +457,7 @@ begin
         currency)
       select v_id, 'written_off', v_now, p_operator, s.tokens, s.amount_minor, c.currency
         from governance.stake_of(c, null) s;
-    elsif p_action = 'reopen' then
+    elsif p_action = 'reopen' and not v_leaves_undo then
       delete from governance.lone_decisions d where d.difference_id = v_id and d.what = 'written_off';
     end if;
   end loop;
@@ -453,7 +471,8 @@ end
 $$;
 comment on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb) is
   'Moves cases on: investigate, assign, note, propose, approve (by somebody else), carry_forward, write_off (above the '
-  'limit only proposed, until somebody else approves), reopen; all of them or none. p_expected_versions names the '
+  'limit only proposed, until somebody else approves), reopen, undo (proposes the entry that undoes what was posted); '
+  'all of them or none. p_expected_versions names the '
   'versions that were looked at. Audited. Errors: invalid_argument, not_found, version_conflict, already_decided, '
   'not_proposed, same_person, nothing_to_post, unknown_user, idempotency_conflict.';
 revoke all on function public.console_case_action(text, text[], text, text, text, jsonb, jsonb)

@@ -108,6 +108,8 @@ begin
       and c.last_run_id <> p_run.run_id and (c.posted_at is null or c.posted_at <= p_run.ledger_read_at)
       and not exists (select from governance.reconciliation_run_differences x
         where x.run_id = p_run.run_id and x.difference_id = c.difference_id)
+      -- That a difference is gone says nothing about whether its correction is to be undone.
+      and not (c.correction ? 'undoes' and c.status in ('proposed', 'approved'))
     order by c.difference_id for update
   ), ended as (
     update governance.reconciliation_cases c set status = 'verified', status_at = p_now,

@@ -152,6 +152,7 @@ declare
   v_pay governance.stripe_payments;
   v_taking governance.lot_taking;
   v_entry bigint;
+  v_kind text;
   v_effects jsonb := '[]';
   v_reference text := left('correction ' || p_difference_id, 500);
   v_metadata jsonb := jsonb_build_object('difference_id', p_difference_id);
@@ -198,8 +199,10 @@ begin
         v_pay.currency, p_difference_id => p_difference_id);
     end if;
     perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
-    update governance.stripe_lots s set tokens = s.tokens + v_tokens, is_void = s.is_void
-      or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
+    -- What gets its tokens back is no longer void.
+    update governance.stripe_lots s set tokens = s.tokens + v_tokens,
+      is_void = (s.is_void and (v_tokens < 0 or v_lot.kind = 'promotional'))
+        or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
     v_effects := jsonb_build_array(governance.effect('adjustment', v_user_id, v_tokens, v_entry));
   elsif v_action in ('claw_back', 'restore') then
     if governance.stripe_whole(c -> 'refunded_minor') is null then
@@ -227,17 +230,23 @@ begin
     perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
       p_difference_id => p_difference_id);
     v_effects := jsonb_build_array(governance.effect('relabel', v_user_id, 0, v_entry));
-  elsif v_action = 'promotional' then
-    update governance.lots l set kind = 'promotional' where l.lot_id = v_lot_id;
-    update governance.stripe_lots s set is_void = true where s.lot_id = v_lot_id;
+  elsif v_action in ('promotional', 'reclassify') then
+    v_kind := case v_action when 'promotional' then 'promotional' else c ->> 'kind' end;
+    if v_kind is null or v_kind not in ('promotional', 'purchased', 'subscription') or v_kind = v_lot.kind then
+      perform governance.fail('PT400', 'invalid_argument', 'correction.kind is another kind of lot');
+    end if;
+    update governance.lots l set kind = v_kind where l.lot_id = v_lot_id;
+    update governance.stripe_lots s set is_void = v_kind = 'promotional' or s.tokens <= s.reversed + s.clawed
+      where s.lot_id = v_lot_id;
     v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint],
-      case v_lot.kind when 'subscription' then -v_lot.remaining else 0 end, case v_lot.kind
-        when 'purchased' then -v_lot.remaining else 0 end,
-      case v_lot.kind when 'promotional' then 0
-        else v_lot.remaining end, 0, v_reference, 'Reclassified as promotional', v_metadata)).transaction_id;
-    perform governance.record_purchase(v_entry, 'promotional', v_lot_id, v_pay.payment_id, 0, 0, null, null,
+      v_lot.remaining * ((v_kind = 'subscription')::int - (v_lot.kind = 'subscription')::int),
+      v_lot.remaining * ((v_kind = 'purchased')::int - (v_lot.kind = 'purchased')::int),
+      v_lot.remaining * ((v_kind = 'promotional')::int - (v_lot.kind = 'promotional')::int), 0, v_reference,
+      'Reclassified as ' || v_kind, v_metadata)).transaction_id;
+    perform governance.record_purchase(v_entry, case v_action when 'promotional' then v_action else 'adjustment' end,
+      v_lot_id, v_pay.payment_id, 0, 0, null, null,
       p_difference_id => p_difference_id);
-    v_effects := jsonb_build_array(governance.effect('promotional', v_user_id, 0, v_entry));
+    v_effects := jsonb_build_array(governance.effect(v_action, v_user_id, 0, v_entry));
   else
     perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
   end if;
@@ -288,6 +297,7 @@ declare
   v_now timestamptz;
   c governance.reconciliation_cases;
   v_effects jsonb;
+  v_before jsonb;
   v_preview jsonb;
   v_why text;
 begin
@@ -325,7 +335,12 @@ begin
   elsif c.status <> 'approved' and governance.needs_approver(c) then
     perform governance.fail('PT403', 'approval_needed', governance.why_approver(c, p_operator, '[]', v_now));
   end if;
+  v_before := governance.before_correction(c.correction);
   v_effects := governance.apply_correction(p_difference_id, c.correction, v_now);
+  if c.correction ->> 'action' = 'grant' then
+    select jsonb_build_object('lot_id', r.lot_id) into v_before from governance.purchase_records r
+    where r.transaction_id = (v_effects #>> '{0,transaction_id}')::bigint;
+  end if;
   if c.status <> 'approved' then
     v_why := governance.why_approver(c, p_operator, v_effects, v_now);
     if v_why is not null then
@@ -340,7 +355,7 @@ begin
       from governance.stake_of(c, v_effects) s;
   end if;
   update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now,
-    posted_by = p_operator, effects = v_effects, updated_at = v_now, version = x.version + 1,
+    posted_by = p_operator, effects = v_effects, before_posting = v_before, updated_at = v_now, version = x.version + 1,
     -- What was posted, and whom it was posted to, is what the case says from now on.
     user_id = coalesce(v_effects #>> '{0,user_id}', x.user_id),
     tokens = coalesce(-nullif((select sum((e.value ->> 'tokens')::bigint) from jsonb_array_elements(v_effects) e), 0),

@@ -86,8 +86,9 @@ create function governance.history_said(p_account_id bigint)
   from governance.audit_log g where g.account_id = p_account_id
   union all
   select 'alert', e.created_at, e.alert_event_id, jsonb_build_object('alert_event_id', e.alert_event_id, 'alert_kind',
-    e.kind, 'severity', e.severity, 'message', e.message, 'acknowledged_by', e.acknowledged_by)
-  from governance.alert_events e where e.account_id = p_account_id
+    e.kind, 'alert_name', k.alert_name, 'severity', e.severity, 'message', e.message, 'threshold', e.threshold,
+    'value', e.value, 'period', e.period_key, 'details', e.details, 'acknowledged_by', e.acknowledged_by)
+  from governance.alert_events e left join governance.cost_alerts k using (alert_id) where e.account_id = p_account_id
   union all
   select 'message', coalesce(m.sent_at, m.created_at), m.notification_id, jsonb_build_object('notification_id',
     m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)

@@ -24,9 +24,10 @@ declare
 begin
   perform governance.refuse_others('console_payments');
   perform governance.check_limit(p_limit, 500);
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or p_filter - '{state,text}'::text[] <> '{}'
-    or jsonb_typeof(coalesce(p_filter -> 'text', 'null')) not in ('string', 'null') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object of state and text');
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or p_filter - '{state,text,user_id}'::text[] <> '{}'
+    or jsonb_typeof(coalesce(p_filter -> 'text', 'null')) not in ('string', 'null')
+    or jsonb_typeof(coalesce(p_filter -> 'user_id', 'null')) not in ('string', 'null') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object of state, text and user_id');
   end if;
   perform governance.check_optional('p_filter.text', v_text, 255);
   if v_state not in ('no_user', 'not_credited', 'refunded', 'disputed', 'difference') then
@@ -43,6 +44,10 @@ begin
         or x.payment_intent_id = c.difference #>> ''{stripe,payment_intent_id}''
       where c.blocks and c.status in (''open'', ''investigating'', ''proposed'', ''approved'', ''posted''))'
     else 'true' end;
+  if p_filter ->> 'user_id' is not null then
+    v_where := v_where || format(' and p.account_id = %s', coalesce((select a.account_id from governance.accounts a
+      where a.user_id = p_filter ->> 'user_id'), -1));
+  end if;
   if v_text is not null then
     v_ids := array(
       select f from governance.find_payments(v_text) f
@@ -90,7 +95,8 @@ $$;
 comment on function public.console_payments(jsonb, bigint, int) is
   'Payments at Stripe, the newest first, with who paid, the lots they bought and the differences about them. '
   'p_filter.text finds by any of a payment''s ids, the number of its invoice, its customer, or its user''s id, name or '
-  'e-mail; state is no_user, not_credited, refunded, disputed or difference (one that is to be decided). '
+  'e-mail; state is no_user, not_credited, refunded, disputed or difference (one that is to be decided); user_id is '
+  'whose. '
   'Errors: invalid_argument.';
 revoke all on function public.console_payments(jsonb, bigint, int) from public, anon, authenticated;
 grant execute on function public.console_payments(jsonb, bigint, int) to service_role;

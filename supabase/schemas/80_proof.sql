@@ -458,7 +458,8 @@ begin
       v_found := v_found + governance.raise_alert(null, v_row.account_id, 'rollup_mismatch', 'critical',
         format('The counters of %s and its roll-up differ: day %s and %s, month %s and %s', left(v_row.user_id, 100),
           v_row.day_tokens, v_row.rolled_day, v_row.month_tokens, v_row.rolled_month),
-        null, null, v_row.local_day::text, '{}', p_now);
+        null, null, v_row.local_day::text, jsonb_build_object('day_tokens', v_row.day_tokens, 'rolled_day',
+          v_row.rolled_day, 'month_tokens', v_row.month_tokens, 'rolled_month', v_row.rolled_month), p_now);
     end if;
   end loop;
   update governance.maintenance_state s set value = jsonb_build_object('after', coalesce(v_last, 0)),

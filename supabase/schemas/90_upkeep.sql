@@ -196,7 +196,7 @@ create function governance.note_late_upkeep(p_now timestamptz) returns int
   language sql set search_path = '' as $$
   select coalesce(sum(governance.raise_alert(null, null, 'upkeep_late', 'critical',
     format('Upkeep last ran at %s: until then nothing expired, no allowance was given and no alert was raised. Have '
-      'run_maintenance called every minute', to_char(s.updated_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')),
+      'run_maintenance called every minute', governance.say_moment(s.updated_at, 'UTC', 'en') || ' UTC'),
     null, null, s.updated_at::text, '{}', p_now)), 0)::int
   from governance.maintenance_state s
   where s.key = 'rounds' and s.updated_at < clock_timestamp() - interval '15 minutes'
@@ -238,7 +238,8 @@ begin
     when 'doors' then
       v_answer := jsonb_build_object('alerts_triggered', governance.check_doors(p_now));
     when 'alerts' then
-      v_answer := jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows));
+      v_answer := jsonb_build_object('alerts_triggered', governance.evaluate_alerts(p_now, v_rows)
+        + governance.show_waiting_invoices(p_now, v_rows));
     when 'notifications' then
       v_answer := jsonb_build_object('notifications_queued',
         governance.queue_notifications(p_now, greatest(1000 * p_share, 20)::int));

@@ -215,7 +215,7 @@ declare
 begin
   perform governance.refuse_others('console_health');
   v_checks := governance.health_of_upkeep() || governance.health_of_rights() || governance.health_of_work()
-    || governance.health_of_books();
+    || governance.health_of_guards() || governance.health_of_books();
   return jsonb_build_object('checks', v_checks, 'server_time', clock_timestamp(),
     'is_well', not v_checks @> '[{"ok": false}]',
     'sizes', (select jsonb_object_agg(x.name, x.bytes) from (

@@ -82,6 +82,10 @@ begin
         'sent_today', count(*) filter (where n.status = 'sent' and n.sent_at > v_now - interval '1 day'),
         'last_sent_at', max(n.sent_at))
       from governance.notifications n),
+    'guards', (select coalesce(jsonb_agg(jsonb_build_object('backend', q.backend, 'waiting', q.waiting,
+        'parked', q.parked, 'oldest_at', q.oldest_at, 'reported_at', q.reported_at)
+        order by q.parked + q.waiting desc, q.reported_at desc), '[]')
+      from (select * from governance.guard_queues g order by g.parked + g.waiting desc, g.reported_at desc limit 50) q),
     'holds', governance.hold_ages(v_now),
     'waiting', public.console_stuck_holds(50),
     'partitions', (select coalesce(jsonb_agg(jsonb_build_object('name', c.relname,
@@ -106,7 +110,8 @@ begin
 end
 $$;
 comment on function public.console_health_details() is
-  'What stands behind console_health: upkeep''s last rounds and what they did, deliveries, open holds by age, holds '
+  'What stands behind console_health: upkeep''s last rounds and what they did, deliveries, what backends'' guards owe, '
+  'open holds by age, holds '
   'and settlements that wait, partitions, rules compiled, who verified the ledger when, sizes in bytes, slow '
   'functions in milliseconds. Reads only.';
 revoke all on function public.console_health_details() from public, anon, authenticated;

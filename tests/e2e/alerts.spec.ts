@@ -1,4 +1,39 @@
-import { authorize, expect, makeUser, test } from "./console.ts";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createClient } from "@supabase/supabase-js";
+import { startLocalProject } from "../../local-project/index.ts";
+import type { Page } from "@playwright/test";
+import { authorize, connectProject, expect, goToDesk, makeUser, test } from "./console.ts";
+
+async function setBudgetAndRoute(page: Page, origin: string): Promise<void> {
+  // The threshold is raised where it is set, which says before it is saved when it would have been reached.
+  await page.goto(`${origin}#/alerts?show=set`);
+  await page.getByRole("link", { name: "Daily budget" }).click();
+  await expect(page.getByRole("textbox", { name: "Budget" })).toHaveValue("25");
+  await page.getByRole("textbox", { name: "Budget" }).fill("100");
+  const ahead = page.getByRole("list", { name: "Whom it touches" });
+  await expect(ahead.getByText(/it would have raised 0 alerts/)).toBeVisible();
+  await expect(ahead.getByText("As it is now: 1 alert.")).toBeVisible();
+  await page.getByRole("textbox", { name: "Why" }).fill("a dear model is meant here");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText(/daily_budget is saved/)).toBeVisible();
+  await page.goto(`${origin}#/alerts?show=set`);
+  await expect(page.getByRole("table", { name: "Alerts that are set" })).toContainText("$100");
+
+  // Who hears of it.
+  await page.getByRole("link", { name: "New route" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("on_call");
+  await page.getByLabel("From severity").selectOption("critical");
+  await page.getByLabel("Upkeep was not run").check();
+  await page.getByLabel("Sent by").fill("pager");
+  await expect(ahead.getByText("It would have told of 1 alert in the last 30 days.")).toBeVisible();
+  await page.getByRole("textbox", { name: "Why" }).fill("nights");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText(/on_call is saved/)).toBeVisible();
+  await page.goto(`${origin}#/alerts?show=set`);
+  await expect(page.getByRole("table", { name: "Routes of alerts" })).toContainText("on_call");
+}
 
 test("an operator works through the open alerts by keyboard, sees who was notified, and sends again what was not", async ({
   page,
@@ -72,79 +107,122 @@ test("an operator works through the open alerts by keyboard, sees who was notifi
   await page.goto(`${origin}#/alerts?show=set`);
   await expect(page.getByRole("table", { name: "Alerts that are set" })).toContainText("Monthly budget");
   // Alerts are a desk of their own; the way to Watch is the one from every desk.
-  await page.keyboard.press("g");
-  await page.keyboard.press("w");
+  await goToDesk(page, "w", "Watch");
   await expect(page.getByRole("grid", { name: "Calls, newest first" })).toBeVisible();
 });
 
-test("two hundred users at their limits do not hide what waits for an operator: it comes by itself, is taken and resolved", async ({
+test("on call: two hundred users at their limits do not hide stuck upkeep, and a cost spike leads to its user, model and rule", async ({
   page,
-  workshop: { project },
 }) => {
-  const origin = page.url().replace(/#.*/, "");
-  await page.goto(`${origin}#/alerts`);
-  await expect(page.getByText(/waits? for an operator|Nothing waits/)).toBeVisible();
-  const ask = async (name: string, parameters: Record<string, unknown>): Promise<unknown> => {
-    const { data, error } = await project.client.rpc(name, parameters);
+  const folder = mkdtempSync(join(tmpdir(), "alerts-e2e-"));
+  const local = await startLocalProject({ dataDir: folder, port: 0, upkeepIntervalMs: null });
+  const client = createClient(local.url, local.serviceRoleKey, { auth: { persistSession: false } });
+  const ask = async (name: string, parameters: Record<string, unknown> = {}): Promise<unknown> => {
+    const { data, error } = await client.rpc(name, parameters);
     if (error) throw new Error(`${name}: ${error.message}`);
     return data;
   };
-  // Each of them uses up nearly all that the free plan gives a day.
-  const names = Array.from({ length: 200 }, (_, n) => `burst-${Date.now()}-${n}`);
-  const limits = (await ask("authorize_usage", {
-    p_request_id: `${names[0]}-probe`,
-    p_user_id: names[0],
-    p_model: "gpt-4o-mini",
-    p_estimated_tokens: 1,
-  })) as { balance: { available: number } };
-  const used = Math.floor(limits.balance.available * 0.999);
-  await ask("authorize_usage_many", {
-    p_calls: names.map((id) => ({ request_id: id, user_id: id, model: "gpt-4o-mini", estimated_tokens: 1 })),
-  });
-  await ask("settle_usage_many", {
-    p_calls: names.map((id) => ({ request_id: id, input_tokens: used, output_tokens: 0 })),
-  });
-  const grid = page.getByRole("grid", { name: /Open alerts/ });
-  await expect(grid.locator("[role=row]").filter({ hasText: "and 1" }).first()).toBeVisible();
+  const call = async (user: string, output: number): Promise<void> => {
+    const id = crypto.randomUUID();
+    await ask("authorize_usage", {
+      p_request_id: id,
+      p_user_id: user,
+      p_model: "gpt-4o",
+      p_estimated_tokens: 10,
+    });
+    await ask("settle_usage", { p_request_id: id, p_input_tokens: 10, p_output_tokens: output });
+  };
+  try {
+    await ask("run_maintenance");
+    await connectProject(page, { url: local.url, serviceRoleKey: local.serviceRoleKey, client }, "On call");
+    const origin = page.url().replace(/#.*/, "");
+    await page.goto(`${origin}#/alerts`);
+    await expect(page.getByText("Nothing waits for an operator")).toBeVisible();
 
-  // A settlement so large that a person must decide: from the settle to the screen.
-  const stuck = `stuck-${Date.now()}`;
-  await ask("authorize_usage", {
-    p_request_id: stuck,
-    p_user_id: stuck,
-    p_model: "gpt-4o",
-    p_estimated_tokens: 10,
-  });
-  const before = await grid
-    .locator("[role=row][aria-rowindex]")
-    .filter({ hasText: stuck.slice(0, 12) })
-    .count();
-  expect(before).toBe(0);
-  const settledAt = Date.now();
-  await ask("settle_usage", { p_request_id: stuck, p_input_tokens: 900_000_000, p_output_tokens: 0 });
-  const line = grid
-    .locator("[role=row][aria-rowindex]")
-    .filter({ hasText: "Settlement waits for a decision" });
-  await expect(line).toContainText(stuck.slice(0, 12), { timeout: 10_000 });
-  test.info().annotations.push({ type: "alert on screen", description: `${Date.now() - settledAt} ms` });
-  // Above all of the users' own, however many.
-  await expect(grid.locator("[role=row][aria-rowindex]").first()).toContainText("critical");
+    // Each of them uses up nearly all that the plan gives.
+    const names = Array.from({ length: 200 }, (_, n) => `burst-${n}`);
+    await ask("authorize_usage_many", {
+      p_calls: names.map((id) => ({
+        request_id: id,
+        user_id: id,
+        model: "gpt-4o-mini",
+        estimated_tokens: 1,
+      })),
+    });
+    await ask("settle_usage_many", {
+      p_calls: names.map((id) => ({ request_id: id, input_tokens: 49_900, output_tokens: 0 })),
+    });
+    const lines = page.getByRole("grid", { name: /Open alerts/ }).locator("[role=row][aria-rowindex]");
+    await expect(lines.filter({ hasText: "and 198 more" }).first()).toBeVisible();
 
-  await line.click();
-  const detail = page.getByRole("complementary", { name: "Alert" });
-  await detail.getByRole("button", { name: "Take" }).click();
-  await expect(detail.getByRole("button", { name: "Give up" })).toBeVisible();
-  await detail.getByRole("button", { name: "Resolve…" }).click();
-  await page.getByLabel("What became of it").fill("settled by hand");
-  await page.getByRole("button", { name: "Resolve", exact: true }).click();
-  await expect(line).toHaveCount(0);
+    // Upkeep was not run for twenty minutes: the deliverer finds out.
+    await local.run(
+      "update governance.maintenance_state set updated_at = now() - interval '20 minutes' where key = 'rounds'",
+    );
+    const raisedAt = Date.now();
+    await ask("claim_notifications");
+    const stuck = lines.filter({ hasText: "Upkeep was not run" });
+    await expect(stuck).toBeVisible();
+    test.info().annotations.push({ type: "raised to screen", description: `${Date.now() - raisedAt} ms` });
+    await expect(lines.first()).toContainText("Upkeep was not run");
+    await expect(page.getByRole("link", { name: /Alerts/ })).toContainText("1");
+    await stuck.click();
+    const detail = page.getByRole("complementary", { name: "Alert" });
+    await detail.getByRole("button", { name: "Take" }).click();
+    await expect(detail.getByRole("button", { name: "Give up" })).toBeVisible();
+    await detail.getByRole("button", { name: "Resolve…" }).click();
+    await page.getByLabel("What became of it").fill("the cron job is back");
+    await page.getByRole("button", { name: "Resolve", exact: true }).click();
+    await expect(stuck).toHaveCount(0);
 
-  // The two hundred go in one act.
-  const own = grid.locator("[role=row][aria-rowindex]").filter({ hasText: "users' own" });
-  await own.first().getByRole("checkbox").check();
-  await page
-    .getByRole("button", { name: /^Acknowledge/ })
-    .first()
-    .click();
-  await expect(page.getByText(/alerts? acknowledged/)).toBeVisible();
+    // The two hundred go in one act.
+    await lines.filter({ hasText: "users' own" }).first().getByRole("checkbox").check();
+    await page
+      .getByRole("button", { name: /^Acknowledge/ })
+      .first()
+      .click();
+    await expect(page.getByText(/alerts? acknowledged/)).toBeVisible();
+
+    // One user makes the day's cost, with a dear model that a rule lets pass with a warning.
+    await ask("save_rule", {
+      p_command_id: crypto.randomUUID(),
+      p_rule: {
+        rule_name: "dear_model_passes",
+        rule_type: "limit",
+        priority: 1,
+        conditions: { all: [{ fact: "model", op: "=", value: "gpt-4o" }] },
+        action: { warn: { message: "This model is dear." } },
+      },
+    });
+    for (const name of ["Petra Spike", "Quiet Quentin"])
+      await ask("upsert_account", {
+        p_user_id: name.split(" ")[0]?.toLowerCase(),
+        p_plan_id: "business",
+        p_display_name: name,
+      });
+    await call("quiet", 1_000);
+    await call("petra", 2_000_000);
+    await ask("run_maintenance");
+    const spike = lines.filter({ hasText: "Daily budget" });
+    await expect(spike).toContainText("warning");
+    await spike.click();
+    const cause = (table: string) => detail.getByRole("table", { name: table }).getByRole("link").first();
+    await expect(cause("Users")).toHaveText(/Petra Spike/);
+    await expect(cause("Models")).toHaveText("gpt-4o");
+    await expect(cause("Rules that matched")).toHaveText(/dear model passes/i);
+    await cause("Users").click();
+    await expect(page.getByRole("heading", { name: "Petra Spike" })).toBeVisible();
+    await page.goBack();
+    await cause("Rules that matched").click();
+    await expect(page.getByText("This model is dear.").first()).toBeVisible();
+    await page.goBack();
+    await cause("Models").click();
+    const calls = page.getByRole("grid", { name: "Calls, newest first" });
+    await expect(calls.getByText("Petra Spike").first()).toBeVisible();
+
+    await setBudgetAndRoute(page, origin);
+  } finally {
+    await local.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

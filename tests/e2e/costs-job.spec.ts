@@ -1,4 +1,4 @@
-import { expect, makeUser, test } from "./console.ts";
+import { expect, goToDesk, makeUser, test } from "./console.ts";
 
 test("an on-call admin goes from a cost spike to the user, the model and the rules behind it", async ({
   page,
@@ -30,8 +30,7 @@ test("an on-call admin goes from a cost spike to the user, the model and the rul
 
   const origin = page.url().replace(/#.*/, "");
   await page.goto(`${origin}#/watch`);
-  await page.keyboard.press("g");
-  await page.keyboard.press("c");
+  await goToDesk(page, "c", "Costs");
   const chart = page.getByRole("figure", { name: /^Cost a day/ });
   await expect(chart).toBeVisible();
   // The day that stands out, by its bar; then all that is shown is of that day.

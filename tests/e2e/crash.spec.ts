@@ -1,7 +1,9 @@
 /** Crashes in the middle of acts, in the built program: none is lost, none is done twice. */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createClient } from "@supabase/supabase-js";
+import { issueKeys } from "../../local-project/keys.ts";
 import { type Desktop, launchDesktop } from "../electron/launch.ts";
 import { connectProject, expect, type Project, test } from "./console.ts";
 
@@ -30,7 +32,7 @@ const flagAll = (users: readonly string[]): Promise<unknown> =>
 
 async function makeUsers(project: Project, name: string): Promise<string[]> {
   const users = Array.from({ length: each }, (_, index) => `${name}-${process.pid}-${index}`);
-  for (const user of users) await project.client.rpc("upsert_account", { p_user_id: user });
+  await Promise.all(users.map((user) => project.client.rpc("upsert_account", { p_user_id: user })));
   return users;
 }
 
@@ -54,7 +56,6 @@ test.describe.configure({ mode: "serial" });
 test("acts under way when the page crashes are all done, once, and the person is where they were", async ({
   workshop: { project },
 }) => {
-  test.setTimeout(120_000);
   desktop = await launchDesktop({ dataDir, args: ["--no-sample-data"] });
   await connectProject(desktop.page, project, "Crash bench");
   const users = await makeUsers(project, "page");
@@ -81,7 +82,6 @@ test("acts under way when the page crashes are all done, once, and the person is
 test("acts that were kept when the program is killed are sent by the next start, once", async ({
   workshop: { project },
 }) => {
-  test.setTimeout(120_000);
   const users = await makeUsers(project, "main");
   await flagAll(users);
   const ended = new Promise((resolve) => desktop.app.process().once("exit", resolve));
@@ -106,4 +106,96 @@ test("acts that were kept when the program is killed are sent by the next start,
   // Each act that reached the program, and no other, is done.
   expect(users.filter((_, index) => flagged[index] === 1).sort()).toEqual([...kept].sort());
   await expect(desktop.page.getByRole("heading", { level: 1, name: "Rules" })).toBeVisible();
+});
+
+/** Ends the thread of the main process that runs this file, in the middle of what it does. */
+const endThread = (file: string): Promise<void> =>
+  desktop.app.evaluate(
+    async (_electron, name) =>
+      await new Promise<void>((resolve, reject) => {
+        const { Session } = process.getBuiltinModule("node:inspector");
+        const session = new Session();
+        session.connect();
+        session.on(
+          "NodeWorker.attachedToWorker" as never,
+          (({ params }: never) => {
+            const { sessionId, workerInfo } = params as { sessionId: string; workerInfo: { url: string } };
+            if (!workerInfo.url.includes(name)) return;
+            const message = JSON.stringify({
+              id: 1,
+              method: "Runtime.evaluate",
+              params: { expression: "process.exit(7)" },
+            });
+            session.post("NodeWorker.sendMessageToWorker", { sessionId, message }, () => {});
+          }) as never,
+        );
+        session.on("NodeWorker.detachedFromWorker" as never, () => {
+          session.disconnect();
+          resolve();
+        });
+        session.post(
+          "NodeWorker.enable",
+          { waitForDebuggerOnStart: false },
+          (error) => error && reject(error),
+        );
+      }),
+    file,
+  );
+
+test("acts under way when the local project's worker ends are all done, once, and what the person was writing stays", async () => {
+  await inPage(`consoleBridge.operations["connection.select"]({ profile_id: "local" })`);
+  const { page } = desktop;
+  const connection = (): Promise<unknown> =>
+    inPage(`consoleBridge.operations["connection.state"]({}).then(({ value }) => value)`);
+  await expect.poll(connection).toMatchObject({ status: "live", profile: { kind: "local" } });
+  const record = JSON.parse(readFileSync(join(dataDir, "local-project/project.json"), "utf8")) as {
+    jwtSecret: string;
+    createdAtSeconds: number;
+  };
+  const { serviceRoleKey } = await issueKeys(record.jwtSecret, record.createdAtSeconds);
+  const clientNow = async (): Promise<Project> => {
+    const { url } = ((await connection()) as { profile: { url: string } }).profile;
+    const client = createClient(url, serviceRoleKey, { auth: { persistSession: false } });
+    return { url, serviceRoleKey, client };
+  };
+  const before = await clientNow();
+  const users = await makeUsers(before, "worker");
+  const [first = ""] = users;
+  await page.evaluate((user) => void (location.hash = `#/users/${user}`), first);
+  await page.getByRole("button", { name: "Note", exact: true }).click();
+  const reason = page.getByRole("textbox", { name: "Reason" });
+  await reason.fill("Half a sentence");
+  // The product's backend goes on calling; what it asks while nobody answers is its own to repeat.
+  let isOver = false;
+  const calls = (async () => {
+    for (let count = 0; !isOver; count += 1)
+      await before.client.rpc("authorize_usage", {
+        p_request_id: `load-${count}`,
+        p_user_id: first,
+        p_model: "gpt-4o-mini",
+      });
+  })();
+  await flagAll(users);
+  await endThread("local-project-worker");
+  isOver = true;
+  await calls;
+  const intents = async () =>
+    (await inPage(`consoleBridge.operations["sync.intents"]({}).then((reply) => reply.value)`)) as {
+      status: string;
+      attempts: number;
+      subject: string;
+    }[];
+  const ours = async () => (await intents()).filter(({ subject }) => users.includes(subject));
+  await expect
+    .poll(async () => (await ours()).filter(({ status }) => status === "acknowledged").length)
+    .toBe(each);
+  // It ended in the middle of them: one at least was sent again.
+  expect((await ours()).some(({ attempts }) => attempts > 1)).toBe(true);
+  await expect.poll(connection).toMatchObject({ status: "live", failure: null });
+  expect(await timesFlagged(await clientNow(), users)).toEqual(users.map(() => 1));
+  await expect(reason).toHaveValue("Half a sentence");
+  expect(await page.evaluate(() => location.hash)).toBe(`#/users/${first}`);
+  expect(readdirSync(join(dataDir, "logs")).some((name) => name.endsWith("the-local-project.txt"))).toBe(
+    true,
+  );
 });

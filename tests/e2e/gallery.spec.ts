@@ -1,32 +1,36 @@
 /** Every part of renderer/src/ui in every state: photographed, readable and without a failure, light and dark. */
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "@playwright/test";
+import { expect, type Page, test } from "@playwright/test";
 import { serveRenderer, type RendererServer } from "../../cli/dev-renderer.ts";
 import { repository } from "../stages.ts";
 import { faintTexts } from "./readable.ts";
 
 const PICTURES = "test-results/gallery";
 let server: RendererServer;
+/** One for all: a page that begins anew loads each of the hundreds of modules anew. */
+let page: Page;
+const thrown: string[] = [];
 
-test.beforeAll(async () => {
+test.beforeAll(async ({ browser }) => {
   mkdirSync(PICTURES, { recursive: true });
   server = await serveRenderer((sentence) => console.log(sentence));
+  page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  page.on("pageerror", (error) => {
+    // One part fails on purpose, to be caught.
+    if (!error.message.includes("on purpose")) thrown.push(String(error));
+  });
 });
-test.afterAll(async () => server.close());
+test.afterAll(async () => {
+  await page?.close();
+  await server?.close();
+});
 
 for (const theme of ["light", "dark"] as const)
-  test(`every part in every state can be read, ${theme}`, async ({ page }) => {
-    const thrown: string[] = [];
-    page.on("pageerror", (error) => {
-      // One part fails on purpose, to be caught.
-      if (!error.message.includes("on purpose")) thrown.push(String(error));
-    });
-    await page.setViewportSize({ width: 1280, height: 900 });
+  test(`every part in every state can be read, ${theme}`, async () => {
+    thrown.length = 0;
     await page.goto(`http://127.0.0.1:${server.port}/gallery.html?theme=${theme}`);
-    await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme, {
-      timeout: 120_000,
-    });
+    await expect(page.locator("html")).toHaveAttribute("data-mantine-color-scheme", theme);
     await expect(page.locator('[data-part="ReceiptView, ReceiptCopies, blocked"]')).toContainText(
       "Stopped by",
     );
@@ -41,7 +45,7 @@ for (const theme of ["light", "dark"] as const)
     expect(thrown).toEqual([]);
   });
 
-test("no part is missing", async ({ page }) => {
+test("no part is missing", async () => {
   const parts = readdirSync(join(repository, "renderer/src/ui"))
     .filter((file) => file.endsWith(".tsx") && !file.includes(".test."))
     .flatMap((file) =>
@@ -53,7 +57,7 @@ test("no part is missing", async ({ page }) => {
     );
   expect(parts.length).toBeGreaterThan(30);
   await page.goto(`http://127.0.0.1:${server.port}/gallery.html`);
-  await expect(page.locator("[data-part]").first()).toBeVisible({ timeout: 120_000 });
+  await expect(page.locator("[data-part]").first()).toBeVisible();
   const shown = await page
     .locator("[data-part]")
     .evaluateAll((figures) => figures.map((figure) => figure.getAttribute("data-part") ?? "").join("\n"));

@@ -1,7 +1,7 @@
 /** The main job of each person, from end to end: in the browser (*-job.spec.ts) and in the window (electron.spec.ts). */
 import { readFileSync } from "node:fs";
 import { type Page, test } from "@playwright/test";
-import { authorize, expect, makeUser, type Project } from "./console.ts";
+import { authorize, expect, goToDesk, makeUser, type Project } from "./console.ts";
 
 /** Support: from a stopped user to why, a block, and back. */
 export async function stopARepeater(page: Page, project: Project): Promise<void> {
@@ -14,7 +14,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   // The product's backend is asked fifteen times with one message: the feed shows the refusals as they happen.
   await page.goto(page.url().replace(/#.*/, "#/watch"));
   await expect(page.getByRole("heading", { name: "Watch" })).toBeVisible();
-  await expect(page.getByText(/calls?, |No calls yet/).first()).toBeVisible();
+  await expect(page.getByText(/\d calls?|No calls yet/).first()).toBeVisible();
   // A pointer over the rows would hold the list.
   await page.mouse.move(5, 400);
   const reasons: (string | null)[] = [];
@@ -24,7 +24,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   expect(reasons.slice(0, 9).every((reason) => reason === null)).toBe(true);
   expect(reasons.slice(9).every((reason) => reason === "spam_identical")).toBe(true);
   const blockedRow = page.getByRole("row").filter({ hasText: name }).filter({ hasText: "blocked" });
-  await expect(blockedRow).toHaveCount(6, { timeout: 10_000 });
+  await expect(blockedRow).toHaveCount(6);
   const seenMs = Math.round(performance.now() - answeredMs);
   test.info().annotations.push({ type: "refusal seen after", description: `${seenMs} ms` });
   console.log(`  the refusals were on the screen ${seenMs} ms after the answer`);
@@ -54,8 +54,7 @@ export async function stopARepeater(page: Page, project: Project): Promise<void>
   await expect
     .poll(() => authorize(project, userId, "another text"))
     .toMatchObject({ decision: "block", reason: "user_blocked", http_status: 403 });
-  await page.keyboard.press("g");
-  await page.keyboard.press("w");
+  await goToDesk(page, "w", "Watch");
   await expect(
     page.getByRole("row").filter({ hasText: name }).filter({ hasText: "operator's block" }).first(),
   ).toBeVisible();
@@ -210,10 +209,13 @@ export async function dropAnExport(page: Page, project: Project): Promise<void> 
   await expect(page.getByText(/sha [0-9a-f]{10}/)).toBeVisible();
   await page.getByRole("button", { name: "Start with 1 file" }).click();
 
-  await expect(page.getByText(/^(Not tied out|Tied out)$/)).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByText(/^(Not tied out|Tied out)$/)).toBeVisible();
   await expect(page.getByText("Not tied out")).toBeVisible();
   const classes = page.getByRole("table", { name: "Differences by class" });
-  await expect(classes.getByRole("row").filter({ hasText: "Paid, not granted" })).toContainText("US$5.00");
+  await expect(classes.getByRole("row").filter({ hasText: "Paid, not granted" })).toContainText(
+    // The window has the system's locale, the browser's tests their own.
+    /(US)?\$5\.00/,
+  );
   await classes.getByRole("link", { name: "Paid, not granted" }).click();
   await page.getByRole("grid", { name: "Differences" }).getByRole("row").nth(1).click();
   const detail = page.getByRole("complementary", { name: "Difference" });

@@ -75,6 +75,7 @@ test("from a pasted payment id, the user is explained to, credited, unblocked an
   const unblock = page.getByRole("form", { name: "Unblock" });
   await agent.click(unblock.getByRole("button", { name: "Blocked by mistake" }));
   await agent.click(unblock.getByRole("button", { name: "Unblock" }));
+  // The page shows it done before the answer is there, and the next key is taken meanwhile.
   await expect(detail.getByText("Blocked by the rule")).toHaveCount(0);
   await agent.press("f");
   await agent.click(page.getByRole("button", { name: "Reviewed: in order" }));

@@ -62,7 +62,6 @@ function release(channel: string, version: string, signing: readonly string[] = 
 }
 
 test.beforeAll(async () => {
-  test.setTimeout(180_000);
   await ensureBuilt(() => {});
   for (const made of [feed, appDir, resources, join(appDir, "build")]) mkdirSync(made, { recursive: true });
   execFileSync(

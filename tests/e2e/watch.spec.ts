@@ -34,7 +34,7 @@ test("who is stopped most is found over any time, narrowed to their calls by one
   const plot = chart.getByRole("img").locator("svg");
   await expect(plot).toBeVisible();
   const { width, height } = (await plot.boundingBox()) ?? { width: 0, height: 0 };
-  await plot.click({ position: { x: width - 18, y: height - 40 } });
+  await plot.click({ position: { x: width - 30, y: height - 40 } });
   await expect(page).toHaveURL(/from=\d{4}-\d{2}-\d{2}T00%3A00%3A00/);
   await expect(rows).toHaveCount(3);
   await page.goBack();

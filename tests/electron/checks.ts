@@ -25,7 +25,7 @@ async function listen(): Promise<{ readonly server: Server; readonly url: string
   return { server, url: `http://127.0.0.1:${port}/`, asked: () => asked };
 }
 
-export const answers = async (page: Page, name: string, input: unknown = {}): Promise<unknown> =>
+const answers = async (page: Page, name: string, input: unknown = {}): Promise<unknown> =>
   await page.evaluate(
     async ([operation, given]) =>
       (globalThis as WithBridge).consoleBridge.operations[operation as string]?.(given),

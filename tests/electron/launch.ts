@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { _electron, type ElectronApplication, type Page } from "@playwright/test";
 import { ensureBuilt, repositoryDir } from "../../cli/build.ts";
 import { installedRuntime, windowObstacle } from "../../cli/electron-runtime.ts";
+import { compileQuickly } from "../support/compile-quickly.ts";
 
 const installed = installedRuntime();
 const obstacle = installed === null ? "Electron's runtime is not installed here" : windowObstacle();
@@ -37,10 +38,10 @@ export interface DesktopOptions {
 }
 
 /** The command of the stand-in: a file, as Electron's binary is one. */
-export function standInCommand(folder: string): string {
+function standInCommand(folder: string): string {
   const path = join(folder, "stand-in");
   const file = (name: string): string => fileURLToPath(new URL(`./runtime/${name}`, import.meta.url));
-  const node = `"${process.execPath}" --disable-warning=ExperimentalWarning`;
+  const node = `"${process.execPath}" ${compileQuickly} --disable-warning=ExperimentalWarning`;
   writeFileSync(
     path,
     `#!/bin/sh\ninspect=\nfor each; do [ "$each" = --inspect=0 ] && inspect=$each; done\nexec ${node} $inspect --import "${file("register.ts")}" "${file("start.ts")}" "$@"\n`,

@@ -53,8 +53,8 @@ export const plants: readonly Plant[] = [
   {
     what: "a sender that is not looked at",
     file: main,
-    from: /return senderFrame !== null &&/,
-    to: "return true ||",
+    from: /\?\.\[1\]\.dispatcher \?\? null/,
+    to: "?.[1].dispatcher ?? [...desk.windows.values()][0].dispatcher",
     noticedBy: "another window is answered nothing",
   },
   {

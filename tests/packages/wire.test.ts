@@ -331,6 +331,123 @@ describe("a guarded fetch", () => {
     expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: model, p_message: "Hi" });
   });
 
+  const interaction = { usage: { total_input_tokens: 21, total_output_tokens: 9, total_tokens: 30 } };
+  const further: typeof calls = [
+    ["a compaction of OpenAI's", "/v1/responses/compact", { model: "gpt-5", input: "Hi" }, "gpt-5"],
+    [
+      "Gemini's Interactions",
+      "/v1beta/interactions",
+      { model: "gemini-3.5-flash", input: [{ type: "text", text: "Hi" }] },
+      "gemini-3.5-flash",
+    ],
+    [
+      "Mistral's conversations",
+      "/v1/conversations",
+      { model: "mistral-medium", inputs: "Hi" },
+      "mistral-medium",
+    ],
+    [
+      "Mistral's agents",
+      "/v1/agents/completions",
+      { agent_id: "ag_1", messages: [{ role: "user", content: "Hi" }] },
+      "ag_1",
+    ],
+  ];
+  it.each(further)("settles %s, and sends it as it was", async (_name, path, body, model) => {
+    let sent: unknown;
+    const send: typeof fetch = async (_url, init) => {
+      sent = JSON.parse(init?.body as string);
+      return Response.json(interaction);
+    };
+    const ask = guardFetch(guard, { user }, { fetch: send });
+    await ask(`https://provider.test${path}`, { method: "POST", body: JSON.stringify(body) });
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: model, p_message: "Hi" });
+    expect(sent).toEqual(body);
+  });
+
+  it("asks for the usage of an older completion's stream too", async () => {
+    let sent: unknown;
+    const send: typeof fetch = async (_url, init) => {
+      sent = JSON.parse(init?.body as string);
+      return new Response(
+        `data: ${JSON.stringify({ choices: [{ text: "Hi" }] })}\n\ndata: ${JSON.stringify(counted)}\n\n`,
+      );
+    };
+    const body = JSON.stringify({ model: "m", prompt: "Hi", stream: true });
+    const response = await guardFetch(
+      guard,
+      { user },
+      { fetch: send },
+    )("https://provider.test/v1/completions", {
+      method: "POST",
+      body,
+    });
+    expect(await response.text()).not.toContain("total_tokens");
+    expect(sent).toMatchObject({ stream_options: { include_usage: true } });
+    await expectSettled();
+  });
+
+  const gemini = (text: string, output?: number): object => ({
+    candidates: [{ content: { parts: [{ text }] } }],
+    usageMetadata: {
+      promptTokenCount: 21,
+      ...(output ? { candidatesTokenCount: output, totalTokenCount: 21 + output } : {}),
+    },
+  });
+  const chat = (text: string): object => ({ choices: [{ delta: { content: text } }] });
+  const counted = {
+    choices: [],
+    usage: { prompt_tokens: 21, completion_tokens: 9, total_tokens: 30 },
+  };
+  const wires: readonly [name: string, path: string, wire: string][] = [
+    [
+      "Google's array of objects, without alt=sse",
+      "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+      `[${JSON.stringify(gemini('"}] {'), null, 2)}\r\n,\r\n${JSON.stringify(gemini("ho", 9))}\n]\n`,
+    ],
+    [
+      "objects one after the other",
+      "/v1/chat/completions",
+      `${JSON.stringify(chat("hi"))}\n${JSON.stringify(counted)}`,
+    ],
+    [
+      "events without the empty lines between them",
+      "/v1/chat/completions",
+      `data: ${JSON.stringify(chat("hi"))}\ndata: ${JSON.stringify(counted)}\ndata: [DONE]`,
+    ],
+  ];
+  it.each(wires)(
+    "settles a stream that comes as %s, and passes it on as it came",
+    async (_name, path, wire) => {
+      const bytes = new TextEncoder().encode(wire);
+      const send: typeof fetch = async () =>
+        new Response(
+          new ReadableStream({
+            start(controller) {
+              for (let at = 0; at < bytes.length; at += 7) controller.enqueue(bytes.slice(at, at + 7));
+              controller.close();
+            },
+          }),
+        );
+      const response = await guardFetch(
+        guard,
+        { user },
+        { fetch: send },
+      )(`https://provider.test${path}`, {
+        method: "POST",
+        body: JSON.stringify({
+          model: "m",
+          stream: true,
+          stream_options: { include_usage: true },
+          messages: [{ role: "user", content: "Hi" }],
+        }),
+      });
+      expect(await response.text()).toBe(wire);
+      await expectSettled();
+    },
+  );
+
   it("takes a Request, and puts the model of a path where a rule sends it", async () => {
     decides = { model: "gemini-2.5-flash-lite" };
     const request = new Request(`${provider.url}/v1beta/models/gemini-2.5-pro:generateContent`, {
@@ -410,6 +527,18 @@ describe("Vercel's AI SDK", () => {
       execute: async () => "sunny",
     }),
   };
+
+  it("settles what generateText itself answers, run as any other call: version 5 has its usage in getters", async () => {
+    for (const call of [
+      () => generateText({ model: openai7()("gpt-4o"), prompt }),
+      () => ai6.generateText({ model: openai6()("gpt-4o"), prompt }),
+      () => ai5.generateText({ model: openai5()("gpt-4o"), prompt }),
+    ]) {
+      const result = await guard.run<unknown>({ user, model: "gpt-4o", message: prompt }, call);
+      expect(result.ok).toBe(true);
+    }
+    await expectSettled(3);
+  });
 
   it("guards each step of a chain of tools", async () => {
     const openai = openai7();

@@ -7,7 +7,7 @@ import { type LocalProject, type StartOptions, startLocalProject } from "../../l
 
 export interface TestProject extends LocalProject {
   readonly dataDir: string;
-  /** The server it stands in front of, or null. */
+  /** The server behind it, or null. */
   readonly databaseUrl: string | null;
   /** A token of this project's, by default one that lives for an hour. */
   sign(claims: Record<string, unknown>, secret?: string): Promise<string>;

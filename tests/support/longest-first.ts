@@ -1,6 +1,6 @@
 /**
- * The order of the test files: those that take longest first, so that the workers end together. A file's size, which
- * vitest goes by where it has not run before, says nothing: the heaviest test here is one of the shortest files.
+ * The order of the test files: those that take longest first, so that the workers end together. A file's size, by
+ * which vitest sorts files that it has not run before, says little: the heaviest test here is one of the shortest files.
  */
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 

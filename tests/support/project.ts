@@ -36,9 +36,16 @@ export interface Project {
   close(): Promise<void>;
 }
 
+/** Superuser URLs of this worker's servers by major version; 15 is null where it is not installed. */
+export function postgresUrls(): { readonly 15: string | null; readonly 18: string } {
+  const worker = Number(process.env["VITEST_POOL_ID"]);
+  const servers = inject("serversOfWorkers");
+  return { 15: servers[15]?.[worker - 1] ?? null, 18: servers[18][worker - 1] as string };
+}
+
 /** 18 always, and 15 where it is installed. */
 export function installedVersions(): Version[] {
-  return inject("postgresUrls")[15] === null ? [18] : [18, 15];
+  return postgresUrls()[15] === null ? [18] : [18, 15];
 }
 
 export interface ProjectOptions {
@@ -49,7 +56,7 @@ export interface ProjectOptions {
 
 /** A project of its own on an installed server. */
 export async function openProject(version: Version, options: ProjectOptions = {}): Promise<Project> {
-  const server = inject("postgresUrls")[version];
+  const server = postgresUrls()[version];
   if (server === null) throw new Error(`PostgreSQL ${version} is not installed here.`);
   const { url, ownerUrl } = await createProjectDatabase(server, { preset: options.preset ?? "default" });
   return projectAt(url, { ownerUrl, ...options });

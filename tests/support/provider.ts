@@ -3,8 +3,9 @@
  * messages, Cohere's chat, Gemini. What it was asked is kept. Sources of the shapes stand beside them in
  * shared/governance/usage/shapes.ts.
  */
-import { createServer, type ServerResponse } from "node:http";
+import { type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { createTestServer } from "./server.ts";
 
 export interface Asked {
   readonly path: string;
@@ -22,7 +23,7 @@ export interface Provider {
 }
 
 export const words = ["Tokens ", "are ", "counted ", "here."];
-export const chatUsage = {
+const chatUsage = {
   prompt_tokens: 21,
   completion_tokens: 9,
   total_tokens: 30,
@@ -200,7 +201,7 @@ export async function startProvider(): Promise<Provider> {
     }
     response.end();
   }
-  const server = createServer(async (request, response) => {
+  const server = createTestServer(async (request, response) => {
     let text = "";
     for await (const piece of request) text += String(piece);
     const path = (request.url ?? "").split("?")[0] ?? "";

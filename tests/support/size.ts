@@ -17,3 +17,8 @@ export function sized(usual: number, whole: number): number {
 export function seeded(usual: number): number {
   return Number(process.env["SEED"] ?? usual);
 }
+
+/** How long a test may take: hours where another size than the usual one is asked for, which only a run by hand does. */
+export function testTimeout(usualMs: number): number {
+  return process.env["TESTS"] ? 12 * 60 * 60 * 1000 : usualMs;
+}

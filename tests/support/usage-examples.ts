@@ -1,13 +1,20 @@
+import type { UsageCounts } from "../../shared/governance/index.ts";
+import { libraryUsageExamples, type UsageExample } from "./library-usage-examples.ts";
+
+/** The counts that were read, in the order of the examples. */
+export const inOrder = (counts: UsageCounts): readonly number[] => [
+  counts.input_tokens,
+  counts.output_tokens,
+  counts.cached_input_tokens,
+  counts.cache_write_tokens,
+  counts.reasoning_tokens,
+];
+
 /**
- * Shapes as each provider documents them; the page stands beside each.
+ * Shapes as each provider documents them; the page is named beside each.
  * Counts: [input, output, cached input, cache writes, reasoning].
  */
-export const usageExamples: readonly [
-  page: string,
-  response: unknown,
-  counts: readonly number[],
-  shape: string,
-][] = [
+export const usageExamples: readonly UsageExample[] = [
   [
     "platform.openai.com/docs/api-reference/chat/object",
     {
@@ -390,4 +397,61 @@ export const usageExamples: readonly [
     [5, 20, 0, 0, 0],
     "watsonx",
   ],
+  [
+    "docs.cohere.com/reference/embed",
+    {
+      id: "da6e531f",
+      embeddings: { float: [[0.1]] },
+      texts: ["hello"],
+      meta: { api_version: { version: "2" }, billed_units: { input_tokens: 2 } },
+    },
+    [2, 0, 0, 0, 0],
+    "cohere_billed",
+  ],
+  [
+    "openrouter.ai/docs/api-reference/get-a-generation",
+    {
+      data: {
+        id: "gen-3bhGkxlo4XFrqiabUM7NDtwDzWwG",
+        model: "openai/gpt-4o",
+        streamed: true,
+        tokens_prompt: 10,
+        tokens_completion: 25,
+        native_tokens_prompt: 12,
+        native_tokens_completion: 30,
+        native_tokens_reasoning: 5,
+        native_tokens_cached: 3,
+        total_cost: 0.0015,
+      },
+    },
+    [12, 30, 3, 0, 5],
+    "openrouter_generation",
+  ],
+  [
+    "replicate.com/docs/reference/http, a prediction of a language model",
+    { id: "x", output: ["Hi"], metrics: { input_token_count: 5, output_token_count: 20, predict_time: 1.2 } },
+    [5, 20, 0, 0, 0],
+    "replicate",
+  ],
+  [
+    "js.langchain.com, an AIMessage as it is kept",
+    {
+      lc: 1,
+      type: "constructor",
+      id: ["langchain_core", "messages", "AIMessage"],
+      kwargs: {
+        content: "Hi",
+        usage_metadata: {
+          input_tokens: 10,
+          output_tokens: 5,
+          total_tokens: 15,
+          input_token_details: { cache_read: 4 },
+          output_token_details: { reasoning: 2 },
+        },
+      },
+    },
+    [10, 5, 4, 0, 2],
+    "openai_responses",
+  ],
+  ...libraryUsageExamples,
 ];

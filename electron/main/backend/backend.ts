@@ -11,6 +11,7 @@ import { isUnreachable, type RpcError, timeoutFailure, toFailure } from "./failu
 import { redact } from "./redact.ts";
 import { readingFunctions, readOnly } from "./reading.ts";
 import { createReplicaRoute, queryParameters } from "./replica.ts";
+import { followSignals, signalBeats, type SignalBeats, type SignalTopic } from "./signals.ts";
 
 export interface RpcOptions {
   readonly timeoutMs?: number;
@@ -21,8 +22,6 @@ export interface RpcOptions {
    */
   readonly retries?: number;
 }
-
-export type SignalTopic = "feed" | "rules" | "accounts" | "alerts";
 
 export interface Backend {
   readonly url: string;
@@ -36,9 +35,9 @@ export interface Backend {
   ): Promise<Result<z.output<S>, Failure>>;
   /**
    * Calls `onSignal` when there may be something new, and with null when wake-ups may have been missed (after each
-   * subscribe). What happened must be read: a wake-up says nothing and may not come. Answers how to stop.
+   * subscribe). What happened must be read: a wake-up says nothing. Answers how to stop.
    */
-  listen(onSignal: (topic: SignalTopic | null) => void, onState: (isListening: boolean) => void): () => void;
+  listen(onSignal: (topic: SignalTopic | null) => void): () => void;
   close(): Promise<void>;
 }
 
@@ -65,6 +64,34 @@ function createClientOf(address: string, key: string, device: string | null) {
     },
     realtime: { transport: WebSocket as never, params: { eventsPerSecond: 10 } },
   });
+}
+
+function listenTo(
+  client: ReturnType<typeof createClientOf>,
+  onSignal: (topic: SignalTopic | null) => void,
+  read: () => Promise<SignalBeats | null>,
+): () => void {
+  const signals = followSignals(read, onSignal);
+  const channel = client
+    .channel("console-signals")
+    .on(
+      "postgres_changes",
+      { event: "*", schema: "governance", table: "signals" },
+      ({ new: signal }: { new?: { topic?: SignalTopic; beats?: number } }) => {
+        if (signal?.topic) signals.heard(signal.topic, signal.beats ?? 0);
+        else onSignal(null);
+      },
+    )
+    // The server listens only once it confirms; what happened before must be read.
+    .on("system", {}, () => onSignal(null))
+    .subscribe((status) => {
+      if (status !== "SUBSCRIBED") signals.lost();
+      onSignal(null);
+    });
+  return () => {
+    signals.stop();
+    void client.removeChannel(channel);
+  };
 }
 
 export function createBackend({
@@ -159,23 +186,11 @@ export function createBackend({
       return result;
     },
 
-    listen(onSignal, onState) {
-      const channel = client
-        .channel("console-signals")
-        .on(
-          "postgres_changes",
-          { event: "*", schema: "governance", table: "signals" },
-          (change: { new?: { topic?: string } }) => onSignal((change.new?.topic as SignalTopic) ?? null),
-        )
-        // The server listens only once it confirms; what happened before must be read.
-        .on("system", {}, () => onSignal(null))
-        .subscribe((status) => {
-          onState(status === "SUBSCRIBED");
-          onSignal(null);
-        });
-      return () => {
-        void client.removeChannel(channel);
-      };
+    listen(onSignal) {
+      return listenTo(client, onSignal, async () => {
+        const answer = await once("primary", "console_signals", {}, signalBeats, {});
+        return answer.ok ? answer.value : null;
+      });
     },
 
     async close() {

@@ -1,4 +1,4 @@
-/** Past calls as the project keeps them, for whoever replays them: the console's thread and the command line. */
+/** Past calls as the project keeps them, for a replay: in the console's thread and on the command line. */
 import { z } from "zod";
 import type { Failure } from "../../../shared/contract/index.ts";
 import type { Result } from "../../../shared/governance/result.ts";

@@ -1,6 +1,6 @@
 /** The console against a real local project, through a line that can be cut. */
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import {
   cpSync,
   mkdirSync,
@@ -30,7 +30,8 @@ import type {
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { defaultResourcesDir, readMigrations } from "../../../local-project/migrations.ts";
 import { shortestOfFive } from "../../../tests/support/console-calls.ts";
-import { type Console, type ConsoleOptions, createConsole } from "./console.ts";
+import type { Console, ConsoleOptions } from "./console.ts";
+import { createConsole, openConsoles } from "./consoles.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-core-"));
 const migrations = readMigrations().map(({ version, name }) => `${version}_${name}`);
@@ -95,23 +96,25 @@ async function openLine(targetPort: number): Promise<Line> {
   };
 }
 
+const optionsOf = (change: Partial<ConsoleOptions>): ConsoleOptions => ({
+  dataDir: mkdtempSync(join(folder, "data-")),
+  host: "browser",
+  version: "0.0.0",
+  migrations,
+  startLocalProject: null,
+  log: (line) => logged.push(line),
+  openKeychain: async () => ({
+    kind: "none",
+    note: "none here",
+    get: async () => null,
+    set: async () => false,
+    remove: async () => {},
+  }),
+  ...change,
+});
+
 function open(change: Partial<ConsoleOptions> = {}): Console {
-  const opened = createConsole({
-    dataDir: mkdtempSync(join(folder, "data-")),
-    host: "browser",
-    version: "0.0.0",
-    migrations,
-    startLocalProject: null,
-    log: (line) => logged.push(line),
-    openKeychain: async () => ({
-      kind: "none",
-      note: "none here",
-      get: async () => null,
-      set: async () => false,
-      remove: async () => {},
-    }),
-    ...change,
-  });
+  const opened = createConsole(optionsOf(change));
   if (!opened.ok) throw new Error(opened.error.message);
   consoles.push(opened.value);
   opened.value.start();
@@ -504,8 +507,11 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   const console_ = await connected(line.port);
   const user = await makeUser();
   const seen = followFeed(console_);
+  await authorize(user, "long ".repeat(600));
   await authorize(user, "before the cut");
-  await expect.poll(() => seen.some(({ user_id }) => user_id === user), { timeout: 60_000 }).toBe(true);
+  await expect.poll(() => seen.filter(({ user_id }) => user_id === user).length, { timeout: 60_000 }).toBe(2);
+  // What only a replay reads is kept, and goes to no screen.
+  expect(seen.some((event) => "facts" in event)).toBe(false);
   await value(console_, "users.get", { user_id: user });
   await value(console_, "rules.list", {});
   await line.cut();
@@ -526,7 +532,7 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
     before_decision_id: null,
     limit: 10,
   });
-  expect(past.calls.map(({ user_id }) => user_id)).toEqual([user]);
+  expect(past.calls.map(({ user_id }) => user_id)).toEqual([user, user]);
   expect(await value(console_, "search.everything", { query: "large_mess" })).toMatchObject([
     { kind: "rule", id: "large_message" },
   ]);
@@ -555,6 +561,12 @@ test("offline, what was seen stays readable with its age, and acts wait and are 
   expect((await value(console_, "rules.list", {})).rules).toContainEqual(
     expect.objectContaining({ rule_name: "large_message", mode: "shadow" }),
   );
+  // What the change will do, by the calls that the last sync kept: the long message passes without its warning.
+  const predicted = await value(console_, "rules.predict", { rule_name: "large_message" });
+  expect(predicted).toMatchObject({ more_stopped: 0 });
+  expect(predicted.calls).toBeGreaterThanOrEqual(2);
+  expect(predicted.more_warned).toBe(-predicted.matched);
+  expect(predicted.matched).toBeGreaterThan(0);
   await line.mend();
   await expect
     .poll(
@@ -822,7 +834,7 @@ test("killed between writing an act and its answer, the next start sends it, and
   line.silence();
   // A console of its own process, whose send hangs on the silent line, killed as by a power cut.
   const script = `
-    import { createConsole } from ${JSON.stringify(join(import.meta.dirname, "console.ts"))};
+    import { createConsole } from ${JSON.stringify(join(import.meta.dirname, "consoles.ts"))};
     const opened = createConsole({ dataDir: ${JSON.stringify(dataDir)}, host: "browser", version: "0", migrations: ${JSON.stringify(migrations)},
       startLocalProject: null, log: () => {},
       openKeychain: async () => ({ kind: "keytar", note: null, get: async () => process.env.TEST_KEY, set: async () => true, remove: async () => {} }) });
@@ -951,6 +963,33 @@ test("a local project that cannot start is said, and another try starts it", asy
   await untilStatus(console_, "live");
 });
 
+test("a local project that ends by itself is started again; one that keeps ending waits for a person", async () => {
+  let starts = 0;
+  let isWell = false;
+  const console_ = open({
+    startLocalProject: async () => {
+      starts += 1;
+      return {
+        url: project.url,
+        serviceRoleKey: project.serviceRoleKey,
+        ended: isWell ? new Promise<null>(() => {}) : Promise.resolve(new Error("It ended with 7.")),
+        stop: async () => {},
+        sampleTraffic: null,
+      };
+    },
+  });
+  await untilStatus(console_, "refused");
+  expect(starts).toBe(4);
+  expect((await value(console_, "connection.state", {})).failure).toMatchObject({
+    code: "local_project_failed",
+    details: "It ended with 7.",
+  });
+  isWell = true;
+  await value(console_, "connection.retry", {});
+  await untilStatus(console_, "live");
+  expect(starts).toBe(5);
+});
+
 test("a local project that was deleted and made anew is read from its own beginning", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));
   const local = (serviceRoleKey: string, url: string) => async () => ({
@@ -1039,6 +1078,121 @@ test("choosing another project shows nothing of the one before", async () => {
     await other.stop();
   }
 }, 120_000);
+
+test("two projects are open at once, each in a console of its own, over one store", async () => {
+  const lines = [await openLine(projectPort()), await openLine(projectPort())] as const;
+  const dataDir = mkdtempSync(join(folder, "data-"));
+  const opened = openConsoles(optionsOf({ dataDir }));
+  if (!opened.ok) throw new Error(opened.error.message);
+  const all = opened.value;
+  const shown: string[] = [];
+  all.onShow((profileId) => shown.push(profileId));
+  try {
+    const one = all.open();
+    if (!one) throw new Error("no console");
+    const first = await value(one, "connection.add", { ...addInput(lines[0].port), name: "First" });
+    await untilStatus(one, "live");
+    // Added while another console looks: it is opened there.
+    const second = await value(one, "connection.add", { ...addInput(lines[1].port), name: "Second" });
+    await value(one, "connection.select", { profile_id: first.profile_id });
+    const two = all.open(second.profile_id);
+    if (!two) throw new Error("no console");
+    expect(all.open(second.profile_id)).toBe(two);
+    expect(all.open("nobody")).toBeNull();
+    expect(all.projectAt(`127.0.0.1:${lines[1].port}`)?.profile_id).toBe(second.profile_id);
+    await untilStatus(one, "live");
+    await untilStatus(two, "live");
+
+    // What is done in one stays in one.
+    const user = await makeUser();
+    await lines[0].cut();
+    await untilStatus(one, "offline");
+    await value(one, "users.flag", { command_id: randomUUID(), user_id: user, reason: "In the first" });
+    expect(await value(one, "sync.intents", {})).toHaveLength(1);
+    expect(await value(two, "sync.intents", {})).toEqual([]);
+    expect((await value(two, "connection.state", {})).status).toBe("live");
+    await lines[0].mend();
+    await untilStatus(one, "live");
+
+    // One project is in one console alone.
+    await value(one, "connection.select", { profile_id: second.profile_id });
+    await value(one, "connection.open_window", { profile_id: second.profile_id });
+    expect(shown).toEqual([second.profile_id, second.profile_id]);
+    expect(one.project()?.profile_id).toBe(first.profile_id);
+    expect(await call(one, "connection.open_window", { profile_id: "nobody" })).toMatchObject({ ok: false });
+
+    // What is changed in one is seen in the other: settings, a name, a key, and that a project is forgotten.
+    const heard: unknown[] = [];
+    two.dispatcher.follow("settings", {}, (item) => heard.push(item));
+    await value(one, "settings.set", { theme: "dark" });
+    expect(heard.at(-1)).toMatchObject({ theme: "dark" });
+    await value(one, "connection.edit", { profile_id: second.profile_id, name: "Renamed", color: "red" });
+    expect(two.project()).toMatchObject({ name: "Renamed", color: "red" });
+    await value(one, "connection.edit", { profile_id: second.profile_id, is_read_only: true });
+    await untilStatus(two, "live");
+    expect(
+      await call(two, "users.flag", { command_id: randomUUID(), user_id: user, reason: "Not from here" }),
+    ).toMatchObject({
+      ok: false,
+      error: { code: "read_only" },
+    });
+    await value(one, "connection.remove", { profile_id: second.profile_id });
+    expect(two.project()).toBeNull();
+    expect(await value(two, "connection.profiles", {})).toHaveLength(1);
+
+    await all.release(two);
+    expect(all.list()).toEqual([one]);
+    await all.release(one);
+    expect(all.list()).toEqual([one]);
+  } finally {
+    await Promise.all([all.close(), all.close()]);
+    await Promise.all(lines.map((line) => line.close()));
+  }
+}, 60_000);
+
+test("a file of this machine is taken in whole; what is none of Stripe's exports says why", async () => {
+  const dataDir = mkdtempSync(join(folder, "data-"));
+  const opened = openConsoles(optionsOf({ dataDir }));
+  if (!opened.ok) throw new Error(opened.error.message);
+  const all = opened.value;
+  try {
+    const console_ = all.open();
+    if (!console_) throw new Error("no console");
+    const brought = (path: string): Promise<OperationOutput<"finance.brought_file">> =>
+      value(console_, "finance.brought_file", { upload_id: all.bring(path) });
+    const path = join(folder, "Pay ments.CSV");
+    const text = "id,Amount\n".repeat(40_000);
+    writeFileSync(path, text);
+    const id = all.bring(path);
+    await expect
+      .poll(() => value(console_, "finance.brought_file", { upload_id: id }))
+      .toMatchObject({
+        file_name: "Pay ments.CSV",
+        failure: null,
+        upload: { received_bytes: text.length, sha256: createHash("sha256").update(text).digest("hex") },
+      });
+    writeFileSync(join(folder, "notes.txt"), "x");
+    writeFileSync(join(folder, "empty.csv"), "");
+    mkdirSync(join(folder, "folder.csv"));
+    for (const [name, code] of [
+      ["notes.txt", "bad_input"],
+      ["empty.csv", "bad_input"],
+      ["folder.csv", "bad_input"],
+      ["nowhere.csv", "unreadable"],
+    ] as const)
+      expect(await brought(join(folder, name)), name).toMatchObject({
+        file_name: name,
+        upload: null,
+        failure: { code, message: expect.stringContaining(name) },
+      });
+    expect(await call(console_, "finance.brought_file", { upload_id: "1" })).toMatchObject({
+      ok: false,
+      error: { code: "not_found" },
+    });
+  } finally {
+    await all.close();
+  }
+});
 
 test("settings are kept, and a zone that does not exist is refused", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));

@@ -1,14 +1,12 @@
-/** The console: everything between the database and the screen, without Electron. Composes the desks. */
+/** The console of one project: everything between its database and the screen, without Electron. Composes the desks. */
 import {
   type About,
   type ConnectionState,
-  type Failure,
   type Intent,
   type Notice,
+  type Profile,
 } from "../../../shared/contract/index.ts";
-import { ok, type Result } from "../../../shared/governance/result.ts";
-import { type Keychain, type KeychainKind, openKeychain } from "../keychain/keychain.ts";
-import { openStore, type Store } from "../store/store.ts";
+import type { openKeychain } from "../keychain/keychain.ts";
 import { createBulkDriver } from "./users/bulk-driver.ts";
 import { createCommands } from "./users/sent-once.ts";
 import { followAlerts } from "./alerts/alerts.ts";
@@ -25,6 +23,7 @@ import { createConfiguration } from "./plans/plans.ts";
 import { createPastJudge } from "./rules/past-judge.ts";
 import { createReplay } from "./rules/replay.ts";
 import { readSettings } from "./settings/settings.ts";
+import type { Shared } from "./shared.ts";
 import { createOutbox } from "./sync/outbox.ts";
 import { waitingIntents } from "./sync/sync.ts";
 import { createTopic } from "./topic.ts";
@@ -58,27 +57,30 @@ export interface ConsoleOptions {
   readonly stripeEndpoint?: StripeEndpoint;
 }
 
+/** All that a screen shows and asks of one project. */
 export interface Console {
   readonly dispatcher: Dispatcher;
-  /** Begins to connect; answers before that is done. */
-  start(): void;
+  /** The project that it works with; null while it has none. */
+  project(): Profile | null;
+  /** Begins to connect, to the project that was used last where none is named; answers before that is done. */
+  start(profileId?: string): void;
   /** What would be cut off if the program ended now, in words; null where nothing would. */
   underWay(): string | null;
-  /** Writes everything and lets the data folder go. Safe to call twice. */
+  /** Writes everything. Safe to call twice. */
   close(): Promise<void>;
 }
 
-/** Opens the data folder. Nothing is started before `start`. */
-export function createConsole(options: ConsoleOptions): Result<Console, Failure> {
+/** Nothing is started before `start`. */
+export function openConsole(
+  options: ConsoleOptions,
+  shared: Shared,
+  showElsewhere: ((profileId: string) => void) | null,
+): Console {
   const { log, now = () => new Date() } = options;
-  const opened = openStore(options.dataDir, now);
-  if (!opened.ok) return opened;
-  const { store, path, note } = opened.value;
-  if (note) log(note);
+  const { store, note } = shared;
   const updates = options.updates ?? noUpdates(options.version);
-  const getKeychain = openAtNeed(store, options.openKeychain ?? openKeychain);
   const notices = createTopic<Notice>();
-  const alertsChanged = followAlerts(now);
+  const alerts = followAlerts(now);
   const feed = createFeed(store);
   const outbox = createOutbox({
     store,
@@ -90,9 +92,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     onConflict: (intent) => notices.publish(inConflict(intent)),
   });
   const connection = createConnection({
-    store,
-    keychain: getKeychain,
-    startLocalProject: options.startLocalProject,
+    shared,
+    showElsewhere,
     migrations: options.migrations,
     readNew: async (backend, profileId) => {
       const read = await feed.readNew(backend, () => readStartCursor(backend, feed));
@@ -105,8 +106,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       await bulk.resume(profileId, backend);
     },
     onSignal: (topic) => {
-      rail.refreshSoon(topic === "alerts");
-      if (topic === "alerts") alertsChanged.wake();
+      rail.refreshSoon();
+      if (topic === "alerts") alerts.wake();
     },
     onProfile: (profileId) => {
       feed.show(profileId);
@@ -131,7 +132,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     desk,
     dataDir: options.dataDir,
     workerUrl: options.reconciliationWorkerUrl ?? null,
-    keychain: getKeychain,
+    uploads: shared.uploads,
+    keychain: shared.keychain,
     ...(options.stripeEndpoint ? { stripeEndpoint: options.stripeEndpoint } : {}),
     log,
     onChange: () => rail.refreshLocal(),
@@ -140,7 +142,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
   const judge = createPastJudge({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
   const replay = createReplay({ desk, judge, log });
   const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
-  const rail = createRail({ desk, notices, differences: reconciliation.openDifferences });
+  const { openDifferences } = reconciliation;
+  const rail = createRail({ desk, notices, alerts: alerts.topic, differences: openDifferences });
 
   const handlers = allHandlers({
     desk,
@@ -153,16 +156,17 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     priceCatalogue: options.priceCatalogue,
     installer: options.installer ?? null,
     updates,
-    keychain: getKeychain,
-    about: aboutOf(options, { path, note }),
+    shared,
+    about: aboutOf(options, { path: shared.storePath, note }),
   });
   const sources: Sources = {
     connection: (_input, emit) => states.follow(emit),
     rail: (_input, emit) => rail.topic.follow(emit),
-    alerts: (_input, emit) => alertsChanged.topic.follow(emit),
+    alerts: (_input, emit) => alerts.topic.follow(emit),
     intents: (_input, emit) => intents.follow(emit),
     feed: ({ filter, after_event_id: after }, emit) => feed.follow(filter, after, emit),
     run: ({ run_id: runId }, emit) => reconciliation.follow(runId, emit),
+    settings: (_input, emit) => shared.settings.follow(emit),
     updates: (_input, emit) => updates.follow(emit),
     replay: ({ run_id: runId }, emit) => replay.follow(runId, emit),
     simulation: ({ run_id: runId }, emit) => configuration.follow(runId, emit),
@@ -172,9 +176,10 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
     },
   };
   let isClosed = false;
-  return ok({
+  return {
     dispatcher: createDispatcher(handlers, sources, log),
-    start: () => connection.start(),
+    project: () => connection.state().profile,
+    start: (profileId) => connection.start(profileId),
     underWay: () => underWay(reconciliation.isRunning(), bulk.isDriving()),
     async close() {
       if (isClosed) return;
@@ -183,9 +188,8 @@ export function createConsole(options: ConsoleOptions): Result<Console, Failure>
       judge.close();
       await reconciliation.close();
       await connection.close();
-      store.close();
     },
-  });
+  };
 }
 
 function underWay(isReconciling: boolean, isOnMany: boolean): string | null {
@@ -198,21 +202,6 @@ const madeAnew = (note: string): Notice => ({
   title: "The local store was made anew",
   body: note,
 });
-
-/** The keychain, opened at first need: asking one may make the system ask the person. */
-function openAtNeed(store: Store, open: typeof openKeychain): () => Promise<Keychain> {
-  let keychain: Promise<Keychain> | null = null;
-  return () => {
-    keychain ??= open({
-      service: "Token Governance",
-      remembered: store.getSetting("keychain") as KeychainKind | null,
-    }).then((found) => {
-      if (found.kind !== "none") store.setSetting("keychain", found.kind);
-      return found;
-    });
-    return keychain;
-  };
-}
 
 const connectionLost: Notice = {
   level: "warning",

@@ -68,7 +68,7 @@ function changes(base: unknown, mine: unknown): object {
   );
 }
 
-/** True where the last answer may stand in: the project could not be asked. */
+/** True where the last answer may be shown instead: the project could not be asked. */
 export function mayBeOld(failure: Failure, connection: Connection): boolean {
   return isUnreachable(failure) || connection.state().status !== "live";
 }

@@ -1,6 +1,5 @@
 /** Every operation that a screen may ask for, and the desk that answers it. */
 import type { About } from "../../../shared/contract/index.ts";
-import type { Keychain } from "../keychain/keychain.ts";
 import { actHandlers } from "./acts.ts";
 import { alertHandlers } from "./alerts/alerts.ts";
 import { auditHandlers } from "./audit/audit.ts";
@@ -15,10 +14,11 @@ import { paymentHandlers } from "./finance/payments.ts";
 import type { createReconciliation } from "./finance/reconciliation.ts";
 import { healthHandlers } from "./health/health.ts";
 import type { createConfiguration } from "./plans/plans.ts";
-import { priceHandlers, readCatalogue } from "./rules/prices.ts";
+import { priceHandlers, readCatalogue } from "./plans/prices.ts";
 import type { createReplay } from "./rules/replay.ts";
 import { ruleHandlers } from "./rules/rules.ts";
 import { settingsHandlers } from "./settings/settings.ts";
+import type { Shared } from "./shared.ts";
 import { syncHandlers } from "./sync/sync.ts";
 import type { BulkDriver } from "./users/bulk-driver.ts";
 import { bulkHandlers } from "./users/bulk.ts";
@@ -42,23 +42,13 @@ export interface Parts {
   /** Null where a project's database cannot be prepared from here. */
   readonly installer: Installer | null;
   readonly updates: Updates;
-  readonly keychain: () => Promise<Keychain>;
+  readonly shared: Shared;
   readonly about: Omit<About, "keychain">;
 }
 
 export function allHandlers(parts: Parts): Handlers {
-  const {
-    desk,
-    commands,
-    bulk,
-    reconciliation,
-    replay,
-    configuration,
-    rail,
-    priceCatalogue,
-    keychain,
-    about,
-  } = parts;
+  const { desk, commands, bulk, reconciliation, replay, configuration, rail, priceCatalogue, shared, about } =
+    parts;
   return {
     ...connectionHandlers(desk.connection, (profileId) => reconciliation.forgetProject(profileId)),
     ...setupHandlers(desk.connection, parts.installer),
@@ -81,6 +71,6 @@ export function allHandlers(parts: Parts): Handlers {
     ...financeHandlers(desk, () => rail.refreshSoon()),
     ...syncHandlers(desk),
     ...updateHandlers(parts.updates),
-    ...settingsHandlers(desk.store, keychain, about),
+    ...settingsHandlers(shared, about),
   };
 }

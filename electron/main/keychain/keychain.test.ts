@@ -73,6 +73,7 @@ test("the remembered keychain is never swapped for another: the entries would se
   });
   expect(keychain.kind).toBe("none");
   expect(keychain.note).toContain("keytar");
+  expect(keychain.detail).toBe("keytar: gone");
 });
 
 test("a keychain that fails later loses no answer: reading gives null, writing says it was not kept", async () => {

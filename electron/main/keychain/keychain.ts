@@ -11,6 +11,8 @@ export interface Keychain {
   readonly kind: KeychainKind;
   /** For a person: why there is none, or what changed. */
   readonly note: string | null;
+  /** What the system answered, in its own words. */
+  readonly detail?: string;
   get(account: string): Promise<string | null>;
   /** False where it could not be kept. */
   set(account: string, secret: string): Promise<boolean>;
@@ -66,7 +68,7 @@ export async function openKeychain(options: KeychainOptions): Promise<Keychain> 
     remembered === null || remembered === "none"
       ? "No keychain works here, so keys are kept until the console ends and never written."
       : `The keychain that holds the keys (${remembered}) does not answer. Unlock it and start again; until then keys are kept for this session only.`;
-  return sessionOnly(`${note} (${reasons.join("; ")})`);
+  return sessionOnly(note, reasons.join("; "));
 }
 
 /** A library may load and answer null to everything: only an entry that comes back proves that it keeps one. */
@@ -103,8 +105,34 @@ function working(kind: KeychainKind, library: KeychainLibrary, service: string, 
   };
 }
 
-function sessionOnly(note: string): Keychain {
-  return { kind: "none", note, get: async () => null, set: async () => false, remove: async () => {} };
+function sessionOnly(note: string, detail: string): Keychain {
+  return {
+    kind: "none",
+    note,
+    detail,
+    get: async () => null,
+    set: async () => false,
+    remove: async () => {},
+  };
+}
+
+/** The same keychain, with the keys that it could not keep: those are gone with this process. */
+export function withSessionKeys(keychain: Keychain): Keychain {
+  const keys = new Map<string, string>();
+  return {
+    ...keychain,
+    get: async (account) => keys.get(account) ?? (await keychain.get(account)),
+    async set(account, secret) {
+      const isKept = await keychain.set(account, secret);
+      if (isKept) keys.delete(account);
+      else keys.set(account, secret);
+      return isKept;
+    },
+    async remove(account) {
+      keys.delete(account);
+      await keychain.remove(account);
+    },
+  };
 }
 
 async function limited<T>(work: Promise<T>, timeoutMs: number): Promise<T> {

@@ -6,21 +6,23 @@ import {
   Menu,
   type MenuItemConstructorOptions,
 } from "electron";
-import { linkScheme } from "./deep-link.ts";
+import type { Profile } from "../../../shared/contract/index.ts";
+import { linkTo } from "../../../shared/contract/links.ts";
+import { inLanguage } from "./language.ts";
 import { appOrigin } from "./protocol.ts";
 
 /** A link to one of our screens as others can open it: in a ticket, a chat or a note. */
-function linkItems(linkURL: string | undefined): MenuItemConstructorOptions[] {
-  const place = linkURL?.startsWith(`${appOrigin}/#/`) ? linkURL.slice(appOrigin.length + 3) : null;
+function linkItems(linkURL: string | undefined, project: Profile | null): MenuItemConstructorOptions[] {
+  const place = linkURL?.startsWith(`${appOrigin}/#/`) ? linkURL.slice(appOrigin.length + 2) : null;
   if (place === null) return [];
-  return [
-    { id: "copy-link", label: "Copy link", click: () => clipboard.writeText(`${linkScheme}://${place}`) },
-  ];
+  return [{ id: "copy-link", label: "Copy link", click: () => clipboard.writeText(linkTo(place, project)) }];
 }
 
 export function contextMenuItems(
   params: ContextMenuParams,
+  project: Profile | null,
   replace: (word: string) => void,
+  addWord: (word: string) => void,
 ): MenuItemConstructorOptions[] {
   const { isEditable, selectionText, dictionarySuggestions, editFlags } = params;
   const words = isEditable
@@ -39,13 +41,31 @@ export function contextMenuItems(
     : selectionText.trim() === ""
       ? []
       : [{ role: "copy" }];
-  const link = linkItems(params.linkURL);
-  return words.length > 0 ? [...words, { type: "separator" }, ...text] : [...link, ...text];
+  const link = linkItems(params.linkURL, project);
+  const learn: MenuItemConstructorOptions[] =
+    isEditable && params.misspelledWord
+      ? [
+          {
+            id: "learn-word",
+            label: `Add “${params.misspelledWord.slice(0, 40)}” to the dictionary`,
+            click: () => addWord(params.misspelledWord),
+          },
+        ]
+      : [];
+  const spelling = [...words, ...learn];
+  return spelling.length > 0 ? [...spelling, { type: "separator" }, ...text] : [...link, ...text];
 }
 
-export function showContextMenus(window: BrowserWindow): void {
+/** `project`: what the window shows. */
+export function showContextMenus(window: BrowserWindow, project: () => Profile | null): void {
   window.webContents.on("context-menu", (_event, params) => {
-    const items = contextMenuItems(params, (word) => window.webContents.replaceMisspelling(word));
-    if (items.length > 0) Menu.buildFromTemplate(items).popup({ window });
+    const { webContents } = window;
+    const items = contextMenuItems(
+      params,
+      project(),
+      (word) => webContents.replaceMisspelling(word),
+      (word) => void webContents.session.addWordToSpellCheckerDictionary(word),
+    );
+    if (items.length > 0) Menu.buildFromTemplate(inLanguage(items)).popup({ window });
   });
 }

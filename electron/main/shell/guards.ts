@@ -9,7 +9,7 @@ export function guardAllContents(): void {
   app.on("web-contents-created", (_event, contents) => guardContents(contents));
 }
 
-export function guardContents(contents: WebContents): void {
+function guardContents(contents: WebContents): void {
   contents.setWindowOpenHandler(() => ({ action: "deny" }));
   const stay = (event: { preventDefault(): void; readonly url: string }): void => {
     if (!isAppUrl(event.url)) event.preventDefault();

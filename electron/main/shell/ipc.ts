@@ -23,20 +23,19 @@ const busy: Failure = {
   details: null,
 };
 
-/** `isOurs`: whether these are a window of ours. */
+/** `dispatcherOf`: what answers a window of ours; null for any other. */
 export function serveIpc(
-  dispatcher: Dispatcher,
-  isOurs: (contents: WebContents) => boolean,
+  dispatcherOf: (contents: WebContents) => Dispatcher | null,
   log: Log,
 ): { readonly inFlight: () => number } {
   const streams = new WeakMap<WebContents, Map<number, () => void>>();
   let callsInFlight = 0;
 
-  function isTrusted({ senderFrame, sender }: IpcMainEvent | IpcMainInvokeEvent): boolean {
+  /** Null for whoever is not to be answered. */
+  function trusted({ senderFrame, sender }: IpcMainEvent | IpcMainInvokeEvent): Dispatcher | null {
     // A null frame has gone or navigated away.
-    return (
-      senderFrame !== null && senderFrame === sender.mainFrame && isAppUrl(senderFrame.url) && isOurs(sender)
-    );
+    const isOurPage = senderFrame !== null && senderFrame === sender.mainFrame && isAppUrl(senderFrame.url);
+    return isOurPage ? dispatcherOf(sender) : null;
   }
 
   function streamsOf(contents: WebContents): Map<number, () => void> {
@@ -57,7 +56,8 @@ export function serveIpc(
   }
 
   ipcMain.handle("console:call", async (event, name: unknown, input: unknown): Promise<Reply<unknown>> => {
-    if (!isTrusted(event)) {
+    const dispatcher = trusted(event);
+    if (!dispatcher) {
       log("A call of a foreign frame was refused.");
       return { ok: false, error: foreign };
     }
@@ -71,7 +71,8 @@ export function serveIpc(
   });
 
   ipcMain.on("console:follow", (event, id: unknown, name: unknown, input: unknown) => {
-    if (!isTrusted(event)) return log("A stream for a foreign frame was refused.");
+    const dispatcher = trusted(event);
+    if (!dispatcher) return log("A stream for a foreign frame was refused.");
     const mine = streamsOf(event.sender);
     if (typeof id !== "number" || !Number.isSafeInteger(id) || mine.has(id) || mine.size >= maxStreams) {
       return log("A stream with a bad id, or one too many, was refused.");
@@ -85,7 +86,7 @@ export function serveIpc(
   });
 
   ipcMain.on("console:unfollow", (event, id: unknown) => {
-    if (!isTrusted(event) || typeof id !== "number") return;
+    if (!trusted(event) || typeof id !== "number") return;
     const mine = streamsOf(event.sender);
     mine.get(id)?.();
     mine.delete(id);

@@ -2,12 +2,15 @@
  * The shell with a stand-in for Electron, which does not run everywhere: what is asserted is what the shell tells
  * Electron to do, setting by setting, and what its handlers answer. tests/e2e/electron.spec.ts drives the real window.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { EventEmitter } from "node:events";
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
-import type { Reply } from "../../../shared/contract/index.ts";
+import type { Profile, Reply } from "../../../shared/contract/index.ts";
+import { projectHost } from "../../../shared/contract/links.ts";
+import type { Console } from "../console/console.ts";
+import type { Consoles } from "../console/consoles.ts";
 import type { Dispatcher } from "../console/dispatch.ts";
 
 type Handler = (...args: never[]) => unknown;
@@ -44,6 +47,9 @@ class FakeContents extends EventEmitter {
   getURL = (): string => this.url;
   loadURL = async (url: string): Promise<void> => void electron.calls.push(`load ${url}`);
   reload = (): void => void electron.calls.push("reload");
+  focus = (): void => {};
+  sendInputEvent = ({ type, keyCode, modifiers }: Record<string, unknown>): void =>
+    void electron.calls.push(`${type as string} ${[...((modifiers ?? []) as string[]), keyCode].join("+")}`);
 }
 
 vi.mock("electron", () => {
@@ -57,6 +63,10 @@ vi.mock("electron", () => {
     setDisplayMediaRequestHandler: remember("displayMedia"),
     setUSBProtectedClassesHandler: remember("usb"),
     webRequest: { onBeforeRequest: remember("beforeRequest") },
+    availableSpellCheckerLanguages: ["en-GB", "en-US", "de"],
+    setSpellCheckerEnabled: (isOn: boolean) => electron.calls.push(`spelling ${isOn}`),
+    setSpellCheckerDictionaryDownloadURL: (url: string) => electron.calls.push(`dictionaries ${url}`),
+    setSpellCheckerLanguages: (languages: string[]) => electron.calls.push(`languages ${languages.join()}`),
     on: (name: string, handler: Handler) => remember(name)(handler),
     protocol: { handle: (scheme: string, handler: Handler) => electron.protocols.set(scheme, handler) },
   };
@@ -98,11 +108,18 @@ vi.mock("electron", () => {
       },
       getAppPath: () => electron.appPath,
       getVersion: () => "0.1.0",
+      getPreferredSystemLanguages: () => ["de-AT", "en-US"],
       setAboutPanelOptions: () => {},
       setBadgeCount: (count: number) => electron.calls.push(`badge ${count}`),
       releaseSingleInstanceLock: () => {},
       setAsDefaultProtocolClient: (scheme: string) => electron.calls.push(`client of ${scheme}`),
-      on: (name: string, handler: Handler) => electron.appListeners.set(name, handler),
+      on(name: string, handler: Handler) {
+        const before = electron.appListeners.get(name);
+        electron.appListeners.set(name, (...args) => {
+          before?.(...args);
+          handler(...args);
+        });
+      },
     },
     BrowserWindow,
     dialog: { showErrorBox: (title: string, text: string) => electron.errors.push(`${title} ${text}`) },
@@ -145,6 +162,7 @@ vi.mock("electron", () => {
 
 const { runShell } = await import("./shell.ts");
 const { readWindowState } = await import("./window.ts");
+const { setMenu } = await import("./menu.ts");
 
 // As Electron sets it.
 Object.assign(process, { resourcesPath: "/opt/resources" });
@@ -156,6 +174,8 @@ writeFileSync(join(folder, "out/renderer/index.html"), "<!doctype html><title>co
 
 const asked: unknown[][] = [];
 const stopped: string[] = [];
+/** Every stream that was asked for, by the shell and by pages. */
+const followed: unknown[] = [];
 let emitNotice: ((item: unknown) => void) | null = null;
 let wantsNotifications = true;
 const dispatcher: Dispatcher = {
@@ -165,6 +185,7 @@ const dispatcher: Dispatcher = {
     return { ok: true, value: "answer" };
   },
   follow: (name, input, emit) => {
+    followed.push(name);
     if (name === "notices") emitNotice = emit;
     else if (name === "bad")
       return { ok: false, error: { code: "x", message: "no such", advice: null, details: null } };
@@ -173,7 +194,50 @@ const dispatcher: Dispatcher = {
   },
 };
 
-async function start(): Promise<{
+/** A data folder with these projects, each with a console of its own once it is opened. */
+function consolesOf(profiles: readonly Profile[] = [], close = async (): Promise<void> => {}): Consoles {
+  const opened = new Map<string | undefined, Console>();
+  return {
+    open(profileId) {
+      const profile = profiles.find((each) => each.profile_id === profileId) ?? null;
+      if (profileId !== undefined && profile === null) return null;
+      const known = opened.get(profileId);
+      if (known) return known;
+      const made: Console = {
+        dispatcher: {
+          call: async (name, input) => {
+            if (name !== "settings.get") openedFor.push(profileId ?? "none");
+            return dispatcher.call(name, input);
+          },
+          follow(name, input, emit) {
+            if (name === "rail") emitRail.set(profileId, emit);
+            return dispatcher.follow(name, input, emit);
+          },
+        },
+        project: () => profile,
+        start: () => {},
+        underWay: () => null,
+        close: async () => {},
+      };
+      opened.set(profileId, made);
+      return made;
+    },
+    list: () => [...opened.values()],
+    projectAt: (host) => profiles.find((each) => projectHost(each) === host) ?? null,
+    bring: (path) => `id-of-${basename(path)}`,
+    onShow: (show) => void (showElsewhere = show),
+    async release(console) {
+      for (const [id, each] of opened) if (each === console && opened.size > 1) opened.delete(id);
+    },
+    underWay: () => null,
+    close,
+  };
+}
+const openedFor: string[] = [];
+const emitRail = new Map<string | undefined, (item: unknown) => void>();
+let showElsewhere: (profileId: string) => void = () => {};
+
+async function start(consoles = consolesOf()): Promise<{
   options: Record<string, unknown>;
   webContents: FakeContents;
   loaded: string;
@@ -181,10 +245,7 @@ async function start(): Promise<{
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({
-      ok: true,
-      value: { dispatcher, start: () => {}, underWay: () => null, close: async () => {} },
-    }),
+    openConsoles: () => ({ ok: true, value: consoles }),
     log: () => {},
     logFolder: join(folder, "logs"),
     reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),
@@ -204,6 +265,8 @@ beforeEach(() => {
   electron.isPackaged = true;
   asked.length = 0;
   stopped.length = 0;
+  openedFor.length = 0;
+  rmSync(join(folder, "data"), { recursive: true, force: true });
 });
 
 const callHandler = (event: unknown, name: unknown, input: unknown): Promise<Reply<unknown>> =>
@@ -226,7 +289,7 @@ test("the window is sandboxed, isolated and without Node, in every setting", asy
     webviewTag: false,
     navigateOnDragDrop: false,
     safeDialogs: true,
-    spellcheck: false,
+    spellcheck: true,
     devTools: false,
   });
   expect(loaded).toBe("app://console/");
@@ -235,8 +298,8 @@ test("the window is sandboxed, isolated and without Node, in every setting", asy
 
 test("the sandbox and the scheme are set before the app is ready", async () => {
   await start();
-  expect(electron.calls.indexOf("enableSandbox")).toBeLessThan(electron.calls.indexOf("ready"));
-  expect(electron.calls.indexOf("registerScheme")).toBeLessThan(electron.calls.indexOf("ready"));
+  const before = electron.calls.slice(0, electron.calls.indexOf("ready"));
+  expect(before).toEqual(expect.arrayContaining(["enableSandbox", "registerScheme"]));
   expect(electron.schemes[0]).toEqual({
     scheme: "app",
     privileges: { standard: true, secure: true, supportFetchAPI: true, codeCache: true },
@@ -324,7 +387,25 @@ test("no permission is given but to write the clipboard from our own page", asyn
   }
   expect(request("clipboard-sanitized-write")).toBe(true);
   expect(request("clipboard-sanitized-write", "https://evil.example")).toBe(false);
+  const writes = (origin: string): unknown =>
+    electron.session.permissionCheck?.(null as never, "clipboard-sanitized-write" as never, origin as never);
+  expect([writes("app://console"), writes("https://evil.example")]).toEqual([true, false]);
   expect(electron.session.device?.({} as never)).toBe(false);
+  expect(electron.session.usb?.({} as never)).toEqual([]);
+  let shared: unknown = null;
+  electron.session.displayMedia?.({} as never, ((answer: unknown) => (shared = answer)) as never);
+  expect(shared).toEqual({});
+  const isSaved = (url: string): boolean => {
+    let isPrevented = false;
+    const event = { preventDefault: () => (isPrevented = true) };
+    electron.session["will-download"]?.(event as never, { getURL: () => url } as never);
+    return !isPrevented;
+  };
+  expect(isSaved("blob:app://console/1")).toBe(true);
+  expect([isSaved("https://evil.example/a.exe"), isSaved("blob:https://evil.example/1")]).toEqual([
+    false,
+    false,
+  ]);
 });
 
 test("nothing is loaded from outside the package", async () => {
@@ -394,6 +475,7 @@ test.each<[string, (contents: FakeContents) => unknown]>([
 ])("%s is refused on every channel", async (_what, eventFor) => {
   const { webContents } = await start();
   const event = eventFor(webContents);
+  const before = [...followed];
   expect(await callHandler(event, "rules.list", {})).toMatchObject({
     ok: false,
     error: { code: "foreign_sender" },
@@ -401,6 +483,7 @@ test.each<[string, (contents: FakeContents) => unknown]>([
   electron.listeners.get("console:follow")?.(event as never, 1 as never, "rail" as never, {} as never);
   electron.listeners.get("console:unfollow")?.(event as never, 1 as never);
   expect(asked).toEqual([]);
+  expect(followed).toEqual(before);
   expect(webContents.sent).toEqual([]);
 });
 
@@ -480,16 +563,123 @@ test("another window shows the same console beside the first, and each of them i
   }
 });
 
+const projects = ["acme", "beta"].map(
+  (name) =>
+    ({ profile_id: name, name, kind: "supabase", url: `https://${name}.supabase.co` }) as unknown as Profile,
+);
+type OpenWindow = EventEmitter & { webContents: FakeContents; loaded: string };
+const openWindows = (): OpenWindow[] => electron.windows as never;
+/** Which project answers in a window. */
+async function projectIn({ webContents }: OpenWindow): Promise<string | undefined> {
+  await callHandler({ senderFrame: webContents.mainFrame, sender: webContents }, "rules.list", {});
+  return openedFor.at(-1);
+}
+const keepWindows = (open: readonly object[]): void => {
+  mkdirSync(join(folder, "data"), { recursive: true });
+  writeFileSync(join(folder, "data/window.json"), JSON.stringify({ open }));
+};
+
+test("each project has a window of its own; links, notices and the next start find it", async () => {
+  const consoles = consolesOf(projects);
+  keepWindows([
+    { project: "acme", place: "/users/42" },
+    { project: "forgotten", place: "/rules" },
+    { project: "beta", place: "javascript:1" },
+  ]);
+  await start(consoles);
+  const [acme, beta] = openWindows() as [OpenWindow, OpenWindow];
+  expect(openWindows().map(({ loaded }) => loaded)).toEqual(["app://console/#/users/42", "app://console/"]);
+  expect([await projectIn(acme), await projectIn(beta)]).toEqual(["acme", "beta"]);
+
+  const again = (link: string): void =>
+    void electron.appListeners.get("second-instance")?.(
+      {} as never,
+      ["/opt/app", link] as never,
+      "/" as never,
+    );
+  const loads = (contents: FakeContents): string[] => {
+    const seen: string[] = [];
+    contents.loadURL = async (url) => void seen.push(url);
+    return seen;
+  };
+  const [ofAcme, ofBeta] = [loads(acme.webContents), loads(beta.webContents)];
+  again("token-governance://rules/spam?project=acme.supabase.co");
+  again("token-governance://audit");
+  again("token-governance://watch?project=gone.supabase.co");
+  expect(ofAcme).toEqual(["app://console/#/rules/spam"]);
+  // The fake window tells nothing of its focus: beta's is the one that was opened last.
+  expect(ofBeta).toEqual(["app://console/#/audit"]);
+  expect(electron.errors).toEqual([expect.stringContaining("gone.supabase.co")]);
+
+  electron.notifications.length = 0;
+  emitNotice?.({ level: "info", title: "A user was flagged", body: "See Users.", place: "/users" });
+  await expect.poll(() => electron.notifications).toMatchObject([{ title: "beta: A user was flagged" }]);
+
+  emitRail.get("acme")?.({ open_alerts: 2, conflicts: 1 });
+  emitRail.get("beta")?.({ open_alerts: 4, conflicts: 0 });
+  expect(electron.calls.filter((call) => call.startsWith("badge")).at(-1)).toBe("badge 7");
+
+  showElsewhere("acme");
+  expect(openWindows()).toHaveLength(2);
+  acme.emit("closed");
+  await expect.poll(() => consoles.list()).toHaveLength(1);
+  expect(electron.calls.at(-1)).toBe("badge 4");
+  showElsewhere("acme");
+  expect(openWindows()).toHaveLength(3);
+  expect(await projectIn(openWindows()[2] as OpenWindow)).toBe("acme");
+});
+
+test("the windows that are open are kept at once, and not forgotten by quitting", async () => {
+  await start(consolesOf(projects));
+  showElsewhere("beta");
+  const kept = (): unknown =>
+    (JSON.parse(readFileSync(join(folder, "data/window.json"), "utf8")) as { open: unknown }).open;
+  const [, beta] = openWindows();
+  if (beta) beta.webContents.url = "app://console/#/rules?mode=shadow";
+  beta?.webContents.emit("did-navigate-in-page");
+  const both = [
+    { project: null, place: null },
+    { project: "beta", place: "/rules?mode=shadow" },
+  ];
+  expect(kept()).toEqual(both);
+  electron.appListeners.get("before-quit")?.({ preventDefault: () => {} } as never);
+  beta?.emit("closed");
+  expect(kept()).toEqual(both);
+});
+
+test("files that are dropped on the icon go to Finance's import, together, in the window used last", async () => {
+  const event = { preventDefault: () => electron.calls.push("prevented") };
+  // macOS may tell of one before there is a window.
+  const starting = start();
+  electron.appListeners.get("open-file")?.(event as never, "/tmp/first.csv" as never);
+  await starting;
+  expect(openWindows().map(({ loaded }) => loaded)).toEqual([
+    "app://console/#/finance/new?files=id-of-first.csv",
+  ]);
+  for (const path of ["/tmp/a.csv", "/tmp/b.csv"])
+    electron.appListeners.get("open-file")?.(event as never, path as never);
+  const expected = "load app://console/#/finance/new?files=id-of-a.csv,id-of-b.csv";
+  await expect.poll(() => electron.calls).toContain(expected);
+  electron.appListeners.get("second-instance")?.(
+    {} as never,
+    ["/opt/app", "c.csv"] as never,
+    "/tmp" as never,
+  );
+  await expect.poll(() => electron.calls).toContain("load app://console/#/finance/new?files=id-of-c.csv");
+});
+
 test("a right click on a link to a screen copies it as others can open it", async () => {
   const { contextMenuItems } = await import("./context-menu.ts");
   const items = (linkURL: string) =>
     contextMenuItems(
       { linkURL, isEditable: false, selectionText: "", dictionarySuggestions: [] } as never,
+      { kind: "supabase", url: "https://acme.supabase.co" } as Profile,
+      () => {},
       () => {},
     );
   const [copy] = items("app://console/#/users/42/ledger");
   (copy?.click as (() => void) | undefined)?.();
-  expect(electron.calls).toContain("copy token-governance://users/42/ledger");
+  expect(electron.calls).toContain("copy token-governance://users/42/ledger?project=acme.supabase.co");
   expect(items("https://evil.example/#/users/42")).toEqual([]);
 });
 
@@ -515,6 +705,78 @@ test("the menu leads to each desk, and to the log", async () => {
   expect(electron.calls).toContain(`open ${join(folder, "logs")}`);
 });
 
+test("the menu finds on the page and has every act with its key, given to the page as pressed", async () => {
+  await start();
+  interface Item {
+    readonly id?: string;
+    readonly click?: () => void;
+    readonly submenu?: readonly Item[];
+  }
+  const all = (items: readonly Item[]): Item[] => items.flatMap((item) => [item, ...all(item.submenu ?? [])]);
+  const press = (id: string): string[] => {
+    electron.calls.length = 0;
+    all(electron.menu as Item[])
+      .find((item) => item.id === id)
+      ?.click?.();
+    return electron.calls;
+  };
+  const chord = process.platform === "darwin" ? "meta+F" : "control+F";
+  expect(press("find")).toEqual([`keyDown ${chord}`, `keyUp ${chord}`]);
+  expect(press("act-user-t")).toEqual(["keyDown t", "char t", "keyUp t"]);
+  const menuKeys = all(electron.menu as Item[]).flatMap(
+    ({ id }) => /^act-user-(.+)$/.exec(id ?? "")?.[1] ?? [],
+  );
+  expect(menuKeys).toEqual(expect.arrayContaining(["b", "f", "n", "t"]));
+  expect(new Set(menuKeys).size).toBe(menuKeys.length);
+  // A letter that the menu took would never reach a field.
+  const acts = { go() {}, openWindow() {}, print() {}, press() {}, logFolder: "", noticesPath: "" };
+  for (const platform of ["darwin", "linux"] as const) {
+    setMenu(acts, platform);
+    const items = all(electron.menu as Item[]).filter(({ id }) => id?.startsWith("act-"));
+    expect(items.length).toBeGreaterThan(5);
+    for (const item of items)
+      expect(item).toMatchObject(platform === "darwin" ? {} : { registerAccelerator: false });
+    if (platform === "darwin") for (const item of items) expect(item).not.toHaveProperty("accelerator");
+  }
+});
+
+test("spelling asks nobody but the system, or the server of newer versions", async () => {
+  const { checkSpelling } = await import("./spelling.ts");
+  const { session } = await import("electron");
+  const feed = join(folder, "app-update.yml");
+  const said = (path: string, platform: NodeJS.Platform): string[] => {
+    electron.calls.length = 0;
+    checkSpelling(session.defaultSession, path, ["de-AT", "en-US"], platform);
+    return [...electron.calls];
+  };
+  writeFileSync(feed, "provider: generic\nurl: https://updates.example/desk\n");
+  expect(said(feed, "darwin")).toEqual([]);
+  expect(said(join(folder, "none.yml"), "linux")).toEqual(["spelling false"]);
+  expect(said(feed, "win32")).toEqual([
+    "dictionaries https://updates.example/desk/dictionaries/",
+    "languages en-US",
+  ]);
+});
+
+test("a right click on a wrong word offers others, and to learn it", async () => {
+  const { contextMenuItems } = await import("./context-menu.ts");
+  const done: string[] = [];
+  const items = contextMenuItems(
+    {
+      isEditable: true,
+      selectionText: "",
+      misspelledWord: "refnud",
+      dictionarySuggestions: ["refund"],
+      editFlags: {},
+    } as never,
+    null,
+    (word) => void done.push(`replace ${word}`),
+    (word) => void done.push(`learn ${word}`),
+  );
+  for (const item of items.slice(0, 2)) (item.click as () => void)();
+  expect(done).toEqual(["replace refund", "learn refnud"]);
+});
+
 test("after a sleep the connection is tried at once", async () => {
   await start();
   electron.appListeners.get("power resume")?.();
@@ -536,7 +798,7 @@ test("a console that cannot open says why and ends", async () => {
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({
+    openConsoles: () => ({
       ok: false,
       error: { code: "data_folder_in_use", message: "In use.", advice: "Close it.", details: null },
     }),
@@ -554,10 +816,7 @@ test("everything is written before the app ends", async () => {
   await runShell({
     dataDir: join(folder, "data"),
     outDir: join(folder, "out"),
-    openConsole: () => ({
-      ok: true,
-      value: { dispatcher, start: () => {}, underWay: () => null, close: async () => void (isClosed = true) },
-    }),
+    openConsoles: () => ({ ok: true, value: consolesOf([], async () => void (isClosed = true)) }),
     log: () => {},
     logFolder: join(folder, "logs"),
     reportCrash: (what, details) => void electron.calls.push(`report ${what}: ${details}`),

@@ -1,37 +1,38 @@
-/** The console in Electron's window. The only folder that imports electron. */
+/** The console in Electron's windows. The only folder that imports electron. */
 import { join } from "node:path";
-import { app, BrowserWindow, dialog, powerMonitor, session } from "electron";
+import { app, BrowserWindow, dialog, powerMonitor, session, type WebContents } from "electron";
 import type { Failure } from "../../../shared/contract/index.ts";
+import { linkScheme } from "../../../shared/contract/links.ts";
 import type { Result } from "../../../shared/governance/result.ts";
-import type { Console } from "../console/console.ts";
-import type { Log } from "../console/dispatch.ts";
+import type { Consoles } from "../console/consoles.ts";
+import type { Dispatcher, Log } from "../console/dispatch.ts";
 import type { Updates } from "../console/settings/updates.ts";
-import { bringBack, reportChildren } from "./crashes.ts";
-import { showContextMenus } from "./context-menu.ts";
-import { linkScheme, placeInArguments, placeOfLink } from "./deep-link.ts";
+import { reportChildren } from "./crashes.ts";
+import { filesInArguments, placeOfFiles, targetInArguments, targetOfLink } from "./deep-link.ts";
 import { guardAllContents, guardSession } from "./guards.ts";
 import { serveIpc } from "./ipc.ts";
-import { setMenu } from "./menu.ts";
-import { showNotices, showWaiting } from "./notifications.ts";
-import { appOrigin, registerScheme, serveApp } from "./protocol.ts";
+import { takeLanguage } from "./language.ts";
+import { type MenuActs, pressKey, setMenu } from "./menu.ts";
+import { registerScheme, serveApp } from "./protocol.ts";
+import { checkSpelling } from "./spelling.ts";
 import { createUpdates } from "./updates.ts";
-import { openWindow } from "./window.ts";
+import { createWindows, type Windows } from "./windows.ts";
 
 export interface ShellOptions {
   readonly dataDir: string;
   /** Folder of the built main, preload and renderer. */
   readonly outDir: string;
-  /** Answers the console, or why it cannot be opened. `appDir` holds the program's resources. */
-  readonly openConsole: (appDir: string, updates: Updates) => Result<Console, Failure>;
+  /** Opens the data folder, or answers why it cannot be opened. `appDir` holds the program's resources. */
+  readonly openConsoles: (appDir: string, updates: Updates) => Result<Consoles, Failure>;
   readonly log: Log;
   readonly logFolder: string;
   /** Writes a report that stays on this machine. */
   readonly reportCrash: (what: string, details: string) => void;
 }
 
-/** Answers once the window is there, or the app is ending because another instance runs or the console cannot open. */
+/** Answers once the windows are there, or the app is ending because another instance runs or the data folder cannot open. */
 export async function runShell(options: ShellOptions): Promise<void> {
-  const { dataDir, outDir, openConsole, log } = options;
+  const { dataDir, outDir, log } = options;
   app.enableSandbox();
   registerScheme();
   app.setPath("userData", join(dataDir, "electron"));
@@ -39,44 +40,14 @@ export async function runShell(options: ShellOptions): Promise<void> {
     app.quit();
     return;
   }
-  const windows = new Set<BrowserWindow>();
-  /** The one that was used last: links, notifications and the menu are about it. */
-  let window: BrowserWindow | null = null;
   app.setAsDefaultProtocolClient(linkScheme);
-  const go = (place: string): void => {
-    // Only the fragment differs: the page stays, and its router goes there.
-    window?.webContents
-      .loadURL(`${appOrigin}/#${place}`)
-      .catch((error: unknown) => log(`A place could not be shown: ${(error as Error).message}`));
-  };
-  const come = (place: string | null): void => {
-    if (window?.isMinimized()) window.restore();
-    window?.show();
-    window?.focus();
-    if (place) go(place);
-  };
-  let firstPlace = placeInArguments(process.argv);
-  app.on("second-instance", (_event, argv) => come(placeInArguments(argv)));
-  // macOS gives links by this event, also before the app is ready.
-  app.on("open-url", (event, link) => {
-    event.preventDefault();
-    if (window) come(placeOfLink(link));
-    else firstPlace = placeOfLink(link);
-  });
+  const outside = listenOutside();
   guardAllContents();
   reportChildren(options.reportCrash);
   await app.whenReady();
-  guardSession(session.defaultSession);
-  serveApp(session.defaultSession, join(outDir, "renderer"));
-  setMenu({
-    go,
-    openWindow: () => show(),
-    print: () => window?.webContents.print(),
-    logFolder: options.logFolder,
-    noticesPath: join(app.isPackaged ? process.resourcesPath : app.getAppPath(), "THIRD-PARTY-NOTICES.txt"),
-  });
+  prepareSession(outDir);
 
-  let isClosed = false;
+  const ending = endInOrder(log);
   const updates = createUpdates({
     dataDir,
     resourcesDir: process.resourcesPath,
@@ -84,67 +55,109 @@ export async function runShell(options: ShellOptions): Promise<void> {
     isPackaged: app.isPackaged,
     version: app.getVersion(),
     log,
-    underWay: () => served.underWay(),
+    underWay: () => consoles.underWay(),
     async end() {
       for (let waited = 0; ipc.inFlight() > 0 && waited < 10_000; waited += 50)
         await new Promise((resolve) => setTimeout(resolve, 50));
-      await served.close();
-      isClosed = true;
+      await ending.end();
       // The next version takes it while this one ends.
       app.releaseSingleInstanceLock();
     },
   });
-  const opened = openConsole(app.getAppPath(), updates);
-  if (!opened.ok) {
-    endWith(opened.error);
-    return;
-  }
-  const served = opened.value;
-  served.start();
-  const ipc = serveIpc(
-    served.dispatcher,
-    (contents) => [...windows].some((each) => each.webContents === contents),
+  const opened = options.openConsoles(app.getAppPath(), updates);
+  if (!opened.ok) return endWith(opened.error);
+  const consoles = opened.value;
+  ending.close = () => consoles.close();
+  const windows = createWindows({
+    consoles,
+    preloadPath: join(outDir, "preload/index.cjs"),
+    dataDir,
     log,
-  );
-  showNotices(served.dispatcher, () => window, go, log);
-  showWaiting(served.dispatcher);
-  // After a sleep the connection is tried at once, not when its next attempt is due.
-  powerMonitor.on("resume", () => void served.dispatcher.call("connection.retry", {}));
-
-  const show = (): void => {
-    const made = openWindow({
-      preloadPath: join(outDir, "preload/index.cjs"),
-      statePath: join(dataDir, "window.json"),
-      place: firstPlace,
-      others: windows.size,
-    });
-    windows.add(made);
-    window = made;
-    firstPlace = null;
-    showContextMenus(made);
-    made.on("focus", () => {
-      window = made;
-    });
-    made.on("closed", () => {
-      windows.delete(made);
-      if (window === made) window = [...windows].at(-1) ?? null;
-    });
-    bringBack(made.webContents, options.reportCrash);
-  };
-  show();
-  liveWithoutWindows(show);
+    reportCrash: options.reportCrash,
+    onMade: (contents, dispatcher) => followLanguage(contents, dispatcher, () => setMenu(menu), log),
+  });
+  const menu = menuOf(windows, options.logFolder);
+  setMenu(menu);
+  const ipc = serveIpc((contents) => windows.dispatcherOf(contents), log);
+  // After a sleep the connections are tried at once, not when their next attempt is due.
+  powerMonitor.on("resume", () => {
+    for (const { dispatcher } of consoles.list()) void dispatcher.call("connection.retry", {});
+  });
+  outside.start(windows, consoles);
+  liveWithoutWindows(() => windows.openAnother());
   updates.start();
-  app.on("before-quit", (event) => {
-    if (isClosed) return;
-    // Everything is written before the process ends.
+}
+
+/** Links and files, from the arguments, from another start of the program, and from macOS by events of their own. */
+function listenOutside() {
+  const patienceMs = 200;
+  let target = targetInArguments(process.argv);
+  let files = filesInArguments(process.argv.slice(1), process.cwd());
+  let begun: { readonly windows: Windows; readonly consoles: Consoles } | null = null;
+  const placeOf = (paths: readonly string[], consoles: Consoles): string =>
+    placeOfFiles(paths.map((path) => consoles.bring(path)));
+  let timer: NodeJS.Timeout | null = null;
+  const bring = (paths: readonly string[]): void => {
+    files = [...files, ...paths];
+    if (!begun || files.length === 0) return;
+    // Files that are dropped together come one by one.
+    timer ??= setTimeout(() => {
+      timer = null;
+      const { windows, consoles } = begun as NonNullable<typeof begun>;
+      windows.follow({ place: placeOf(files.splice(0), consoles), project: null });
+    }, patienceMs);
+  };
+  app.on("second-instance", (_event, argv, folder) => {
+    const paths = filesInArguments(argv.slice(1), folder);
+    if (paths.length === 0) begun?.windows.follow(targetInArguments(argv));
+    bring(paths);
+  });
+  app.on("open-url", (event, link) => {
     event.preventDefault();
-    void served
-      .close()
-      .catch((error: unknown) => log(`error while ending: ${(error as Error).message}`))
-      .then(() => {
-        isClosed = true;
-        app.quit();
-      });
+    if (begun) begun.windows.follow(targetOfLink(link));
+    else target = targetOfLink(link);
+  });
+  app.on("open-file", (event, path) => {
+    event.preventDefault();
+    bring([path]);
+  });
+  return {
+    start(windows: Windows, consoles: Consoles): void {
+      begun = { windows, consoles };
+      const brought = files.length > 0 ? { place: placeOf(files.splice(0), consoles), project: null } : null;
+      windows.openAsLeft(brought ?? target);
+    },
+  };
+}
+
+function menuOf(windows: Windows, logFolder: string): MenuActs {
+  return {
+    go: (place) => windows.go(place),
+    openWindow: () => windows.openAnother(),
+    print: () => windows.last()?.webContents.print(),
+    press: (key, modifiers) => pressKey(windows.last()?.webContents, key, modifiers),
+    logFolder,
+    noticesPath: join(app.isPackaged ? process.resourcesPath : app.getAppPath(), "THIRD-PARTY-NOTICES.txt"),
+  };
+}
+
+/** What the windows' pages may do, where they come from, and how their spelling is checked. */
+function prepareSession(outDir: string): void {
+  guardSession(session.defaultSession);
+  serveApp(session.defaultSession, join(outDir, "renderer"));
+  checkSpelling(
+    session.defaultSession,
+    join(process.resourcesPath, "app-update.yml"),
+    app.getPreferredSystemLanguages(),
+  );
+}
+
+/** A page is loaded again when its language was changed: the menu follows. */
+function followLanguage(contents: WebContents, dispatcher: Dispatcher, change: () => void, log: Log): void {
+  contents.on("did-finish-load", () => {
+    takeLanguage(dispatcher)
+      .then((isOther) => isOther && change())
+      .catch((error: unknown) => log(`error in the menu's language: ${(error as Error).message}`));
   });
 }
 
@@ -156,6 +169,30 @@ function liveWithoutWindows(show: () => void): void {
   app.on("window-all-closed", () => {
     if (process.platform !== "darwin") app.quit();
   });
+}
+
+/** Everything is written before the process ends. */
+function endInOrder(log: Log) {
+  let isClosed = false;
+  const ending = {
+    close: async (): Promise<void> => {},
+    async end(): Promise<void> {
+      await ending.close();
+      isClosed = true;
+    },
+  };
+  app.on("before-quit", (event) => {
+    if (isClosed) return;
+    event.preventDefault();
+    void ending
+      .end()
+      .catch((error: unknown) => log(`error while ending: ${(error as Error).message}`))
+      .then(() => {
+        isClosed = true;
+        app.quit();
+      });
+  });
+  return ending;
 }
 
 function endWith({ message, advice, details }: Failure): void {

@@ -14,9 +14,9 @@ import {
   type ProviderRuntimeOptions,
   resolveFiles,
 } from "electron-updater/out/providers/Provider.js";
-import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import type { Log } from "../console/dispatch.ts";
+import { serverOf } from "./feed-server.ts";
 
 export interface UpdaterOptions {
   readonly feedPath: string;
@@ -28,7 +28,6 @@ export interface UpdaterOptions {
 }
 
 const { Provider, autoUpdater } = electronUpdater;
-const named = z.object({ url: z.url() });
 const version = z.string().regex(/^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$/);
 const offered = z.array(version).max(20).catch([]);
 
@@ -73,15 +72,6 @@ export function openUpdater({ feedPath, publicKey, log, onEarlier }: UpdaterOpti
     error: () => {},
   };
   return autoUpdater;
-}
-
-/** Over the network by https alone; http is for a server on this machine. */
-export function serverOf(yaml: string): URL {
-  const { url } = named.parse(parseYaml(yaml));
-  const base = new URL(url.endsWith("/") ? url : `${url}/`);
-  const isHere = base.protocol === "http:" && base.hostname === "127.0.0.1";
-  if (base.protocol !== "https:" && !isHere) throw new Error("Newer versions are fetched over https alone.");
-  return base;
 }
 
 export function isSigned(text: string, signature: string, publicKey: string): boolean {

@@ -35,13 +35,54 @@ function readKept(path: string): Record<string, unknown> {
   return kept as Record<string, unknown>;
 }
 
-/** The size and place the window had on these displays, else the last one; the default where that is not known or not on a screen any more. */
-export function readWindowState(path: string): WindowState {
+/** A window of the last time: its project, and the screen it showed. */
+export interface OpenWindow {
+  readonly project: string | null;
+  readonly place: string | null;
+}
+
+/** Those that were open when the program ended, however it ended; the one used last comes last. */
+export function readOpenWindows(path: string): OpenWindow[] {
+  try {
+    const { open } = readKept(path);
+    return (Array.isArray(open) ? (open as unknown[]) : []).slice(-20).flatMap((each) => {
+      const { project, place } = (each ?? {}) as Readonly<Record<string, unknown>>;
+      const isPlace = typeof place === "string" && place.startsWith("/");
+      return [{ project: typeof project === "string" ? project : null, place: isPlace ? place : null }];
+    });
+  } catch {
+    return [];
+  }
+}
+
+export function keepOpenWindows(path: string, open: readonly OpenWindow[]): void {
+  write(path, { open });
+}
+
+/** Changes what is given and keeps the rest; where it cannot be written the next start uses the default. */
+function write(path: string, change: Readonly<Record<string, unknown>>): void {
+  let kept: Record<string, unknown> = {};
+  try {
+    kept = readKept(path);
+  } catch {
+    // The first time.
+  }
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(`${path}.new`, JSON.stringify({ ...kept, ...change }));
+    renameSync(`${path}.new`, path);
+  } catch {
+    // As said.
+  }
+}
+
+/** The size and place a project's window had on these displays, else the last one of any project; the default where that is not known or not on a screen any more. */
+export function readWindowState(path: string, project: string | null = null): WindowState {
   let kept: Partial<WindowState>;
   try {
     const all = readKept(path);
     const places = (all["places"] ?? {}) as Record<string, Partial<WindowState> | undefined>;
-    kept = places[displaysNow()] ?? (all as Partial<WindowState>);
+    kept = places[`${displaysNow()} ${project}`] ?? places[displaysNow()] ?? (all as Partial<WindowState>);
   } catch {
     return defaultState;
   }
@@ -68,7 +109,7 @@ export function readWindowState(path: string): WindowState {
   return isVisible ? { ...size, x: kept.x, y: kept.y } : size;
 }
 
-function writeWindowState(path: string, window: BrowserWindow): void {
+function writeWindowState(path: string, window: BrowserWindow, project: string | null): void {
   const state = { ...window.getNormalBounds(), isMaximized: window.isMaximized() };
   let places: Record<string, unknown> = {};
   try {
@@ -76,16 +117,11 @@ function writeWindowState(path: string, window: BrowserWindow): void {
   } catch {
     // The first window that is closed here.
   }
-  // The newest arrangements of displays alone.
-  const kept = Object.entries(places).filter(([displays]) => displays !== displaysNow());
-  places = Object.fromEntries([...kept.slice(-9), [displaysNow(), state]]);
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(`${path}.new`, JSON.stringify({ ...state, places }));
-    renameSync(`${path}.new`, path);
-  } catch {
-    // The next start uses the default.
-  }
+  // The newest alone.
+  const names = [displaysNow(), `${displaysNow()} ${project}`];
+  const kept = Object.entries(places).filter(([name]) => !names.includes(name));
+  places = Object.fromEntries([...kept.slice(-30), ...names.map((name) => [name, state])]);
+  write(path, { ...state, places });
 }
 
 export interface WindowOptions {
@@ -94,12 +130,15 @@ export interface WindowOptions {
   readonly statePath: string;
   /** The screen to begin with; the last one where none is given. */
   readonly place?: string | null;
+  /** The id of the project it shows, now or when it is closed. */
+  readonly project?: () => string | null;
   /** How many windows are there already: this one does not cover them. */
   readonly others?: number;
 }
 
-export function openWindow({ preloadPath, statePath, place, others = 0 }: WindowOptions): BrowserWindow {
-  const { isMaximized: wasMaximized, ...kept } = readWindowState(statePath);
+export function openWindow(options: WindowOptions): BrowserWindow {
+  const { preloadPath, statePath, place, others = 0, project = () => null } = options;
+  const { isMaximized: wasMaximized, ...kept } = readWindowState(statePath, project());
   const isMaximized = wasMaximized && others === 0;
   const beside = 28 * others;
   const bounds =
@@ -125,13 +164,13 @@ export function openWindow({ preloadPath, statePath, place, others = 0 }: Window
       webviewTag: false,
       navigateOnDragDrop: false,
       safeDialogs: true,
-      spellcheck: false,
+      spellcheck: true,
       devTools: !app.isPackaged,
     },
   });
   if (isMaximized) window.maximize();
   window.once("ready-to-show", () => window.show());
-  window.on("close", () => writeWindowState(statePath, window));
+  window.on("close", () => writeWindowState(statePath, window, project()));
   void window.loadURL(place ? `${appOrigin}/#${place}` : `${appOrigin}/`);
   return window;
 }

@@ -84,7 +84,7 @@ const migrations: readonly string[] = [
   alter table profiles add column color text;
   `,
 ];
-export const storeVersion = migrations.length;
+const storeVersion = migrations.length;
 
 /** What is read out of a damaged file where it still can be: what nobody else has. */
 const irreplaceable = ["settings", "profiles", "outbox"] as const;

@@ -20,10 +20,10 @@ export interface ProviderCall {
 
 /**
  * Paths of calls that use tokens: OpenAI's and its followers' (Azure, Mistral, OpenRouter, xAI, DeepSeek, Groq …),
- * Anthropic's, Cohere's, Google's (Gemini and Vertex).
+ * Anthropic's, Cohere's, Google's (Gemini, its Interactions, and Vertex), Mistral's conversations and agents.
  */
 const calls =
-  /\/(chat\/completions|completions|responses|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed)$|:(generateContent|streamGenerateContent|embedContent|rawPredict|streamRawPredict)$/;
+  /\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$/;
 /** Where the path names the model: Google's, and Azure's deployments. */
 const modelInPath = /(\/(?:models|deployments)\/)([^/:]+)/;
 
@@ -53,17 +53,29 @@ export function lastMessage(messages: unknown): Text | null {
   if (!Array.isArray(messages)) return null;
   const last: unknown = messages.at(-1);
   if (!isRecord(last) || (last["role"] !== undefined && last["role"] !== "user")) return null;
-  return textIn(last, Array.isArray(last["parts"]) ? "parts" : "content");
+  // Gemini's Interactions take parts without a message around them.
+  return textIn(last, Array.isArray(last["parts"]) ? "parts" : "content") ?? textIn(last, "text");
 }
 
 function messageOf(body: Fields): Text | null {
   for (const key of ["messages", "contents"]) if (key in body) return lastMessage(body[key]);
-  if (typeof body["input"] === "string") return textIn(body, "input");
-  if (Array.isArray(body["input"])) return lastMessage(body["input"]);
+  for (const key of ["input", "inputs"]) {
+    if (typeof body[key] === "string") return textIn(body, key);
+    if (Array.isArray(body[key])) return lastMessage(body[key]);
+  }
   return typeof body["prompt"] === "string" ? textIn(body, "prompt") : null;
 }
 
-const spoken: ReadonlySet<string> = new Set(["text", "content", "input", "prompt", "system", "instructions"]);
+const spoken: ReadonlySet<string> = new Set([
+  "text",
+  "content",
+  "input",
+  "inputs",
+  "prompt",
+  "system",
+  "system_instruction",
+  "instructions",
+]);
 
 /** UTF-16 units of what a prompt says, whatever its shape: pictures and sounds are not counted. */
 export function lengthOfPrompt(value: unknown, depth = 0): number {
@@ -88,15 +100,20 @@ export function readCall(url: string, text: string): ProviderCall | null {
   }
   if (!isRecord(body)) return null;
   const inPath = modelInPath.exec(address.pathname)?.[2];
-  const model = inPath === undefined ? body["model"] : decodeURIComponent(inPath);
+  // Mistral's and Google's agents stand in the model's place.
+  const named = body["model"] ?? body["agent_id"] ?? body["agent"];
+  const model = inPath === undefined ? named : decodeURIComponent(inPath);
   if (typeof model !== "string") return null;
   const message = /embed/.test(address.pathname) ? null : messageOf(body);
   const isStream = body["stream"] === true || /:stream/.test(address.pathname);
-  const isChat = address.pathname.endsWith("/chat/completions");
+  const isCompletion = address.pathname.endsWith("/completions");
   const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
   // Mistral counts without being asked, and refuses what it does not know.
   const asksForUsage =
-    isChat && isStream && options["include_usage"] === undefined && !address.hostname.endsWith("mistral.ai");
+    isCompletion &&
+    isStream &&
+    options["include_usage"] === undefined &&
+    !address.hostname.endsWith("mistral.ai");
   return {
     model,
     message: message?.text,
@@ -106,8 +123,10 @@ export function readCall(url: string, text: string): ProviderCall | null {
     rewritten(toModel, toMessage) {
       if (toMessage !== undefined && toMessage !== message?.text) message?.replace(toMessage);
       if (asksForUsage) body["stream_options"] = { ...options, include_usage: true };
-      if (inPath === undefined) body["model"] = toModel;
-      else if (toModel !== model) {
+      if (inPath === undefined) {
+        if (toModel !== model) for (const agent of ["agent_id", "agent"]) delete body[agent];
+        if (toModel !== model || body["model"] !== undefined) body["model"] = toModel;
+      } else if (toModel !== model) {
         address.pathname = address.pathname.replace(
           modelInPath,
           (_, before: string) => before + encodeURIComponent(toModel),

@@ -32,49 +32,99 @@ interface SentEvent {
   readonly json: unknown;
 }
 
-function eventOf(raw: string): SentEvent {
-  const data = raw
-    .split(/\r?\n/)
-    .flatMap((line) => (line.startsWith("data:") ? [line.slice(5).trimStart()] : []))
-    .join("\n");
+function parsed(json: string): unknown {
   try {
-    return { raw, json: data === "" || data === "[DONE]" ? null : JSON.parse(data) };
+    return json === "" || json === "[DONE]" ? null : JSON.parse(json);
   } catch {
-    return { raw, json: null };
+    return null;
   }
+}
+
+function eventsOf(raw: string): SentEvent[] {
+  const lines = raw
+    .split(/\r?\n/)
+    .flatMap((line) => (line.startsWith("data:") ? [line.slice(5).trimStart()] : []));
+  const json = parsed(lines.join("\n"));
+  if (json !== null || lines.length < 2) return [{ raw, json }];
+  // A proxy that left out the lines between events.
+  return lines.map((line, index) => ({ raw: index === 0 ? raw : "", json: parsed(line) }));
 }
 
 /** An event that never ends is none. */
 const longestEvent = 16_000_000;
 
+/** Takes whole events off the text that came; answers them, and what is left of the text. */
+type Split = (text: string) => readonly [events: SentEvent[], rest: string];
+
+function splitEvents(): Split {
+  let looked = 0;
+  return (text) => {
+    const events: SentEvent[] = [];
+    let start = 0;
+    const border = /\r?\n\r?\n/g;
+    border.lastIndex = Math.max(0, looked - 3);
+    for (let found = border.exec(text); found; found = border.exec(text)) {
+      events.push(...eventsOf(text.slice(start, border.lastIndex)));
+      start = border.lastIndex;
+    }
+    looked = text.length - start;
+    return [events, text.slice(start)];
+  };
+}
+
+/** Objects in an array, or one after the other: Google's stream without `alt=sse`, and Ollama's. */
+function splitObjects(): Split {
+  let [at, depth, begin] = [0, 0, -1];
+  let [isText, isEscaped] = [false, false];
+  return (text) => {
+    const events: SentEvent[] = [];
+    let start = 0;
+    for (; at < text.length; at += 1) {
+      const sign = text[at];
+      if (isEscaped) isEscaped = false;
+      else if (isText) {
+        if (sign === "\\") isEscaped = true;
+        else if (sign === '"') isText = false;
+      } else if (sign === '"') isText = true;
+      else if (sign === "{") {
+        if (depth === 0) begin = at;
+        depth += 1;
+      } else if (sign === "}" && depth > 0) {
+        depth -= 1;
+        if (depth > 0) continue;
+        events.push({ raw: text.slice(start, at + 1), json: parsed(text.slice(begin, at + 1)) });
+        start = at + 1;
+      }
+    }
+    at -= start;
+    begin -= start;
+    return [events, text.slice(start)];
+  };
+}
+
 async function* eventsIn(body: ReadableStream<Uint8Array>): AsyncGenerator<SentEvent> {
   const reader = body.getReader();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let rest = "";
-  let looked = 0;
+  let split: Split | null = null;
   try {
     for (;;) {
       const { done, value } = await reader.read();
       rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
-      for (;;) {
-        const border = /\r?\n\r?\n/g;
-        border.lastIndex = Math.max(0, looked - 3);
-        const found = border.exec(rest);
-        if (!found) break;
-        const end = found.index + found[0].length;
-        yield eventOf(rest.slice(0, end));
-        rest = rest.slice(end);
-        looked = 0;
+      if (!split && rest.trim() !== "") split = /^\s*[[{]/.test(rest) ? splitObjects() : splitEvents();
+      if (split) {
+        const [events, left] = split(rest);
+        rest = left;
+        yield* events;
       }
-      looked = rest.length;
       if (done) break;
       if (rest.length > longestEvent) {
         yield { raw: rest, json: null };
         rest = "";
-        looked = 0;
+        split = null;
       }
     }
-    if (rest !== "") yield eventOf(rest);
+    if (rest !== "") yield* eventsOf(rest);
   } finally {
     // Also where the reader has left: the provider is to stop.
     await reader.cancel().catch(() => undefined);

@@ -68,7 +68,14 @@ function responseIn(output: unknown): unknown {
   if (isRecord(message) && isRecord(message["usage_metadata"])) {
     const metadata = message["response_metadata"];
     const model = isRecord(metadata) ? (metadata["model_name"] ?? metadata["model"]) : undefined;
-    return { usage_metadata: message["usage_metadata"], model, content: message["content"] };
+    return {
+      usage_metadata: message["usage_metadata"],
+      model,
+      content: message["content"],
+      tool_calls: message["tool_calls"],
+      // Names the tier that served it.
+      response_metadata: metadata,
+    };
   }
   return { ...(isRecord(llmOutput) ? llmOutput : {}), text: isRecord(first) ? first["text"] : "" };
 }

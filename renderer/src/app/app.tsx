@@ -1,10 +1,11 @@
 import { MantineProvider, useMantineColorScheme } from "@mantine/core";
-import { Notifications } from "@mantine/notifications";
 import { type QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { type ReactNode, useEffect } from "react";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
+import { noticeTitle } from "../../../shared/contract/frame.ts";
 import { useZoneChoice } from "../lib/clock.ts";
 import { ConsoleProvider, useCall } from "../lib/console.tsx";
+import { chooseLanguage } from "../lib/language.ts";
 import { startLive } from "../lib/live.ts";
 import { cssVariablesResolver, theme } from "../ui/theme.ts";
 import { ErrorBoundary } from "../ui/states.tsx";
@@ -19,7 +20,10 @@ export function App({
   readonly queries: QueryClient;
 }): ReactNode {
   useEffect(
-    () => startLive(client, queries, ({ level, title, body }) => showNotice(level, title, body)),
+    () =>
+      startLive(client, queries, ({ level, title, about, body }) =>
+        showNotice(level, noticeTitle(title, about), body),
+      ),
     [client, queries],
   );
   return (
@@ -28,13 +32,6 @@ export function App({
         <QueryClientProvider client={queries}>
           <ConsoleProvider client={client}>
             <Preferences />
-            <Notifications
-              containerWidth={320}
-              position="bottom-left"
-              limit={4}
-              autoClose={6000}
-              transitionDuration={100}
-            />
             <Shell />
           </ConsoleProvider>
         </QueryClientProvider>
@@ -43,7 +40,7 @@ export function App({
   );
 }
 
-/** Puts the operator's theme and time zone into effect, wherever they were changed. */
+/** Puts the operator's theme, language and time zone into effect, wherever they were changed. */
 function Preferences(): ReactNode {
   const settings = useCall("settings.get", {}, { staleMs: 60_000 }).data;
   const { setColorScheme } = useMantineColorScheme();
@@ -52,6 +49,10 @@ function Preferences(): ReactNode {
   useEffect(() => {
     if (wanted) setColorScheme(wanted === "system" ? "auto" : wanted);
   }, [wanted, setColorScheme]);
+  const language = settings?.language;
+  useEffect(() => {
+    if (language) chooseLanguage(language);
+  }, [language]);
   useEffect(() => {
     if (zone) useZoneChoice.getState().setChoice(zone);
   }, [zone]);

@@ -5,6 +5,7 @@ import { correctionWords } from "../../../shared/contract/corrections.ts";
 import { isMac } from "../lib/keys.ts";
 import { Kbd } from "../ui/parts.tsx";
 import { desks } from "./rail.tsx";
+import { isDesktop } from "../lib/router.ts";
 import css from "./shell.module.css";
 
 /** The keys of the acts on one subject; acts that share a key are offered one at a time. */
@@ -29,7 +30,7 @@ export function Help({
   const mod = isMac() ? "⌘" : "Ctrl";
   const groups: readonly {
     readonly title: string;
-    readonly keys: readonly (readonly [string[], string])[];
+    readonly keys: readonly (readonly [readonly string[], string])[];
   }[] = [
     { title: "Go to a desk", keys: desks.map((desk) => [["g", desk.key], desk.name] as const) },
     {
@@ -37,6 +38,7 @@ export function Help({
       keys: [
         [["/"], "Search this desk"],
         [[mod, "K"], "Search everything"],
+        ...(isDesktop() ? [[[mod, "F"], "Find on this page"] as const] : []),
         [["?"], "This list"],
       ],
     },

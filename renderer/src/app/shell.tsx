@@ -1,15 +1,22 @@
 import { Button } from "@mantine/core";
+import { useElementSize } from "@mantine/hooks";
+import { Notifications } from "@mantine/notifications";
 import { useQueryClient } from "@tanstack/react-query";
-import { lazy, type ReactNode, Suspense, useState } from "react";
+import { lazy, type ReactNode, Suspense, useEffect, useLayoutEffect, useState } from "react";
+import { waitingOf } from "../../../shared/contract/frame.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useKeys } from "../lib/keys.ts";
 import { useLive } from "../lib/live.ts";
 import { navigate, usePlace } from "../lib/router.ts";
+import { cleanText, clip } from "../lib/text.ts";
 import { WarningIcon } from "../ui/icons.tsx";
 import { ProductionAsk } from "../ui/production-ask.tsx";
 import { showFailure } from "../ui/notices.tsx";
 import { Time } from "../ui/parts.tsx";
 import { EmptyView, ErrorBoundary, ErrorView, Skeleton } from "../ui/states.tsx";
+import { NOTICES_HEIGHT } from "../ui/theme.ts";
+import { useDroppedFiles } from "./dropped-files.ts";
+import { FindBar } from "./find-bar.tsx";
 import { CommandPalette, openPalette } from "./command-palette.tsx";
 import { Help } from "./help.tsx";
 import { desks, Rail } from "./rail.tsx";
@@ -47,6 +54,16 @@ const SettingsDesk = lazy(async () => ({
   default: (await import("../features/settings/settings-desk.tsx")).SettingsDesk,
 }));
 
+function Notices(): ReactNode {
+  const { ref, height } = useElementSize<HTMLElement>();
+  useLayoutEffect(() => document.documentElement.style.setProperty(NOTICES_HEIGHT, `${height}px`), [height]);
+  return (
+    <aside ref={ref} className={css.notices} aria-label="Notices">
+      <Notifications withinPortal={false} position="bottom-left" limit={3} transitionDuration={100} />
+    </aside>
+  );
+}
+
 export function Shell(): ReactNode {
   const [helpOpen, setHelpOpen] = useState(false);
   const client = useConsole();
@@ -56,6 +73,8 @@ export function Shell(): ReactNode {
     if (result.ok) queries.setQueryData(["settings.get", {}], result.value);
     else showFailure("Theme not changed", result.error);
   };
+  useDroppedFiles(client);
+  useWindowTitle();
   useKeys({
     ...Object.fromEntries(desks.map((desk) => [`g ${desk.key}`, () => navigate(`/${desk.id}`)])),
     "/": () => focusSearch() || openPalette(),
@@ -66,9 +85,11 @@ export function Shell(): ReactNode {
       <TopBar onHelp={() => setHelpOpen(true)} />
       <Rail />
       <main className={css.desk}>
+        <FindBar />
         <Banner />
         <CurrentDesk />
       </main>
+      <Notices />
       <Help opened={helpOpen} onClose={() => setHelpOpen(false)} />
       <ProductionAsk />
       <CommandPalette
@@ -151,6 +172,17 @@ export function Shell(): ReactNode {
       />
     </div>
   );
+}
+
+/** Windows and tabs are told apart by their project, and by how much waits in it. */
+function useWindowTitle(): void {
+  const name = useLive((state) => state.connection?.profile?.name ?? null);
+  const waiting = useLive(({ rail }) => (rail ? waitingOf(rail) : 0));
+  useEffect(() => {
+    const count = waiting > 0 ? `(${waiting.toLocaleString("en")}) ` : "";
+    const own = name === null ? [] : [count + clip(cleanText(name), 60)];
+    document.title = [...own, "Token Governance"].join(" - ");
+  }, [name, waiting]);
 }
 
 /** Puts the cursor into the desk's own search box, where it has one. */

@@ -4,11 +4,12 @@ import { actNamed, subjects } from "../../../shared/contract/acts.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useLive } from "../lib/live.ts";
+import { formatTokens } from "../lib/format.ts";
 import { placeAddress } from "../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../lib/text.ts";
 import { SyncIcon } from "../ui/icons.tsx";
 import { showFailure } from "../ui/notices.tsx";
-import { Tag, Time } from "../ui/parts.tsx";
+import { Tag, Time, TimedText } from "../ui/parts.tsx";
 import type { Tone } from "../ui/theme.ts";
 import css from "./shell.module.css";
 
@@ -92,7 +93,9 @@ function IntentCard({ intent }: { readonly intent: Intent }): ReactNode {
     <div className={css.intent}>
       <div className={css.intentHead}>
         <span>
-          <a href={`#${address}`}>{clip(cleanText(intent.summary), 200)}</a>
+          <a href={`#${address}`}>
+            <TimedText text={intent.summary} length={200} />
+          </a>
         </span>
         <Tag tone={sign.tone}>{sign.word}</Tag>
       </div>
@@ -161,13 +164,15 @@ export function threeWayRows(
   const text = (value: unknown): string =>
     value === undefined || value === null
       ? "—"
-      : clip(cleanText(typeof value === "string" ? value : JSON.stringify(value)), 120);
+      : typeof value === "number"
+        ? formatTokens(value)
+        : clip(cleanText(typeof value === "string" ? value : JSON.stringify(value)), 120);
   const keys = [...new Set([...Object.keys(b), ...Object.keys(c), ...Object.keys(a)])];
   return keys
     .filter((key) => !QUIET_KEYS.has(key))
     .map((key) => {
       // An act names only what it changes; the rest stays as it is there.
-      const wanted = key in b ? b[key] : c[key];
+      const wanted = key === "by" ? "you" : key in b ? b[key] : c[key];
       return [key, text(a[key]), text(wanted), text(c[key])] as const;
     })
     .filter(([, was, wanted, now]) => wanted !== now || was !== now);
@@ -188,9 +193,15 @@ function ThreeWay(props: {
       {rows.map(([key, was, wanted, now]) => (
         <span key={key} style={{ display: "contents" }}>
           <b>{codeWords(key)}</b>
-          <span>{was}</span>
-          <span data-differs={wanted !== now || undefined}>{wanted}</span>
-          <span data-differs={was !== now || undefined}>{now}</span>
+          <span>
+            <TimedText text={was} />
+          </span>
+          <span data-differs={wanted !== now || undefined}>
+            <TimedText text={wanted} />
+          </span>
+          <span data-differs={was !== now || undefined}>
+            <TimedText text={now} />
+          </span>
         </span>
       ))}
     </div>

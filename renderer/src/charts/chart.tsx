@@ -2,6 +2,7 @@ import { ActionIcon, useComputedColorScheme } from "@mantine/core";
 import type { EChartsType } from "echarts/core";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 import { saveFile, toCsv, type CsvValue } from "../lib/csv.ts";
+import { capitalise } from "../lib/text.ts";
 import { ChartIcon, DownloadIcon, TableIcon } from "../ui/icons.tsx";
 import { dark, light, type Palette } from "../ui/tokens.ts";
 import css from "./chart.module.css";
@@ -68,7 +69,8 @@ function FigureTable({ table }: { readonly table: ChartTable }): ReactNode {
         <thead>
           <tr>
             {table.header.map((name) => (
-              <th key={name}>{name}</th>
+              // The unit of the export: what is shown has its own.
+              <th key={name}>{table.show ? capitalise(name.replace(/ \(.*\)$/, "")) : name}</th>
             ))}
           </tr>
         </thead>

@@ -4,7 +4,14 @@ import type { GridComponentOption, LegendComponentOption, TooltipComponentOption
 import type { ComposeOption } from "echarts/core";
 import type { AccountUsage } from "../../../shared/contract/users.ts";
 import type { OverviewStep } from "../../../shared/contract/watch.ts";
-import { formatCompact, formatCost, formatDay, formatHourMinute, formatTokens } from "../lib/format.ts";
+import {
+  formatCompact,
+  formatCost,
+  formatHourMinute,
+  formatMonth,
+  formatShortDay,
+  formatTokens,
+} from "../lib/format.ts";
 import type { Palette } from "../ui/tokens.ts";
 
 export type ChartOption = ComposeOption<
@@ -32,7 +39,14 @@ function stackedBars(
   const text = { color: palette.muted, fontSize: 11, fontFamily: "inherit" };
   return {
     animation: false,
-    grid: { left: 4, right: 8, top: 26, bottom: 2, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+    grid: {
+      left: 4,
+      right: 20,
+      top: 26,
+      bottom: 2,
+      outerBoundsMode: "same",
+      outerBoundsContain: "axisLabel",
+    },
     legend: {
       top: 0,
       left: 0,
@@ -91,9 +105,9 @@ function stackedBars(
 
 /** How a step of time is named under its bar and over its figures: by the clock, or by the day where it has whole days. */
 export function stepName(start: string, stepMinutes: number, zone: string): string {
-  if (stepMinutes >= 1440) return formatDay(start, "UTC").slice(0, -5);
+  if (stepMinutes >= 1440) return formatShortDay(start, "UTC");
   return stepMinutes >= 60
-    ? `${formatDay(start, zone).slice(0, -5)} ${formatHourMinute(start, zone)}`
+    ? `${formatShortDay(start, zone)} ${formatHourMinute(start, zone)}`
     : formatHourMinute(start, zone);
 }
 
@@ -229,9 +243,8 @@ export function groupUsage(
 }
 
 function periodName(start: string, step: UsageStep): string {
-  const name = formatDay(`${start}T12:00:00Z`, "UTC");
-  if (step === "month") return name.replace(/^\d+ /, "");
-  return name.slice(0, -5);
+  const at = `${start}T12:00:00Z`;
+  return step === "month" ? formatMonth(at, "UTC") : formatShortDay(at, "UTC");
 }
 
 /** "Tokens a day, read and written" or "Cost a day". */

@@ -1,4 +1,11 @@
-import { keepPreviousData, QueryClient, useQuery, type UseQueryResult } from "@tanstack/react-query";
+import {
+  keepPreviousData,
+  QueryClient,
+  useQueries,
+  useQuery,
+  type UseQueryOptions,
+  type UseQueryResult,
+} from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext } from "react";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { Failure } from "../../../shared/contract/basics.ts";
@@ -13,7 +20,7 @@ export class CallError extends Error {
   }
 }
 
-/** What went wrong, whatever was thrown: transports may break in ways of their own. */
+/** Any thrown value as a failure: a transport may throw what no operation does. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof CallError) return error.failure;
   return {
@@ -69,15 +76,33 @@ export function useCall<N extends OperationName>(
   input: OperationInput<N>,
   options: CallOptions = {},
 ): UseQueryResult<OperationOutput<N>, Error> {
+  return useQuery(asQuery(useConsole(), name, input, options));
+}
+
+/** The same operation with several inputs, each a query of its own, in their order. */
+export function useCalls<N extends OperationName>(
+  name: N,
+  inputs: readonly OperationInput<N>[],
+  options: CallOptions = {},
+): readonly UseQueryResult<OperationOutput<N>, Error>[] {
   const client = useConsole();
-  return useQuery<OperationOutput<N>, Error>({
+  return useQueries({ queries: inputs.map((input) => asQuery(client, name, input, options)) });
+}
+
+function asQuery<N extends OperationName>(
+  client: ConsoleClient,
+  name: N,
+  input: OperationInput<N>,
+  options: CallOptions,
+): UseQueryOptions<OperationOutput<N>, Error> {
+  return {
     queryKey: [name, input],
     queryFn: () => callOrThrow(client, name, input),
     enabled: options.enabled ?? true,
     refetchInterval: options.refetchMs ?? false,
     staleTime: options.staleMs ?? 2000,
     ...(options.keepPrevious ? { placeholderData: keepPreviousData as never } : {}),
-  });
+  };
 }
 
 export function createQueryClient(): QueryClient {

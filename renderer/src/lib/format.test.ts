@@ -4,11 +4,13 @@ import {
   formatBytes,
   formatChange,
   formatCompact,
+  formatCallCost,
   formatCost,
   formatDuration,
   formatExactCost,
   formatInstant,
   formatMinorMoney,
+  formatPeriod,
   formatRelative,
   formatShortInstant,
   formatTokens,
@@ -43,8 +45,11 @@ describe("cost", () => {
   it("has its currency, and decimals enough not to read as nothing", () => {
     expect(formatCost(12_345_678, "GBP")).toBe("£12.35");
     expect(formatCost(0, "usd")).toBe("US$0.00");
-    expect(formatCost(1_200, "USD")).toBe("US$0.0012");
-    expect(formatCost(49, "USD")).toBe("< US$0.0001");
+    expect(formatCost(34_400, "USD")).toBe("US$0.03");
+    expect(formatCost(1_200, "USD")).toBe("< US$0.01");
+    expect(formatCallCost(1_200, "USD")).toBe("US$0.0012");
+    expect(formatCallCost(550_000, "USD")).toBe("US$0.5500");
+    expect(formatCallCost(49, "USD")).toBe("< US$0.0001");
     expect(formatExactCost(1_234, "EUR")).toBe("€0.001234");
     expect(formatCost(-2_500_000, "GBP")).toBe("−£2.50");
   });
@@ -101,6 +106,31 @@ describe("instants", () => {
   it("do not fail on a zone or time that is none", () => {
     expect(formatInstant("2026-11-22T12:00:00Z", "Mars/Olympus")).toContain("12:00:00");
     expect(formatInstant("never", "UTC")).toBe("an unknown time");
+  });
+  it("name a period by its key, and nothing that is none", () => {
+    expect(
+      [
+        "2027-03-05",
+        "2027-W01",
+        "2026-W53",
+        "2027-03",
+        "2027",
+        "2027-W00",
+        "2027-03-05T14:30",
+        "evt_1",
+        "",
+      ].map(formatPeriod),
+    ).toEqual([
+      "5 March 2027",
+      "the week from 4 January 2027",
+      "the week from 28 December 2026",
+      "March 2027",
+      "2027",
+      null,
+      null,
+      null,
+      null,
+    ]);
   });
   it("know the local day", () => {
     expect(isoDay("2026-11-22T23:30:00Z", "Asia/Tokyo")).toBe("2026-11-23");

@@ -1,11 +1,18 @@
 /** Numbers and times as people read them. Exact forms are for hover, copy and tables; compact ones for tight places. */
 
-const whole = new Intl.NumberFormat("en");
+import {
+  showCost,
+  showCount,
+  showDecimalMoney,
+  showPercent,
+} from "../../../shared/governance/money/shown.ts";
+import { periodOfKey } from "../../../shared/governance/time/period.ts";
+import { wordInLanguage } from "../../../shared/language/index.ts";
 
-/** 1234567 → "1,234,567". */
-export function formatTokens(tokens: number): string {
-  return whole.format(tokens).replace("-", "−");
-}
+const whole = new Intl.NumberFormat("en");
+/** With so many decimals. */
+const fixed = (value: number, digits: number): string =>
+  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /** Exact below 10,000, then three or four figures with k, M, B or T: 12.3k, 999.9k, 1.25M. */
 export function formatCompact(value: number): string {
@@ -23,7 +30,8 @@ export function formatCompact(value: number): string {
     const digits = unit > 1e3 && scaled < 9.995 ? 2 : 1;
     const text = scaled.toFixed(digits);
     // 999,950 must not read "1000.0k".
-    if (Number(text) < 1000 || letter === "T") return `${sign}${whole.format(Number(text))}${letter}`;
+    if (Number(text) < 1000 || letter === "T")
+      return `${sign}${whole.format(Number(text))}${wordInLanguage(letter)}`;
   }
   return sign + whole.format(size);
 }
@@ -33,45 +41,17 @@ export function formatChange(tokens: number): string {
   return tokens > 0 ? `+${formatTokens(tokens)}` : formatTokens(tokens);
 }
 
-/** Micro-units as a decimal text, exact: 12345678 → "12.345678". */
-function microsToDecimal(micros: number): string {
-  const digits = String(Math.abs(micros)).padStart(7, "0");
-  return `${micros < 0 ? "-" : ""}${digits.slice(0, -6)}.${digits.slice(-6)}`;
-}
+/** 1234567 → "1,234,567". */
+export const formatTokens = showCount;
 
-const moneyFormats = new Map<string, Intl.NumberFormat>();
-function moneyFormat(currency: string, digits: number | undefined): Intl.NumberFormat {
-  const key = `${currency}/${digits}`;
-  let format = moneyFormats.get(key);
-  if (!format) {
-    const fraction =
-      digits === undefined ? {} : { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    format = new Intl.NumberFormat("en-GB", { style: "currency", currency, ...fraction });
-    moneyFormats.set(key, format);
-  }
-  return format;
-}
+/** A sum of costs, in micro-units, for people: "£12.35", always to the cent; "< £0.01" for what is less still. */
+export const formatCost = (micros: number, currency: string): string => showCost(micros, currency);
 
-function formatDecimalMoney(decimal: string, currency: string, digits?: number): string {
-  const code = currency.trim().toUpperCase();
-  // A code we cannot know is written out, not dropped.
-  if (!/^[A-Z]{3}$/.test(code)) return `${decimal} ${code}`.trim();
-  const text = moneyFormat(code, digits).format(decimal as Intl.StringNumericLiteral);
-  return text.replace("-", "−").replaceAll("\u00a0", " ");
-}
-
-/** Cost in micro-units for people: "£12.35"; below ten cents with four decimals, so that a call's cost is not "£0.00", and "< £0.0001" for what is less still. */
-export function formatCost(micros: number, currency: string): string {
-  if (micros === 0) return formatDecimalMoney("0", currency, 2);
-  const size = Math.abs(micros);
-  if (size < 50) return `< ${formatDecimalMoney("0.0001", currency, 4)}`;
-  return formatDecimalMoney(microsToDecimal(micros), currency, size < 100_000 ? 4 : 2);
-}
+/** What one call costs: always four decimals, so that it is not "£0.00" and a column of calls can be compared. */
+export const formatCallCost = (micros: number, currency: string): string => showCost(micros, currency, 4);
 
 /** All six decimals. */
-export function formatExactCost(micros: number, currency: string): string {
-  return formatDecimalMoney(microsToDecimal(micros), currency, 6);
-}
+export const formatExactCost = (micros: number, currency: string): string => showCost(micros, currency, 6);
 
 /** Minor units (pence, cents, yen) for people. `exponent` is the currency's number of decimals. */
 export function formatMinorMoney(amountMinor: number, currency: string, exponent: number): string {
@@ -79,18 +59,16 @@ export function formatMinorMoney(amountMinor: number, currency: string, exponent
   const sign = amountMinor < 0 ? "-" : "";
   const decimal =
     exponent === 0 ? sign + digits : `${sign}${digits.slice(0, -exponent)}.${digits.slice(-exponent)}`;
-  return formatDecimalMoney(decimal, currency, exponent);
+  return showDecimalMoney(decimal, currency, exponent);
 }
 
-export function formatPercent(percent: number): string {
-  return `${whole.format(percent)} %`;
-}
+export const formatPercent = showPercent;
 
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
-  if (bytes < 999_500) return `${(bytes / 1e3).toFixed(bytes < 99_950 ? 1 : 0)} kB`;
-  if (bytes < 999_500_000) return `${(bytes / 1e6).toFixed(1)} MB`;
-  return `${(bytes / 1e9).toFixed(2)} GB`;
+  if (bytes < 999_500) return `${fixed(bytes / 1e3, bytes < 99_950 ? 1 : 0)} kB`;
+  if (bytes < 999_500_000) return `${fixed(bytes / 1e6, 1)} MB`;
+  return `${fixed(bytes / 1e9, 2)} GB`;
 }
 
 /** A span in its two largest units: "45 s", "3 h 12 m", "2 d 4 h". Never negative. */
@@ -143,7 +121,7 @@ export function viewerZone(): string {
 export function formatClock(at: string | number, zone: string): string {
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return "—";
-  return dateFormat(zone, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }).format(
+  return dateFormat(zone, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(
     date,
   );
 }
@@ -160,6 +138,32 @@ export function formatDay(at: string | number, zone: string): string {
   return dateFormat(zone, { day: "numeric", month: "short", year: "numeric" }).format(date);
 }
 
+/** 22 Nov */
+export function formatShortDay(at: string | number, zone: string): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return "—";
+  return dateFormat(zone, { day: "numeric", month: "short" }).format(date);
+}
+
+/** Nov 2026 */
+export function formatMonth(at: string | number, zone: string): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return "—";
+  return dateFormat(zone, { month: "short", year: "numeric" }).format(date);
+}
+
+/** A period by its key: "5 March 2027", "the week from 4 January 2027", "March 2027", "2027"; null for what is none. */
+export function formatPeriod(key: string): string | null {
+  const period = periodOfKey(key);
+  if (period === null) return null;
+  const said = (options: Intl.DateTimeFormatOptions): string =>
+    dateFormat("UTC", { ...options, month: "long", year: "numeric" }).format(
+      new Date(`${period.from}T00:00:00Z`),
+    );
+  const day = said({ day: "numeric" });
+  return { day, week: `the week from ${day}`, month: said({}), year: key }[period.unit];
+}
+
 /** 22 Nov 2026, 14:03:22 Europe/London: never without its zone. */
 export function formatInstant(at: string | number, zone: string): string {
   const date = new Date(at);
@@ -169,9 +173,10 @@ export function formatInstant(at: string | number, zone: string): string {
 
 /** 22 Nov, 14:03 within this year, else with the year. */
 export function formatShortInstant(at: string | number, zone: string, nowMs: number): string {
-  const day = formatDay(at, zone);
-  const year = formatDay(nowMs, zone).slice(-4);
-  return `${day.endsWith(year) ? day.slice(0, -5) : day}, ${formatHourMinute(at, zone)}`;
+  if (Number.isNaN(new Date(at).getTime())) return "—";
+  const isThisYear = isoDay(at, zone).slice(0, 4) === isoDay(nowMs, zone).slice(0, 4);
+  const day = isThisYear ? formatShortDay(at, zone) : formatDay(at, zone);
+  return `${day}, ${formatHourMinute(at, zone)}`;
 }
 
 /** YYYY-MM-DD of an instant in a zone. */

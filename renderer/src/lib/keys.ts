@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "react";
+import { type KeyboardEvent as FormKeyEvent, useLayoutEffect, useRef } from "react";
 
 /**
  * One listener for the whole window. Layers are asked from the newest to the oldest, so an open detail answers Esc
@@ -70,10 +70,11 @@ function isControl(target: EventTarget | null): boolean {
 /** Keys that work while the component is on the screen. */
 export function useKeys(map: KeyMap, enabled = true): void {
   const latest = useRef(map);
-  useEffect(() => {
+  // With what is drawn, not after it: a key that comes at once already means what is seen.
+  useLayoutEffect(() => {
     latest.current = map;
   });
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!enabled) return;
     const layer: Layer = { map: latest };
     if (layers.length === 0) window.addEventListener("keydown", dispatch);
@@ -84,5 +85,27 @@ export function useKeys(map: KeyMap, enabled = true): void {
     };
   }, [enabled]);
 }
+
+/** From a search box to the rows. While there are none yet, just out of the box: a key typed blind means the list. */
+export function leaveForRows(box: HTMLElement): void {
+  const rows = document.querySelector<HTMLElement>('[role="grid"]');
+  if (rows) rows.focus();
+  else box.blur();
+}
+
+/** For a form that moves money or tokens: Enter in a field sends nothing; its button does, and Ctrl or Cmd with Enter. */
+export function sendsByChord(send: () => void): (event: FormKeyEvent<HTMLFormElement>) => void {
+  return (event) => {
+    if (event.key !== "Enter") return;
+    if (event.ctrlKey || event.metaKey) {
+      event.preventDefault();
+      send();
+    } else if (event.target instanceof HTMLInputElement) {
+      event.preventDefault();
+    }
+  };
+}
+
+export const sendChord = (): string => (isMac() ? "⌘ Enter" : "Ctrl Enter");
 
 export const isMac = (): boolean => /mac/i.test(navigator.platform);

@@ -5,8 +5,9 @@ import type { ConnectionState } from "../../../shared/contract/connection.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
 import type { StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
+import { absoluteAddress } from "./router.ts";
 
-/** What the console tells by itself, kept for every screen. */
+/** What the console sends without being asked, kept for every screen. */
 export interface LiveState {
   readonly transport: TransportStatus;
   /** Since when the transport is what it is. */
@@ -68,11 +69,17 @@ export function startLive(
     client.follow("alerts", {}, () => {
       for (const key of ["alerts.groups", "alerts.list"]) void queries.invalidateQueries({ queryKey: [key] });
     }),
+    client.follow("settings", {}, (settings) => queries.setQueryData(["settings.get", {}], settings)),
     client.follow("notices", {}, onNotice),
   ];
   return () => {
     for (const stop of stops) stop();
   };
+}
+
+/** A link to a screen of the project that is open, for a ticket or a chat. */
+export function linkHere(address: string): string {
+  return absoluteAddress(address, useLive.getState().connection?.profile ?? null);
 }
 
 /** The currency of the project, for places whose record does not say one. */

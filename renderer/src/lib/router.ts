@@ -1,4 +1,6 @@
 import { useSyncExternalStore } from "react";
+import type { Profile } from "../../../shared/contract/connection.ts";
+import { linkTo } from "../../../shared/contract/links.ts";
 import { recall, remember, isText } from "./remember.ts";
 
 /**
@@ -13,7 +15,7 @@ export interface Place {
   readonly address: string;
 }
 
-export const HOME = "/watch";
+const HOME = "/watch";
 
 export function parsePlace(hash: string): Place {
   const address = hash.startsWith("#/") ? hash.slice(1) : HOME;
@@ -85,7 +87,12 @@ export function usePlace(): Place {
   }, currentPlace);
 }
 
+/** In the program's own window, not in a browser. */
+export const isDesktop = (): boolean => "consoleBridge" in globalThis;
+
 /** For links that leave the window: what to paste into a ticket. */
-export function absoluteAddress(address: string): string {
+export function absoluteAddress(address: string, profile: Profile | null): string {
+  // The window's own address means nothing outside it; this one opens there, from a ticket or a chat.
+  if (isDesktop()) return linkTo(address, profile);
   return `${location.origin === "null" ? "" : location.origin}${location.pathname}#${address}`;
 }

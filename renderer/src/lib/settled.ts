@@ -4,7 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 const REST_MS = 500;
 
 export interface SettledText {
-  /** What stands in the box. */
+  /** The text in the box. */
   readonly typed: string;
   readonly type: (text: string) => void;
   /** Takes what is typed without waiting for more. */

@@ -25,15 +25,6 @@ export function eventSign(event: Pick<UsageEvent, "kind" | "decision">): Sign {
   }
 }
 
-export const kindWords: Readonly<Record<UsageEvent["kind"], string>> = {
-  authorized: "held",
-  blocked: "blocked",
-  settled: "settled",
-  released: "released",
-  expired: "expired",
-  quarantined: "quarantined",
-};
-
 export function decisionSign(decision: "allow" | "warn" | "block"): Sign {
   if (decision === "block") return { tone: "red", word: "blocked" };
   if (decision === "warn") return { tone: "amber", word: "warned" };

@@ -3,6 +3,8 @@
  * nothing that turns the reading direction of its neighbours, nothing endless. React escapes markup already.
  */
 
+import { wordInLanguage } from "../../../shared/language/index.ts";
+
 // Joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
 const INVISIBLE =
   /[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
@@ -25,6 +27,9 @@ export function cleanText(text: string): string {
     .trim();
 }
 
+/** The same of a text of several lines. */
+export const cleanLines = (text: string): string => text.split("\n").map(cleanText).join("\n");
+
 /** At most `length` visible characters (graphemes), the last one an ellipsis where something was cut. */
 export function clip(text: string, length: number): string {
   if (text.length <= length) return text;
@@ -46,14 +51,12 @@ export function shortenId(id: string, head = 8, tail = 4): string {
   return `${characters.slice(0, head).join("")}…${characters.slice(-tail).join("")}`;
 }
 
-/** `daily_limit` → `daily limit`: our codes as words. */
+/** `daily_limit` → `daily limit`: our codes as words, in the person's language where they are ours. */
 export function codeWords(code: string): string {
-  return cleanText(code).replaceAll("_", " ");
+  return wordInLanguage(cleanText(code).replaceAll("_", " "));
 }
 
-export function capitalise(text: string): string {
-  return text.slice(0, 1).toLocaleUpperCase("en") + text.slice(1);
-}
+export { capitalise } from "../../../shared/governance/alerts/words.ts";
 
 /** 1 user, 2 users; the number with separators. */
 export function counted(count: number, one: string, many = `${one}s`): string {

@@ -26,6 +26,11 @@ it("asks for what an act needs, sends it once, and takes it back with the act th
   });
   let isDone = false;
   show(client, <ActForm act="block_user" record={account} onDone={() => (isDone = true)} />);
+  // Before it is done: what it does, and what the user sees of it.
+  expect(screen.getByRole("table", { name: "What changes" }).textContent).toMatch(
+    /decided by the rules.*stopped until/,
+  );
+  screen.getByText(/The user sees: each call is answered “Your access is paused/);
   fireEvent.click(screen.getByRole("button", { name: "Block" }));
   await screen.findByText("Give a reason of at least 3 characters.");
   expect(client.asked).toEqual([]);

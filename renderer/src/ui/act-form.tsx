@@ -2,13 +2,16 @@ import { Button, NumberInput, Popover, Textarea, TextInput } from "@mantine/core
 import { type ReactNode, useState } from "react";
 import { z } from "zod";
 import { type ActName, actNamed, type Seen } from "../../../shared/contract/acts.ts";
-import { viewerZone } from "../lib/format.ts";
+import { useNow, useZone } from "../lib/clock.ts";
+import { formatShortInstant, viewerZone } from "../lib/format.ts";
 import { readOnlyWords, useIsReadOnly } from "../lib/live.ts";
 import { capitalise, codeWords } from "../lib/text.ts";
+import { ActEffectsView, actEffects } from "./act-effects.tsx";
 import { PresetReasons } from "./preset-reasons.tsx";
 import { ProductionLine } from "./production-ask.tsx";
 import css from "./act-form.module.css";
 import { useAct } from "./acts.ts";
+import { numberSigns } from "../lib/typed.ts";
 
 interface Term {
   readonly id: string;
@@ -37,7 +40,7 @@ export function termEnd(termId: string, custom: string, nowMs: number): Read {
   return { ok: true, value: new Date(at).toISOString() };
 }
 
-/** A button whose form opens where it stands. */
+/** A button whose form opens in its place. */
 export function ActButton({
   act,
   record,
@@ -89,11 +92,17 @@ export function ActForm({
   const [typed, setTyped] = useState<Readonly<Record<string, string>>>({ until: "24h" });
   const [errors, setErrors] = useState<Readonly<Record<string, string>>>({});
   const [busy, setBusy] = useState(false);
+  const now = useNow(60_000);
+  const zone = useZone(typeof record["timezone"] === "string" ? record["timezone"] : "UTC");
   const type = (field: string, text: string): void => {
     setTyped((before) => ({ ...before, [field]: text }));
     setErrors(({ [field.split(".")[0] ?? field]: _gone, ...others }) => others);
   };
 
+  const end = termEnd(typed["until"] ?? "", typed["until.custom"] ?? "", now);
+  const effects = end.ok
+    ? actEffects(act, record, end.value as string | null, (at) => formatShortInstant(at, zone, now))
+    : null;
   const submit = async (): Promise<void> => {
     const read = Object.keys(fields).map((field) => [field, readField(field, fields[field], typed)] as const);
     const wrong = read.flatMap(([field, each]) => (each.ok ? [] : [[field, each.error] as const]));
@@ -114,12 +123,14 @@ export function ActForm({
         void submit();
       }}
     >
+      <h2>{words.title}</h2>
       {Object.entries(fields).map(([field, schema]) => {
         const props = { act, field, schema, typed, error: errors[field] ?? null, type, submit };
         if (field === "reason") return <ReasonField key={field} {...props} />;
         if (field === "until") return <TermField key={field} {...props} />;
         return <OtherField key={field} {...props} />;
       })}
+      {effects ? <ActEffectsView effects={effects} /> : null}
       <ProductionLine />
       <div className={css.buttons}>
         <Button onClick={onDone}>Cancel</Button>
@@ -161,6 +172,7 @@ function ReasonField({ act, field, typed, error, type, submit }: FieldProps): Re
         description={words.hint}
         data-autofocus
         autosize
+        spellCheck
         minRows={2}
         maxRows={6}
         maxLength={1000}
@@ -218,7 +230,8 @@ function OtherField({ field, schema, typed, error, type }: FieldProps): ReactNod
     return (
       <NumberInput
         label={label}
-        thousandSeparator=","
+        thousandSeparator={numberSigns().group}
+        decimalSeparator={numberSigns().decimal}
         value={value}
         error={error}
         onChange={(next) => type(field, String(next))}

@@ -10,6 +10,7 @@ import { PagedTable } from "./paged-table.tsx";
 import type { Tone } from "./theme.ts";
 import { useActSentence } from "./act-sentence.ts";
 import { DecideButtons, UndoButton } from "./correction-form.tsx";
+import { translated } from "../lib/language.ts";
 import css from "./correction.module.css";
 
 const PAGE = 50;
@@ -91,7 +92,7 @@ export function ActList({
       header: "State",
       width: 104,
       cell: (act) => (
-        <Tag tone={signs[act.status].tone} title={act.why ?? undefined}>
+        <Tag tone={signs[act.status].tone} title={act.why === null ? undefined : translated(act.why)}>
           {signs[act.status].word}
         </Tag>
       ),

@@ -216,7 +216,10 @@ async function proposeInstead(
     );
   if (refused) await client.call("sync.resolve", { command_id: refused.command_id, choice: "theirs" });
   const said = fields["reason"];
-  const reason = typeof said === "string" && said.length >= 3 ? said : actNamed(name).words.title;
+  const reason =
+    typeof said === "string" && said.length >= 3
+      ? said
+      : actNamed(name).words.summary(codeWords(change.key), fields);
   return await propose(client, queries, crypto.randomUUID(), [change], reason);
 }
 

@@ -3,7 +3,7 @@ import { type ReactNode, useState } from "react";
 import css from "./ask.module.css";
 import { TrashIcon } from "./icons.tsx";
 
-/** A button that asks, where it stands, before it removes something. */
+/** A button that asks, in its place, before it removes something. */
 export function RemoveButton({
   label,
   name,
@@ -12,7 +12,7 @@ export function RemoveButton({
   onRemove,
 }: {
   readonly label: string;
-  /** What is removed, for those who do not see where the button stands. */
+  /** What is removed, for those who do not see where the button is. */
   readonly name: string;
   readonly variant?: "default" | "subtle";
   /** The question, and what else there is to choose. */

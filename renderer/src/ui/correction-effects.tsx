@@ -3,7 +3,7 @@ import type { ReactNode } from "react";
 import type { Effects, Snapshot } from "../../../shared/contract/corrections.ts";
 import type { Balance } from "../../../shared/contract/users.ts";
 import { formatChange, formatTokens } from "../lib/format.ts";
-import { cleanText } from "../lib/text.ts";
+import { cleanText, clip } from "../lib/text.ts";
 import { Note } from "./parts.tsx";
 import css from "./correction.module.css";
 
@@ -35,10 +35,13 @@ const balanceNames: readonly (readonly [key: keyof Balance, name: string])[] = [
   ["debt", "Debt"],
 ];
 
-/** What changes, line by line: before, after, and by how much. */
-export function effectLines(
-  effects: Pick<Effects, "before" | "after">,
-): readonly (readonly [string, string, string, string])[] {
+/** What it is about, before, after, and by how much. */
+export type EffectLine = readonly [name: string, was: string, is: string, change: string];
+
+const isSoWords = { true: "yes", false: "no" } as const;
+
+/** What changes, line by line. */
+function effectLines(effects: Pick<Effects, "before" | "after">): readonly EffectLine[] {
   const { before, after } = effects;
   const lines: [string, string, string, string][] = [];
   if (before.plan_id !== after.plan_id)
@@ -46,8 +49,8 @@ export function effectLines(
   if (before.next_plan?.plan_id !== after.next_plan?.plan_id)
     lines.push([
       "Plan, next month",
-      cleanText(before.next_plan?.name ?? "stays"),
-      cleanText(after.next_plan?.name ?? "stays"),
+      before.next_plan ? cleanText(before.next_plan.name) : "stays",
+      after.next_plan ? cleanText(after.next_plan.name) : "stays",
       "",
     ]);
   for (const [key, name] of [
@@ -55,7 +58,7 @@ export function effectLines(
     ["is_flagged", "Flagged"],
   ] as const)
     if ((before[key] ?? false) !== (after[key] ?? false))
-      lines.push([name, before[key] ? "yes" : "no", after[key] ? "yes" : "no", ""]);
+      lines.push([name, isSoWords[`${before[key] ?? false}`], isSoWords[`${after[key] ?? false}`], ""]);
   for (const [key, name] of balanceNames) {
     const [was, is] = [before.balance[key] as number, after.balance[key] as number];
     if (was !== is) lines.push([name, formatTokens(was), formatTokens(is), formatChange(is - was)]);
@@ -68,26 +71,49 @@ export function effectLines(
     if (was !== is)
       lines.push([
         name,
-        was === null ? "none" : formatTokens(was),
-        is === null ? "none" : formatTokens(is),
+        was === null ? "no limit" : formatTokens(was),
+        is === null ? "no limit" : formatTokens(is),
         "",
       ]);
   }
   return lines;
 }
 
+/** What a user notices of it: the mail word for word, else what their product shows. */
+function seenByUser(effects: Effects): string {
+  if (effects.told && effects.told.length > 0)
+    return `the mail ${effects.told.map((text) => `“${clip(cleanText(text), 300)}”`).join(", ")}`;
+  if (effectLines(effects).length === 0) return "nothing.";
+  // An older project does not say.
+  return effects.told === undefined
+    ? "the new figures, wherever your product shows them."
+    : "the new figures, wherever your product shows them. No mail is sent.";
+}
+
 export function EffectsView({ effects }: { readonly effects: Effects }): ReactNode {
   const lines = effectLines(effects);
-  if (lines.length === 0)
-    return <p className={css.quiet}>The balance, the plan and the limits stay as they are.</p>;
   return (
-    <table className={css.effects} aria-label="What changes">
+    <>
+      {lines.length === 0 ? (
+        <p className={css.quiet}>The balance, the plan and the limits stay as they are.</p>
+      ) : (
+        <EffectLines lines={lines} />
+      )}
+      <p className={css.seen}>The user sees: {seenByUser(effects)}</p>
+    </>
+  );
+}
+
+export function EffectLines({ lines }: { readonly lines: readonly EffectLine[] }): ReactNode {
+  const isCounted = lines.some(([, , , change]) => change !== "");
+  return (
+    <table className={css.effects} data-words={!isCounted || undefined} aria-label="What changes">
       <thead>
         <tr>
           <th>What changes</th>
           <th>now</th>
           <th>then</th>
-          <th />
+          {isCounted ? <th /> : null}
         </tr>
       </thead>
       <tbody>
@@ -98,7 +124,7 @@ export function EffectsView({ effects }: { readonly effects: Effects }): ReactNo
             <td>
               <b>{is}</b>
             </td>
-            <td className={css.quiet}>{change}</td>
+            {isCounted ? <td className={css.quiet}>{change}</td> : null}
           </tr>
         ))}
       </tbody>

@@ -8,6 +8,7 @@ import { useLive } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { AmountChips } from "./amount-chips.tsx";
 import css from "./correction.module.css";
+import { numberSigns } from "../lib/typed.ts";
 
 export const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString();
 
@@ -81,7 +82,8 @@ function AmountField({
   return (
     <NumberInput
       label={label}
-      thousandSeparator=","
+      thousandSeparator={numberSigns().group}
+      decimalSeparator={numberSigns().decimal}
       allowDecimal={false}
       allowNegative={false}
       min={0}

@@ -16,7 +16,7 @@ import { CorrectionFields, inDays } from "./correction-fields.tsx";
 import { DecisionForm } from "./decision-form.tsx";
 import css from "./correction.module.css";
 
-/** A button whose form opens where it stands. */
+/** A button whose form opens in its place. */
 export function CorrectionButton({
   kind,
   userId,
@@ -119,16 +119,18 @@ function CorrectionForm({
   const preview = useCall(
     "users.preview",
     { user_id: userId, correction: settled as Correction },
-    { enabled: settled !== undefined, staleMs: 0 },
+    // While a new preview is on its way the former one stays, pale: what one is about to press must not move.
+    { enabled: settled !== undefined, staleMs: 0, keepPrevious: true },
   );
-  const isPreviewed = wanted.success && isSettled && preview.data !== undefined && !preview.error;
+  const isPreviewed =
+    wanted.success && isSettled && preview.data !== undefined && !preview.isPlaceholderData && !preview.error;
   return (
     <DecisionForm
       title={title(kind, fields)}
       button={words.title}
       reasons={words.reasons}
       isDangerous={words.isDangerous ?? false}
-      preview={wanted.success && isSettled ? (preview.data ?? null) : null}
+      preview={wanted.success ? (preview.data ?? null) : null}
       failure={wanted.success && isSettled && preview.error ? toFailure(preview.error) : null}
       isReady={isPreviewed}
       onDone={onDone}

@@ -11,6 +11,7 @@ import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
 import { useKeys } from "../lib/keys.ts";
 import { recall, remember } from "../lib/remember.ts";
 import css from "./data-table.module.css";
+import { CopyAs } from "./copy-as.tsx";
 import { ArrowDownIcon, ArrowUpIcon, ColumnsIcon } from "./icons.tsx";
 
 export interface Column<T> {
@@ -48,6 +49,8 @@ export interface DataTableProps<T> {
   readonly onPick?: (row: T) => void;
   /** j, k, arrows and Enter; one table on a screen has them. */
   readonly keys?: boolean;
+  /** The rows answer an earlier question: they are dimmed, and the keys act on none of them. */
+  readonly isWaiting?: boolean;
   /** Called when the person comes near the end. */
   readonly onEnd?: () => void;
   /** True while rows must not move: pointer over them, scrolled away from the top, or a row under the cursor. */
@@ -102,6 +105,16 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
   const [isScrolled, setScrolled] = useState(false);
   const held = isPointed || isScrolled || cursor.index > 0;
   useEffect(() => onHold?.(held), [onHold, held]);
+  const isNearEnd = (box: HTMLElement): boolean =>
+    box.scrollTop + box.clientHeight > box.scrollHeight - 12 * rowHeight;
+  // Rows that do not fill the box cannot be scrolled: what follows them is asked for at once.
+  const askedAt = useRef(0);
+  useEffect(() => {
+    const box = scrollRef.current;
+    if (!box || rows.length === askedAt.current) return;
+    askedAt.current = rows.length;
+    if (rows.length > 0 && isNearEnd(box)) onEnd?.();
+  });
   const { setKey } = cursor;
   useEffect(() => {
     if (!props.toTop) return;
@@ -117,6 +130,7 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
         role="grid"
         aria-label={props.label}
         aria-rowcount={rows.length}
+        aria-busy={props.isWaiting ?? false}
         aria-activedescendant={cursor.index >= 0 ? `${id}-row-${cursor.key}` : undefined}
         tabIndex={0}
         style={
@@ -130,7 +144,7 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
         onScroll={(event) => {
           const box = event.currentTarget;
           setScrolled(box.scrollTop > 4);
-          if (onEnd && box.scrollTop + box.clientHeight > box.scrollHeight - 12 * rowHeight) onEnd();
+          if (isNearEnd(box)) onEnd?.();
         }}
       >
         <Head {...props} shown={columns} />
@@ -166,6 +180,7 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
       {props.footer || props.columnMenu ? (
         <div className={css.footer}>
           <div className={css.footerText}>{props.footer}</div>
+          <CopyAs list={() => scrollRef.current} />
           {props.columnMenu ? <ColumnMenu shown={columns} /> : null}
         </div>
       ) : null}
@@ -234,7 +249,7 @@ type Cursor = ReturnType<typeof useCursor>;
 
 /** The row that the keys act on. It is a row, not a position: rows that arrive above do not move it. */
 function useCursor<T extends object>(
-  { rows, rowKey, onOpen, openKey, onEnd, onPick, keys }: DataTableProps<T>,
+  { rows, rowKey, onOpen, openKey, onEnd, onPick, keys, isWaiting }: DataTableProps<T>,
   {
     scrollTo,
     pageRows,
@@ -284,7 +299,7 @@ function useCursor<T extends object>(
       Enter: withRow(onOpen),
       x: withRow(onPick),
     },
-    keys ?? false,
+    keys === true && isWaiting !== true,
   );
   return { key, setKey, index };
 }

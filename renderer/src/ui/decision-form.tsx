@@ -1,13 +1,14 @@
 /** A form that says what an act does before it is done: a preview, a reason and one button. */
 import { Button, Textarea } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
+import { sendChord, sendsByChord } from "../lib/keys.ts";
 import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../shared/contract/basics.ts";
 import type { AccountAct, Preview, Snapshot } from "../../../shared/contract/corrections.ts";
 import { useConsole } from "../lib/console.tsx";
 import { ChangedSince, EffectsView } from "./correction-effects.tsx";
 import { showDone, showFailure } from "./notices.tsx";
-import { Note } from "./parts.tsx";
+import { ProposalNote } from "./parts.tsx";
 import { PresetReasons } from "./preset-reasons.tsx";
 import { ProductionLine } from "./production-ask.tsx";
 import { FailureLine } from "./states.tsx";
@@ -90,19 +91,23 @@ export function DecisionForm(props: DecisionProps): ReactNode {
         event.preventDefault();
         void submit();
       }}
+      onKeyDown={sendsByChord(() => isReady && void submit())}
     >
       <h2>{heading}</h2>
       {children}
       {failure ? <FailureLine failure={failure} /> : null}
       {seen && preview ? <ChangedSince before={seen} after={preview.effects.before} /> : null}
-      {preview ? <EffectsView effects={preview.effects} /> : null}
-      {preview?.why ? (
-        <Note tone="amber">{preview.why}. You propose it; nothing moves until then.</Note>
+      {preview ? (
+        <div className={css.preview} aria-busy={!isReady}>
+          <EffectsView effects={preview.effects} />
+        </div>
       ) : null}
+      {preview?.why ? <ProposalNote why={preview.why} /> : null}
       <Textarea
         label="Reason"
-        description="Kept in the audit and in the ledger."
+        description={`Kept in the audit and in the ledger. ${sendChord()} sends.`}
         autosize
+        spellCheck
         minRows={2}
         maxRows={6}
         maxLength={1000}
@@ -110,12 +115,6 @@ export function DecisionForm(props: DecisionProps): ReactNode {
         value={reason}
         error={error}
         onChange={(event) => write(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === "Enter" && !event.shiftKey) {
-            event.preventDefault();
-            void submit();
-          }
-        }}
       />
       <PresetReasons reasons={reasons} onPick={write} />
       <ProductionLine />

@@ -11,7 +11,7 @@ export function DeskBar({
 }): ReactNode {
   return (
     <div className={css.bar}>
-      <h1>{title}</h1>
+      {title === "" ? null : <h1>{title}</h1>}
       {children}
     </div>
   );

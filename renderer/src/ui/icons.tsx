@@ -1,6 +1,6 @@
 import type { ReactNode, SVGProps } from "react";
 
-/** 16 px line icons on a 24 grid; decorative, the word stands beside them or in the button's label. */
+/** 16 px line icons on a 24 grid; decorative, the word is beside them or in the button's label. */
 function icon(paths: ReactNode) {
   return function Icon({
     size = 16,

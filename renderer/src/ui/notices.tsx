@@ -13,7 +13,7 @@ const colours = {
   error: "var(--c-red-mark)",
 } as const;
 
-/** A notice in the corner. Errors stay until they are closed. */
+/** A notice below the desk. Errors stay until they are closed. */
 export function showNotice(level: keyof typeof colours, title: string, body: ReactNode): void {
   notifications.show({
     color: colours[level],

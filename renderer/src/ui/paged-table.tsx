@@ -8,7 +8,6 @@ import { ErrorView, FailureLine, Skeleton } from "./states.tsx";
 export function PagedTable<Row>({
   query,
   skeletonLines,
-  shown,
   more,
   ...table
 }: ComponentProps<typeof PlainTable<Row>> & {
@@ -17,8 +16,6 @@ export function PagedTable<Row>({
     "data" | "error" | "refetch" | "hasNextPage" | "isFetchingNextPage" | "fetchNextPage"
   >;
   readonly skeletonLines: number;
-  /** How many were read, where the rows are fewer. */
-  readonly shown?: number;
   /** In place of "Show older". */
   readonly more?: ReactNode;
 }): ReactNode {
@@ -35,7 +32,7 @@ export function PagedTable<Row>({
       <PlainTable {...table} />
       {more === undefined ? (
         <MoreRows
-          shown={shown ?? table.rows.length}
+          shown={table.rows.length}
           hasMore={query.hasNextPage}
           isLoading={query.isFetchingNextPage}
           onMore={() => void query.fetchNextPage()}

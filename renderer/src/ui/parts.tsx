@@ -1,9 +1,11 @@
 /** The small pieces every screen is made of: names, ids, numbers, times, signs. */
 import { type ReactNode, useState } from "react";
+import { describeReason } from "../../../shared/governance/rules/receipt.ts";
 import { useNow, useZone } from "../lib/clock.ts";
 import {
   formatClock,
   formatCompact,
+  formatCallCost,
   formatCost,
   formatExactCost,
   formatInstant,
@@ -12,7 +14,8 @@ import {
   formatShortInstant,
   formatTokens,
 } from "../lib/format.ts";
-import { cleanText, clip, shortenId } from "../lib/text.ts";
+import { translated } from "../lib/language.ts";
+import { capitalise, cleanText, clip, shortenId } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, InfoIcon, WarningIcon } from "./icons.tsx";
 import css from "./parts.module.css";
 import type { Tone } from "./theme.ts";
@@ -44,7 +47,7 @@ export function UserName({
   return <span className={css.unnamed}>unnamed</span>;
 }
 
-/** A user in a table: names are not unique, so the e-mail stands below and the id in the tip. */
+/** A user in a table: names are not unique, so the e-mail is below and the id in the tip. */
 export function UserLine({
   user,
 }: {
@@ -76,6 +79,42 @@ export function SafeText({
 }): ReactNode {
   const clean = cleanText(text);
   return <bdi title={clean.length > length ? clip(clean, 2000) : undefined}>{clip(clean, length)}</bdi>;
+}
+
+/** Why a call was stopped or given back: a known code in words, or a person's or a rule's own words. */
+export function Reason({ reason }: { readonly reason: string }): ReactNode {
+  return (
+    <bdi title={clip(cleanText(reason), 2000)}>
+      {clip(capitalise(cleanText(describeReason(reason))), 300)}
+    </bdi>
+  );
+}
+
+/** A time as a database or a log writes it: 2026-11-29T02:58:26.42+00:00, 2026-11-29 02:51:32.383+00. */
+const writtenTime = /\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)/g;
+
+/** A text with times in it, each shown as times are. */
+export function TimedText({
+  text,
+  length = 300,
+}: {
+  readonly text: string;
+  readonly length?: number;
+}): ReactNode {
+  const clean = clip(cleanText(text), length);
+  const parts: ReactNode[] = [];
+  let from = 0;
+  for (const { 0: written, index } of clean.matchAll(writtenTime)) {
+    const at = written.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00");
+    parts.push(clean.slice(from, index), <Time key={index} at={at} form="short" />);
+    from = index + written.length;
+  }
+  return (
+    <bdi>
+      {parts}
+      {clean.slice(from)}
+    </bdi>
+  );
 }
 
 export function CopyButton({
@@ -168,7 +207,10 @@ export function Tokens({
 export function Cost({
   micros,
   currency,
+  of = "sum",
 }: {
+  /** A column of single calls has four decimals throughout, a sum the cents. */
+  readonly of?: "call" | "sum";
   readonly micros: number | null | undefined;
   readonly currency: string | null | undefined;
 }): ReactNode {
@@ -180,7 +222,7 @@ export function Cost({
     );
   return (
     <span className={css.cost} title={formatExactCost(micros, currency)}>
-      {formatCost(micros, currency)}
+      {(of === "call" ? formatCallCost : formatCost)(micros, currency)}
     </span>
   );
 }
@@ -313,7 +355,7 @@ export function Facts({ rows }: { readonly rows: readonly (readonly [string, Rea
   );
 }
 
-/** One calm line that says how things stand. */
+/** One calm line that says what the state is. */
 export function Note({
   tone,
   children,
@@ -329,6 +371,11 @@ export function Note({
       <div>{children}</div>
     </div>
   );
+}
+
+/** Why a second person decides, as the database says it. */
+export function ProposalNote({ why }: { readonly why: string }): ReactNode {
+  return <Note tone="amber">{translated(why)}. You propose it; nothing moves until then.</Note>;
 }
 
 export function Kbd({ children }: { readonly children: ReactNode }): ReactNode {

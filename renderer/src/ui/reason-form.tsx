@@ -39,6 +39,7 @@ export function ReasonForm({
     >
       <TextInput
         aria-label="Why"
+        spellCheck
         placeholder={placeholder}
         maxLength={1000}
         value={reason}

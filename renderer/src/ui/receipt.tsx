@@ -18,11 +18,12 @@ import { isTimeZone } from "../../../shared/governance/time/zone.ts";
 import { useNow } from "../lib/clock.ts";
 import { useCall } from "../lib/console.tsx";
 import { formatInstant, formatTokens } from "../lib/format.ts";
-import { useIsLive } from "../lib/live.ts";
+import { translated } from "../lib/language.ts";
+import { linkHere, useIsLive } from "../lib/live.ts";
 import { isOneOf } from "../lib/remember.ts";
-import { absoluteAddress, placeAddress } from "../lib/router.ts";
+import { placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
-import { cleanText, clip, codeWords } from "../lib/text.ts";
+import { cleanLines, cleanText, clip, codeWords } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, LinkIcon } from "./icons.tsx";
 import { copyText, Facts, Id, SafeText, Section, Tag, Time, Tokens } from "./parts.tsx";
 import css from "./receipt.module.css";
@@ -34,11 +35,11 @@ export function receiptSentence(receipt: Receipt, nowMs: number): string {
 }
 
 /** Everything a ticket needs about one decision. */
-export function receiptTicket(receipt: Receipt, nowMs: number): string {
+function receiptTicket(receipt: Receipt, nowMs: number): string {
   return [
     receiptSentence(receipt, nowMs),
     receipt.message ? `Shown to the user: “${cleanText(receipt.message)}”` : null,
-    ...receipt.remedies.map((remedy) => `- ${cleanText(remedy)}`),
+    ...receipt.remedies.map((remedy) => `- ${cleanText(translated(remedy))}`),
     "",
     `User: ${receipt.user_id}`,
     `Request: ${receipt.request_id}`,
@@ -59,7 +60,7 @@ export function triedSentence(tried: Tried): string {
 }
 
 /** For the user, in their language: what happened, and what to do next. */
-export function receiptForUser(receipt: Receipt, tried: Tried | null, language: UserLanguage): string {
+function receiptForUser(receipt: Receipt, tried: Tried | null, language: UserLanguage): string {
   const wouldPass = tried !== null && tried.decision !== "block";
   return cleanLines(
     userText(receipt, language, wouldPass, (at, locale) => {
@@ -73,8 +74,6 @@ export function receiptForUser(receipt: Receipt, tried: Tried | null, language: 
     }),
   );
 }
-
-const cleanLines = (text: string): string => text.split("\n").map(cleanText).join("\n");
 
 /** What a stopped call would be answered now; nothing without a connection. */
 export function useTried(receipt: Receipt) {
@@ -118,13 +117,13 @@ export function ReceiptCopies({ receipt }: { readonly receipt: Receipt }): React
       <TimedCopy
         label="Copy for ticket"
         text={() =>
-          [receiptTicket(receipt, now), tried ? triedSentence(tried) : null, absoluteAddress(link)]
+          [receiptTicket(receipt, now), tried ? triedSentence(tried) : null, linkHere(link)]
             .filter(Boolean)
             .join("\n")
         }
         icon={<CopyIcon size={14} />}
       />
-      <TimedCopy label="Copy link" text={() => absoluteAddress(link)} icon={<LinkIcon size={14} />} />
+      <TimedCopy label="Copy link" text={() => linkHere(link)} icon={<LinkIcon size={14} />} />
     </>
   );
 }
@@ -188,7 +187,7 @@ function ReceiptBody({
           <ul className={css.remedies}>
             {receipt.remedies.map((remedy) => (
               <li key={remedy}>
-                <SafeText text={remedy} length={500} />
+                <SafeText text={translated(remedy)} length={500} />
               </li>
             ))}
           </ul>
@@ -251,7 +250,7 @@ function ReceiptBody({
 }
 
 /** "Stopped by *daily limit*: …" → ["Stopped by ", "daily limit", ": …"]: odd parts are emphasised. */
-export function splitEmphasis(text: string): readonly string[] {
+function splitEmphasis(text: string): readonly string[] {
   const match = /^([^*]*)\*(.+?)\*([\s\S]*)$/.exec(cleanText(text));
   return match ? [match[1] ?? "", match[2] ?? "", match[3] ?? ""] : [cleanText(text)];
 }
@@ -263,7 +262,7 @@ function traceSentence(trace: Trace, currency: string | null | undefined): strin
   if (typeof trace.rule !== "object" || trace.rule === null) return null;
   const parsed = parseRule({ ...trace.rule, rule_name: trace.rule_name });
   if (!parsed.ok) return null;
-  // Its mode stands beside it.
+  // Its mode is beside it.
   const rule = { ...parsed.value, mode: "enforce" as const, is_active: true };
   return cleanText(describeRule(rule, currency ? { currency } : {}));
 }

@@ -5,6 +5,8 @@ import { isNumber, useRemembered } from "../lib/remember.ts";
 import { CloseIcon } from "./icons.tsx";
 import css from "./side-detail.module.css";
 
+const isNumberOrNull = (value: unknown): value is number | null => value === null || isNumber(value);
+
 /**
  * A list with its detail beside it. The divider can be dragged or moved with the arrow keys; its place is
  * remembered. Esc closes the detail.
@@ -29,7 +31,8 @@ export function SideDetail({
   readonly minWidth?: number;
   readonly minListWidth?: number;
 }): ReactNode {
-  const [width, setWidth] = useRemembered(`detail.${id}`, initialWidth, isNumber);
+  // Null: nobody has dragged it. It takes its share of a large window, so that the list is not left half empty.
+  const [width, setWidth] = useRemembered<number | null>(`detail.${id}`, null, isNumberOrNull);
   const box = useRef<HTMLDivElement>(null);
   useKeys({ Escape: () => onClose() }, detail !== null);
   const resize = (wanted: number): void => {
@@ -46,7 +49,7 @@ export function SideDetail({
             role="separator"
             aria-orientation="vertical"
             aria-label="Width of the detail"
-            aria-valuenow={width}
+            aria-valuenow={width ?? initialWidth}
             tabIndex={0}
             onPointerDown={(event) => {
               event.preventDefault();
@@ -57,15 +60,18 @@ export function SideDetail({
               const right = box.current?.getBoundingClientRect().right ?? 0;
               resize(right - event.clientX);
             }}
-            onDoubleClick={() => setWidth(initialWidth)}
+            onDoubleClick={() => setWidth(null)}
             onKeyDown={(event) => {
-              if (event.key === "ArrowLeft") resize(width + 24);
-              else if (event.key === "ArrowRight") resize(width - 24);
+              const now = event.currentTarget.nextElementSibling?.clientWidth ?? initialWidth;
+              if (event.key === "ArrowLeft") resize(now + 24);
+              else if (event.key === "ArrowRight") resize(now - 24);
             }}
           />
           <aside
             className={css.detail}
-            style={{ width: `min(${width}px, calc(100% - ${minListWidth}px))` }}
+            style={{
+              width: `min(${width === null ? `max(${initialWidth}px, 44%)` : `${width}px`}, calc(100% - ${minListWidth}px))`,
+            }}
             aria-label={detailLabel}
           >
             {detail}

@@ -30,7 +30,7 @@ export function EmptyView({
 /** Grey lines that appear only when something takes longer than 100 ms. */
 export function Skeleton({ lines = 6 }: { readonly lines?: number }): ReactNode {
   return (
-    <div className={css.skeleton} role="status" aria-label="Loading">
+    <div className={css.skeleton} role="status" aria-busy="true" aria-label="Loading">
       {Array.from({ length: lines }, (_, index) => (
         <span key={index} style={{ width: `${92 - ((index * 37) % 45)}%` }} />
       ))}
@@ -128,8 +128,8 @@ export function StaleLine({
 const SAID_ABOVE: ReadonlySet<string> = new Set(["connection_lost", "console_unreachable", "unauthorized"]);
 
 /**
- * Shows a query in whichever state it is: skeleton, failure, or data, with a line above data that could not be
- * refreshed.
+ * Shows a query in whichever state it is: skeleton, failure, or data; above the data a line that they could not be
+ * refreshed, or a moving bar while they still answer the question before.
  */
 export function QueryView<T>({
   query,
@@ -149,6 +149,9 @@ export function QueryView<T>({
   return (
     <>
       {failure && !SAID_ABOVE.has(failure.code) ? <FailureLine failure={failure} onRetry={retry} /> : null}
+      {query.isPlaceholderData ? (
+        <div className={css.reading} role="progressbar" aria-label="Reading" />
+      ) : null}
       {children(query.data)}
     </>
   );

@@ -24,6 +24,9 @@ import { dark, light, type Palette } from "./tokens.ts";
 /** Ten shades of one colour: Mantine wants a scale, we use a single fill. */
 const flat = (fill: string) => Array.from({ length: 10 }, () => fill) as never;
 
+/** The CSS variable with the height of the notices that are shown, in px. */
+export const NOTICES_HEIGHT = "--notices-height";
+
 /** Mantine in the console's measure: 13 px, small controls, no shadows but on what floats, quick and little motion. */
 export const theme: MantineThemeOverride = createTheme({
   fontFamily:
@@ -98,7 +101,25 @@ export const theme: MantineThemeOverride = createTheme({
       },
     }),
     Menu: Menu.extend({ defaultProps: { transitionProps: { duration: 80 }, shadow: "md" } }),
-    Popover: Popover.extend({ defaultProps: { transitionProps: { duration: 80 }, shadow: "md" } }),
+    Popover: Popover.extend({
+      defaultProps: {
+        transitionProps: { duration: 80 },
+        shadow: "md",
+        // A form that is taller than its place scrolls: it neither leaves the window nor covers the notices.
+        middlewares: {
+          flip: true,
+          shift: true,
+          size: {
+            padding: 8,
+            apply({ availableHeight, elements, placement }) {
+              const below = placement.startsWith("top") ? "0px" : `var(${NOTICES_HEIGHT}, 0px)`;
+              elements.floating.style.maxHeight = `max(160px, ${availableHeight}px - ${below})`;
+            },
+          },
+        },
+      },
+      styles: { dropdown: { overflow: "auto" } },
+    }),
     Modal: Modal.extend({
       defaultProps: {
         transitionProps: { duration: 100 },

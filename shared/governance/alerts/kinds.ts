@@ -89,24 +89,41 @@ export interface AlertMetric {
   readonly has_budget: boolean;
 }
 
+/** Periods in words: "cost of all, a month". */
+export const alertPeriodWords: Readonly<Record<string, string>> = {
+  month: "a month",
+  week: "a week",
+  day: "a day",
+  year: "a year",
+  hour: "an hour",
+};
+
+/** What is watched, in few words. */
+const metricWords = {
+  cost_micros: "cost",
+  tokens: "tokens",
+  balance: "balance",
+  operation_tokens: "tokens of one call",
+  debt: "debt",
+  spike: "sudden use",
+};
+
 const everybody = ["all", "user", "plan", "scope", "model"];
 const calendar = ["month", "day", "week", "year"];
+
+function ofAll(unit: string, words: string): AlertMetric {
+  return { unit, words, scopes: everybody, periods: calendar, has_budget: true };
+}
 
 function ofUser(unit: string, words: string, period = "day"): AlertMetric {
   return { unit, words, scopes: ["user"], periods: [period], has_budget: false };
 }
 
 export const alertMetrics: Readonly<Record<string, AlertMetric>> = {
-  cost_micros: {
-    unit: "micro-units of the currency",
-    words: "cost",
-    scopes: everybody,
-    periods: calendar,
-    has_budget: true,
-  },
-  tokens: { unit: "tokens", words: "tokens", scopes: everybody, periods: calendar, has_budget: true },
-  balance: ofUser("tokens left", "balance"),
-  operation_tokens: ofUser("tokens of one call", "tokens of one call"),
-  debt: ofUser("tokens used beyond the balance", "debt"),
-  spike: ofUser("times the usual hour", "sudden use", "hour"),
+  cost_micros: ofAll("micro-units of the currency", metricWords.cost_micros),
+  tokens: ofAll("tokens", metricWords.tokens),
+  balance: ofUser("tokens left", metricWords.balance),
+  operation_tokens: ofUser("tokens of one call", metricWords.operation_tokens),
+  debt: ofUser("tokens used beyond the balance", metricWords.debt),
+  spike: ofUser("times the usual hour", metricWords.spike, "hour"),
 };

@@ -55,6 +55,15 @@ describe("a record of the configuration", () => {
     expect(configWarnings("plan", { ...pro, daily_limit: 0 }, pro, now)).toHaveLength(1);
   });
 
+  it("has its days as the project keeps them, however they were given", () => {
+    const from = (given: string): unknown =>
+      wholeRecord("price", "", { effective_from: given }, "usd")["effective_from"];
+    expect(from("2025-09-29T00:00:00+00:00")).toBe("2025-09-29");
+    expect(from("2025-09-29T02:00:00+02:00")).toBe("2025-09-29");
+    expect(from("2025-09-29")).toBe("2025-09-29");
+    expect(from("2025-09-29T08:00:00Z")).toBe("2025-09-29T08:00:00.000000Z");
+  });
+
   it("tells what changed in words, and nothing where it does the same", () => {
     expect(compareConfig("plan", "pro", pro, { ...pro, daily_limit: 100 }, "usd")).toEqual([
       { part: "Most tokens a day", removed: ["no limit"], added: ["100 tokens"] },

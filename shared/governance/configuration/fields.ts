@@ -2,7 +2,9 @@
  * What a configuration is made of: each kind of record with its fields, described once. The console's forms, checks,
  * differences and words follow from these tables; the database checks the same again.
  */
-import { alertMetrics } from "../alerts/kinds.ts";
+import { alertKinds, alertMetrics, alertPeriodWords } from "../alerts/kinds.ts";
+import { channels, choice, emails, type Field, type FieldType, most, text, tokens } from "./field-types.ts";
+import { settingFields } from "./setting-fields.ts";
 
 /** The kinds of record, in the order in which they are shown. Rules are records of their own kind, elsewhere. */
 export const configKinds = [
@@ -12,54 +14,23 @@ export const configKinds = [
   "estimate",
   "topic",
   "alert",
+  "route",
   "setting",
   "project",
 ] as const;
 export type ConfigKind = (typeof configKinds)[number];
 
-/** What a field holds. Amounts are whole; `scale` says how a person writes them. */
-export type FieldType =
-  | { readonly is: "text"; readonly max: number }
-  | {
-      readonly is: "whole";
-      readonly min: number;
-      readonly max: number;
-      /** tokens, days …: written behind the number. */
-      readonly unit?: string;
-      /** Written as an amount of money: minor units of the record's currency, or micro-units of the project's. */
-      readonly money?: "minor" | "micros";
-    }
-  | { readonly is: "flag" }
-  | { readonly is: "choice"; readonly of: readonly (readonly [value: string, words: string])[] }
-  | { readonly is: "numbers"; readonly min: number; readonly max: number; readonly whole: boolean }
-  | { readonly is: "texts"; readonly max: number; readonly each: number; readonly pattern?: RegExp }
-  /** One plan, or several. */
-  | { readonly is: "plan" }
-  | { readonly is: "plans" }
-  | { readonly is: "date" }
-  /** What this console does not know: shown and kept as it is. */
-  | { readonly is: "json" };
-
-export interface Field {
-  readonly name: string;
-  readonly label: string;
-  readonly hint?: string;
-  readonly type: FieldType;
-  /** What it is where the record leaves it out; undefined: it is needed. */
-  readonly otherwise?: unknown;
-  /** What nothing means, where it may be left empty. */
-  readonly empty?: string;
-  /** Part of the record's name: set when it is made, and never after. */
-  readonly isName?: boolean;
-}
-
-const most = Number.MAX_SAFE_INTEGER;
-const tokens = (min = 0): FieldType => ({ is: "whole", min, max: most, unit: "tokens" });
-const text = (max = 255): FieldType => ({ is: "text", max });
 const perMillion: FieldType = { is: "whole", min: 0, max: 1_000_000_000_000_000, money: "micros" };
 const percents: FieldType = { is: "numbers", min: 1, max: 100, whole: true };
-export const channelPattern = /^[a-z][a-z0-9_]{0,31}$/;
-const channels: FieldType = { is: "texts", max: 20, each: 32, pattern: channelPattern };
+
+// Tables, so that every word of them has its German: cli/language/what-is-text.ts.
+const cancelWords = { expire: "expire", keep: "stay until their month ends", convert: "stay for good" };
+const failWords = { closed: "are refused", open: "are let through" };
+const severityWords = {
+  info: "info: all alerts",
+  warning: "warning, and what is critical",
+  critical: "critical alone",
+};
 
 const price = (name: string, label: string, empty: string): Field => ({
   name,
@@ -113,27 +84,14 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     {
       name: "on_cancel",
       label: "When it is cancelled, tokens",
-      type: {
-        is: "choice",
-        of: [
-          ["expire", "expire"],
-          ["keep", "stay until their month ends"],
-          ["convert", "stay for good"],
-        ],
-      },
+      type: choice(cancelWords),
       otherwise: "expire",
     },
     {
       name: "fail_mode",
       label: "Without an answer, calls",
       hint: "What the guard does where the project cannot be asked",
-      type: {
-        is: "choice",
-        of: [
-          ["closed", "are refused"],
-          ["open", "are let through"],
-        ],
-      },
+      type: choice(failWords),
       otherwise: "closed",
     },
     {
@@ -179,6 +137,20 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     price("cache_write_micros_per_million", "Cache write", "as input"),
     price("cache_write_1h_micros_per_million", "Cache write, kept an hour", "twice the input"),
     price("reasoning_micros_per_million", "Reasoning", "as output"),
+    price("batch_input_micros_per_million", "Input, batch and flex", "as input"),
+    price("batch_output_micros_per_million", "Output, batch and flex", "as output"),
+    price("priority_input_micros_per_million", "Input, priority", "as input"),
+    price("priority_output_micros_per_million", "Output, priority", "as output"),
+    {
+      name: "long_context_above_tokens",
+      label: "Long context above",
+      hint: "A call that reads more costs as below",
+      type: tokens(1),
+      otherwise: null,
+      empty: "no other price",
+    },
+    price("long_context_input_micros_per_million", "Input, long context", "as input"),
+    price("long_context_output_micros_per_million", "Output, long context", "as output"),
     { name: "currency", label: "Currency", hint: "The project’s", type: text(3), otherwise: "usd" },
   ],
   estimate: [
@@ -204,7 +176,10 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     {
       name: "metric",
       label: "What is watched",
-      type: { is: "choice", of: Object.entries(alertMetrics).map(([name, { words }]) => [name, words]) },
+      type: {
+        is: "choice",
+        of: Object.entries(alertMetrics).map(([name, { words }]) => [name, words]),
+      },
     },
     {
       name: "scope",
@@ -216,16 +191,13 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     {
       name: "period",
       label: "Over",
-      type: {
-        is: "choice",
-        of: ["month", "week", "day", "year", "hour"].map((name) => [name, `a ${name}`] as const),
-      },
+      type: choice(alertPeriodWords),
       otherwise: "month",
     },
     {
       name: "budget",
       label: "Budget",
-      hint: "In the unit of what is watched: cost in micro-units (1,000,000 is one of the currency), or tokens",
+      hint: "In tokens",
       type: { is: "whole", min: 1, max: most },
       otherwise: null,
       empty: "none: thresholds are amounts",
@@ -233,16 +205,46 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
     {
       name: "thresholds",
       label: "Thresholds",
-      hint: "Percents of the budget, or amounts; one alert for each in a period",
+      hint: "Percents of the budget, or amounts (costs in micro-units: 1,000,000 is one of the currency); one alert for each in a period",
       type: { is: "numbers", min: 0, max: most, whole: false },
     },
     {
       name: "channels",
-      label: "Tell by",
-      hint: "email, slack … one a line",
+      label: "Sent by",
+      hint: "email, slack, webhook or a name of yours, one a line",
       type: channels,
       otherwise: [],
       empty: "nobody",
+    },
+  ],
+  route: [
+    { name: "route", label: "Name", type: text(), isName: true },
+    {
+      name: "severity",
+      label: "From severity",
+      type: choice(severityWords),
+      otherwise: "info",
+    },
+    {
+      name: "kinds",
+      label: "Kinds",
+      type: { is: "choices", of: Object.entries(alertKinds).map(([name, { title }]) => [name, title]) },
+      otherwise: [],
+      empty: "all that need an operator",
+    },
+    {
+      name: "channels",
+      label: "Sent by",
+      hint: "email, slack, webhook or a name of yours, one a line",
+      type: channels,
+    },
+    {
+      name: "emails",
+      label: "Addresses",
+      hint: "For e-mail, one a line",
+      type: emails,
+      otherwise: [],
+      empty: "the operators’ addresses",
     },
   ],
   project: [
@@ -252,144 +254,23 @@ export const configFields: Readonly<Record<Exclude<ConfigKind, "setting">, reado
   ],
 };
 
-const setting = (
-  name: string,
-  label: string,
-  type: FieldType,
-  otherwise: unknown,
-  hint?: string,
-): readonly [string, Field] => [
-  name,
-  { name: "value", label, type, otherwise, ...(hint === undefined ? {} : { hint }) },
-];
-const number = (min: number, max: number, unit?: string): FieldType => ({
-  is: "whole",
-  min,
-  max,
-  ...(unit === undefined ? {} : { unit }),
-});
-
-/** Settings by name: what each is, and what holds where it is not set. */
-export const settingFields: ReadonlyMap<string, Field> = new Map([
-  setting(
-    "hold_minutes",
-    "A hold ends after",
-    number(1, 10_080, "minutes"),
-    15,
-    "Then its tokens are given back",
-  ),
-  setting("identical_window_minutes", "Identical messages count within", number(1, 10_080, "minutes"), 60),
-  setting(
-    "reply_tokens",
-    "Tokens expected of a reply",
-    number(0, 1_000_000_000, "tokens"),
-    500,
-    "Added to a message’s own",
-  ),
-  setting("default_estimate", "Tokens of an unknown call", number(1, 1_000_000_000, "tokens"), 300),
-  setting(
-    "settle_ceiling_tokens",
-    "A settlement waits for a person above",
-    number(1, most, "tokens"),
-    10_000_000,
-  ),
-  setting("low_balance_tokens", "A balance is low below", number(0, most, "tokens"), 1000),
-  setting("high_usage_tokens", "One call is large above", number(0, most, "tokens"), 5000),
-  setting(
-    "decision_retention_days",
-    "Decisions are kept",
-    number(32, 36_500, "days"),
-    90,
-    "The ledger is kept for ever",
-  ),
-  setting("alert_retention_hours", "Alerts that need nobody are shown", number(1, 87_600, "hours"), 24),
-  setting("signal_interval_ms", "Screens are woken at most every", number(50, 60_000, "ms"), 250),
-  setting(
-    "abuse_burst_calls",
-    "Stopped calls that are a burst",
-    number(1, most, "calls"),
-    100,
-    "In ten minutes, and five times the usual of the day before",
-  ),
-  setting("purchase_cooldown_seconds", "Between two checkouts", number(0, 86_400, "seconds"), 10),
-  setting("open_checkout_limit", "Open checkouts of one user", number(0, 1000), 3),
-  setting("open_checkout_minutes", "A checkout counts as open for", number(1, 10_080, "minutes"), 60),
-  setting(
-    "approval_above_minor",
-    "Money that needs a second person, above",
-    number(0, most, "minor units"),
-    10_000,
-  ),
-  setting(
-    "approval_above_tokens",
-    "Tokens that need a second person, above",
-    number(0, most, "tokens"),
-    1_000_000,
-  ),
-  setting(
-    "second_person_for",
-    "Changes that need a second person",
-    {
-      is: "texts",
-      max: 9,
-      each: 20,
-      pattern: /^(project|plan|pack|price|estimate|topic|alert|setting|rule)$/,
-    },
-    [],
-    "One a line: rule, plan, pack, price, estimate, topic, alert, setting, project",
-  ),
-  setting(
-    "pay_debt_from",
-    "Debt is paid from",
-    {
-      is: "choice",
-      of: [
-        ["free", "whatever is free, at once"],
-        ["grants", "the next grants alone"],
-      ],
-    },
-    "free",
-  ),
-  setting(
-    "complexity_words",
-    "Words of complex messages",
-    { is: "texts", max: 1000, each: 1000 },
-    [],
-    "One a line",
-  ),
-  setting(
-    "operator_emails",
-    "Operators’ addresses",
-    { is: "texts", max: 50, each: 254, pattern: /^[^\s@<>(),;:\\"[\]]+@[^\s@<>(),;:\\"[\]]+$/ },
-    [],
-    "One a line",
-  ),
-  setting(
-    "buy_url",
-    "Where users buy",
-    text(500),
-    null,
-    "https://…, in answers and mails about a low balance",
-  ),
-  setting(
-    "upgrade_url",
-    "Where users upgrade",
-    text(500),
-    null,
-    "https://…, beside the plan that would help",
-  ),
-  setting("contact_url", "Where users ask", text(500), null, "mailto:… or https://…"),
-  setting("unsubscribe_url", "Where mails are turned off", text(500), null, "https://…; ?token=… is added"),
-  setting("default_language", "Language of users who chose none", text(2), null, "Such as en or de"),
-  setting("operator_channels", "Channels to operators", channels, ["email"], "One a line"),
-  setting("user_warning_channels", "Users are warned by", channels, ["email"], "One a line"),
-]);
-
 const unknownSetting: Field = { name: "value", label: "Value", type: { is: "json" } };
 
-/** The fields of a record: of a setting, by its key. */
-export function fieldsOf(kind: ConfigKind, key: string): readonly Field[] {
-  return kind === "setting" ? [settingFields.get(key) ?? unknownSetting] : configFields[kind];
+/** The fields of a record: of a setting, by its key; a budget of costs is money. */
+export function fieldsOf(
+  kind: ConfigKind,
+  key: string,
+  record: ConfigRecord | null = null,
+): readonly Field[] {
+  if (kind === "setting") return [settingFields.get(key) ?? unknownSetting];
+  const fields = configFields[kind];
+  return kind === "alert" && record?.["metric"] === "cost_micros" ? fields.map(inMoney) : fields;
+}
+
+function inMoney(field: Field): Field {
+  if (field.name !== "budget" || field.type.is !== "whole") return field;
+  const { hint: _, ...rest } = field;
+  return { ...rest, type: { ...field.type, money: "micros" } };
 }
 
 /** A record of the configuration in the preset's own field names. */
@@ -414,6 +295,8 @@ export function configKey(kind: ConfigKind | "rule", record: ConfigRecord): stri
       return said("topic");
     case "alert":
       return said("alert_name");
+    case "route":
+      return said("route");
     case "setting":
       return said("key");
     case "rule":

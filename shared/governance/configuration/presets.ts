@@ -25,6 +25,12 @@ const objects = (value: unknown): readonly ConfigRecord[] =>
       )
     : [];
 
+/** Settings that are lists of records. */
+const settingLists = [
+  ["topic", "topics"],
+  ["route", "alert_routes"],
+] as const;
+
 /** The records of a preset, its rules left out. `preset` is what a file holds: nothing of it is taken for granted. */
 export function presetRecords(preset: ConfigRecord): ConfigItem[] {
   const currency = typeof preset["currency"] === "string" ? preset["currency"].toLowerCase() : "usd";
@@ -36,9 +42,9 @@ export function presetRecords(preset: ConfigRecord): ConfigItem[] {
       record: { ...preset, default_plan: preset["default_plan"] ?? plans[0]?.["plan_id"] },
     },
     ...lists.flatMap(([kind, list]) => objects(preset[list]).map((record) => ({ kind, record }))),
-    ...objects(settings["topics"]).map((record) => ({ kind: "topic" as const, record })),
+    ...settingLists.flatMap(([kind, list]) => objects(settings[list]).map((record) => ({ kind, record }))),
     ...Object.entries(settings)
-      .filter(([key, value]) => key !== "topics" && value !== null)
+      .filter(([key, value]) => !settingLists.some(([, list]) => list === key) && value !== null)
       .map(([key, value]) => ({ kind: "setting" as const, record: { key, value } })),
   ];
   return items.map(({ kind, record }) => {

@@ -1,7 +1,9 @@
 /** Records of a configuration: checked, made whole, compared, merged, and put in words. */
 import { currencyExponent } from "../money/currency.ts";
 import { canonicalJson } from "../rules/difference.ts";
-import { type ConfigKind, type ConfigRecord, type Field, fieldsOf, settingFields } from "./fields.ts";
+import type { Field } from "./field-types.ts";
+import { type ConfigKind, type ConfigRecord, fieldsOf, priceDate } from "./fields.ts";
+import { settingFields } from "./setting-fields.ts";
 
 /** What is wrong with a field, and how to mend it. */
 export interface ConfigProblem {
@@ -19,8 +21,8 @@ export interface ConfigSurroundings {
 /** What changed of one field, in words. */
 export interface ConfigDifference {
   readonly part: string;
-  readonly removed: readonly string[];
-  readonly added: readonly string[];
+  readonly removed: string[];
+  readonly added: string[];
 }
 
 const isText = (value: unknown): value is string => typeof value === "string";
@@ -74,6 +76,10 @@ function checkField(field: Field, value: unknown, { plans }: ConfigSurroundings)
         )
         ? null
         : [`At most ${grouped(type.max)} lines are needed.`, field.hint ?? "One a line."];
+    case "choices":
+      return Array.isArray(value) && value.every((each) => type.of.some(([choice]) => choice === each))
+        ? null
+        : ["Some of the choices are needed.", type.of.map(([each]) => each).join(", ")];
     case "plan":
       return isText(value) && plans.includes(value)
         ? null
@@ -173,6 +179,7 @@ export function wholeRecord(
             : field.otherwise;
     if (field.type.is === "numbers" && Array.isArray(value))
       value = [...new Set(value as number[])].toSorted((a, b) => a - b);
+    if (field.type.is === "date" && isText(value)) value = priceDate(value);
     if (field.type.is === "plans" && Array.isArray(value)) value = (value as string[]).toSorted();
     if (field.name === "currency" && isText(value)) value = value.toLowerCase();
     return isAbsent(value) && leavesOut ? [] : [[field.name, value ?? null]];
@@ -192,6 +199,8 @@ export function describeField(field: Field, value: unknown, currency: string): s
   }
   if (type.is === "flag") return value === true ? "yes" : "no";
   if (type.is === "choice") return type.of.find(([each]) => each === value)?.[1] ?? String(value as string);
+  if (type.is === "choices" && Array.isArray(value) && value.length > 0)
+    return value.map((each) => type.of.find(([choice]) => choice === each)?.[1] ?? String(each)).join(", ");
   if (Array.isArray(value))
     return value.length === 0
       ? (field.empty ?? "none")
@@ -207,7 +216,7 @@ export function decimal(amount: number, places: number): string {
   return `${amount < 0 ? "-" : ""}${whole}${fraction === "" ? "" : `.${fraction}`}`;
 }
 
-/** The amount that a person wrote in its major unit; null where it is none, or finer than its smallest unit. */
+/** The amount that a person wrote in its major unit; null where it is not an amount, or finer than its smallest unit. */
 export function readDecimal(written: string, places: number): number | null {
   const match = /^(\d{1,16})(?:\.(\d*))?$/.exec(written.trim().replaceAll(",", ""));
   if (!match) return null;
@@ -225,7 +234,7 @@ export function compareConfig(
   after: ConfigRecord,
   currency: string,
 ): ConfigDifference[] {
-  return fieldsOf(kind, key).flatMap((field): ConfigDifference[] => {
+  return fieldsOf(kind, key, after).flatMap((field): ConfigDifference[] => {
     const [was, is] = [before[field.name] ?? null, after[field.name] ?? null];
     if (canonicalJson(was) === canonicalJson(is)) return [];
     const part = kind === "setting" ? (settingFields.get(key)?.label ?? key) : field.label;

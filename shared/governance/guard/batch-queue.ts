@@ -10,6 +10,8 @@ export interface Call {
   readonly bytes: number;
   /** Calls in its batch, with it: fewer once a batch with it had no answer, so that it fails alone if it is the cause. */
   most: number;
+  /** A batch of another kind went before it, as many more waited for that one. */
+  wasPassedOver: boolean;
   isCancelled: boolean;
   readonly resolve: (reply: RpcReply) => void;
   readonly reject: (cause: unknown) => void;
@@ -34,6 +36,32 @@ export function createQueue({ mostCalls, mostBytes, mostWaiting, mostWaitingByte
     return wasWaiting;
   }
 
+  /**
+   * Which function the next batch calls: the one of the oldest call that may go. Where at least twice as many (and eight)
+   * wait for another, theirs goes first, once: a straggler must not take the place of a whole batch.
+   */
+  function nextName(accountsUnderWay: ReadonlySet<string>): string | undefined {
+    let oldest: Call | undefined;
+    const counts = new Map<string, number>();
+    // What its account waits for first: calls of another kind behind that cannot go yet.
+    const firstOf = new Map<string, string>();
+    let counted = 0;
+    for (const call of waiting) {
+      if (accountsUnderWay.has(call.account)) continue;
+      oldest ??= call;
+      if (oldest.wasPassedOver || ++counted > mostCalls) break;
+      const first = firstOf.get(call.account) ?? call.name;
+      firstOf.set(call.account, first);
+      if (call.name === first) counts.set(first, (counts.get(first) ?? 0) + 1);
+    }
+    if (!oldest || oldest.wasPassedOver) return oldest?.name;
+    const own = counts.get(oldest.name) ?? 0;
+    const [name, most] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a));
+    if (most < Math.max(8, 2 * own)) return oldest.name;
+    oldest.wasPassedOver = true;
+    return name;
+  }
+
   return {
     get size(): number {
       return waiting.size;
@@ -50,24 +78,27 @@ export function createQueue({ mostCalls, mostBytes, mostWaiting, mostWaitingByte
     },
     leave,
 
-    /** The oldest call that may go, and those behind it that may go with it. */
-    nextBatch(accountsUnderWay: ReadonlySet<string>): Call[] {
+    /**
+     * The oldest calls that may go together: up to their share, and beyond that only what is
+     * of the same accounts, as that must wait for this batch anyway.
+     */
+    nextBatch(accountsUnderWay: ReadonlySet<string>, share: number): Call[] {
       const batch: Call[] = [];
+      const itsAccounts = new Set<string>();
+      const name = nextName(accountsUnderWay);
       const heldBack = new Set(accountsUnderWay);
       let bytes = 0;
       let most = mostCalls;
       for (const call of waiting) {
-        if (heldBack.has(call.account)) continue;
-        const [first] = batch;
-        if (
-          first &&
-          (call.name !== first.name || call.most <= batch.length || bytes + call.bytes > mostBytes)
-        ) {
+        if (heldBack.has(call.account) || (batch.length >= share && !itsAccounts.has(call.account))) continue;
+        const isTooMuch = batch.length > 0 && (call.most <= batch.length || bytes + call.bytes > mostBytes);
+        if (call.name !== name || isTooMuch) {
           // Those behind it of the same account wait as well.
           heldBack.add(call.account);
           continue;
         }
         batch.push(call);
+        itsAccounts.add(call.account);
         bytes += call.bytes;
         most = Math.min(most, call.most);
         if (batch.length === most) break;

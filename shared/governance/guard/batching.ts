@@ -18,6 +18,11 @@ const mostEver = 500;
 const slowAfterMs = 250;
 /** Slow batches and others under way at once, as a multiple of `mostBatches`: a slow database gets no flood. */
 const mostSlow = 4;
+/**
+ * Fewer calls than this are not divided among batches: each batch has a cost of its own, as high as that of some ten calls
+ * in it (docs/scale.md).
+ */
+const fewestToDivide = 8;
 const mostRemembered = 10_000;
 /** Callers answered by one batch ask again within as many turns of the microtask queue, and travel together again. */
 const turnsToGather = 64;
@@ -137,6 +142,16 @@ async function travel(traveller: Traveller, batch: readonly Call[]): Promise<voi
   }
 }
 
+const fullReply = (queue: { readonly size: number; readonly bytes: number }): RpcReply => ({
+  data: null,
+  status: 503,
+  error: {
+    code: "",
+    hint: tooManyWaiting,
+    message: `${queue.size.toLocaleString("en")} calls (${queue.bytes.toLocaleString("en")} bytes) wait for the database already.`,
+  },
+});
+
 /**
  * Makes a client whose calls travel in batches: what waits while batches are under way goes with the next, a call that
  * finds none under way goes at once and alone. Each call is answered as its single function answers it, a call that is
@@ -183,7 +198,13 @@ export function batchCalls(
 
   function start(): void {
     while (queue.size > 0 && underWay - slow < mostBatches && underWay < mostSlow * mostBatches) {
-      const batch = queue.nextBatch(accountsUnderWay);
+      // What waits is divided among the batches that may go: the database works on one while another waits for the disk,
+      // or for this process.
+      const mayGo = mostBatches - (underWay - slow);
+      const batch = queue.nextBatch(
+        accountsUnderWay,
+        Math.max(fewestToDivide, Math.ceil(queue.size / mayGo)),
+      );
       if (batch.length === 0) return;
       const itsAccounts = new Set(batch.map(({ account }) => account));
       for (const account of itsAccounts) accountsUnderWay.add(account);
@@ -219,15 +240,7 @@ export function batchCalls(
       const text = JSON.stringify(args);
       const bytes = utf8Bytes(text);
       if (queue.isFull(bytes)) {
-        resolve({
-          data: null,
-          status: 503,
-          error: {
-            code: "",
-            hint: tooManyWaiting,
-            message: `${queue.size.toLocaleString("en")} calls (${queue.bytes.toLocaleString("en")} bytes) wait for the database already.`,
-          },
-        });
+        resolve(fullReply(queue));
         return;
       }
       const isAlone = bytes > mostBytes || unfitForBatch.test(text);
@@ -238,6 +251,7 @@ export function batchCalls(
         account: requests.accountOf(args),
         bytes,
         most,
+        wasPassedOver: false,
         isCancelled: false,
         resolve,
         reject,

@@ -12,7 +12,7 @@ export interface Admission {
   readonly args: Readonly<Record<string, unknown>>;
   /** What the call is charged, before any factor, where nobody can tell what it used. */
   readonly expected_tokens: number;
-  /** The estimate is the learner's: it tells nothing of how wrong the others are. */
+  /** The estimate is the learner's: it says nothing about how wrong the others are. */
   readonly is_learnt: boolean;
   /** The key is the caller's, so others may come under it. */
   readonly is_repeatable: boolean;

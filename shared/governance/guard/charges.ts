@@ -50,6 +50,7 @@ export function createCharges(options: GuardOptions, settlements: Settlements) {
           ...(usage.cache_write_tokens > 0 ? { cache_write_tokens: usage.cache_write_tokens } : {}),
           ...(usage.cache_write_1h_tokens ? { cache_write_1h_tokens: usage.cache_write_1h_tokens } : {}),
           ...(usage.reasoning_tokens > 0 ? { reasoning_tokens: usage.reasoning_tokens } : {}),
+          ...(usage.service_tier ? { service_tier: usage.service_tier } : {}),
           // Two uses under one key are two also where they used the same.
           ...(admission.is_repeatable ? { use_id: id } : {}),
           ...metadata,

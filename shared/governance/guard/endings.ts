@@ -1,12 +1,12 @@
 /** How a call ended, and what is charged or given back for it. */
 import { fail, ok, type Result } from "../result.ts";
 import { countCharacters } from "../rules/text.ts";
-import { makeCounts } from "../usage/counts.ts";
+import { makeCounts, type UsageCounts } from "../usage/counts.ts";
 import { lengthOfOutput } from "../usage/output.ts";
 import { type ReadUsage, readReport, readUsage } from "../usage/response.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
-import { wasCutOff, wasRefused } from "./failures.ts";
+import { toldError, wasCutOff, wasRefused } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementOutcome } from "./types.ts";
@@ -15,10 +15,10 @@ import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementO
 function countsOf<T>(
   value: T,
   read: NonNullable<CallOptions<T>["readUsage"]>,
-): Result<ReadUsage, { readonly message: string }> {
+): Result<ReadUsage, { readonly message: string; readonly at_least?: UsageCounts | undefined }> {
   try {
     const usage = read(value);
-    if (!usage.ok) return fail({ message: usage.error.message });
+    if (!usage.ok) return fail({ message: usage.error.message, at_least: usage.error.at_least });
     const { counts } = usage.value;
     const checked = makeCounts({
       input: counts.input_tokens,
@@ -27,6 +27,7 @@ function countsOf<T>(
       cacheWrite: counts.cache_write_tokens,
       cacheWrite1h: counts.cache_write_1h_tokens ?? 0,
       reasoning: counts.reasoning_tokens,
+      tier: counts.service_tier,
     });
     return checked.ok ? ok({ ...usage.value, counts: checked.value }) : checked;
   } catch (error) {
@@ -68,12 +69,18 @@ export function createEndings(
   ): Promise<SettlementOutcome> {
     const usage = countsOf(value, callOptions?.readUsage ?? readUsage);
     if (usage.ok) return settle(admission, usage.value.counts, described(usage.value));
+    const told = lengthOfOutput(value) === 0 ? toldError(value) : null;
+    if (told) return endFailed(admission, told, "the provider answered with an error");
     report({ kind: "usage_unknown", request_id: admission.request_id, message: usage.error.message });
-    const reported = readReport(value);
-    const read = reported.ok ? reported.value.counts : null;
+    const { at_least: least } = usage.error;
+    const reported = least ? null : readReport(value);
+    const read = least ?? (reported?.ok ? reported.value.counts : null);
     const input = (read?.input_tokens ?? 0) || expectedInput(admission.request);
-    const output = Math.ceil(lengthOfOutput(value) / 4);
-    if (input + output <= admission.expected_tokens) return settleUnknown(admission, usage.error.message);
+    const output = Math.max(least?.output_tokens ?? 0, Math.ceil(lengthOfOutput(value) / 4));
+    // What a provider reported and is no count, for its parts disagree, is nearer than what was expected.
+    const isReported = least !== undefined && least.input_tokens + least.output_tokens > 0;
+    if (!isReported && input + output <= admission.expected_tokens)
+      return settleUnknown(admission, usage.error.message);
     // What is there to see is more than was expected.
     return settleEstimate(
       admission,
@@ -83,27 +90,21 @@ export function createEndings(
   }
 
   /**
-   * What threw is charged where it tells its usage: the provider had answered before. Else its tokens are given back,
+   * What threw is charged where it reports its usage: the provider had answered before. Else its tokens are given back,
    * and said unless the provider plainly refused the call: it may have worked, and will be on its bill.
    */
-  function endFailed(admission: Admission, cause: unknown, what: string): void {
+  function endFailed(admission: Admission, cause: unknown, what: string): Promise<SettlementOutcome> {
     const told = countsOf(cause, readUsage);
-    if (told.ok) {
-      void settle(admission, told.value.counts, { call_failed: storable(reasonOf(cause), 200) });
-      return;
-    }
+    if (told.ok) return settle(admission, told.value.counts, { call_failed: storable(reasonOf(cause), 200) });
     const isRefused = wasRefused(cause);
-    if (!isRefused && wasCutOff(cause)) {
-      void endUnsure(admission, what, cause);
-      return;
-    }
+    if (!isRefused && wasCutOff(cause)) return endUnsure(admission, what, cause);
     if (!isRefused)
       report({
         kind: "released_unsure",
         request_id: admission.request_id,
         message: `${what}, and its tokens were given back: the provider may have worked. ${reasonOf(cause)}`,
       });
-    void release(admission.request_id, `${what}: ${reasonOf(cause)}`, admission);
+    return release(admission.request_id, `${what}: ${reasonOf(cause)}`, admission);
   }
 
   /** Ends a call that was cut off by the setting, and reports it: the tokens stay held until it is known what the call used. */

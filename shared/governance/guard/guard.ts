@@ -23,7 +23,7 @@ const timedOut = Symbol("timed out");
 /** Stands between a backend and its AI provider: no call without a decision, no call without a settlement. Counts are settlements. */
 export interface Guard {
   /**
-   * Authorises, makes the call, settles what it used. The value's tokens are read by `readUsage` unless told otherwise;
+   * Authorises, makes the call, settles what it used. The value's tokens are read by `readUsage` unless given otherwise;
    * where they cannot be read, the tokens estimated are charged and the problem is reported. Never rejects.
    */
   run<T>(
@@ -89,7 +89,7 @@ export function createGuard(options: GuardOptions): Guard {
           settlement: settleValue(admission, value, callOptions),
         });
     } catch (cause) {
-      endFailed(admission, cause, "call failed");
+      void endFailed(admission, cause, "call failed");
       return fail({ kind: "call_failed", http_status: 502, reason: reasonOf(cause), cause });
     }
     // What a late answer used is charged when it comes. One that does not come in as long again ends as unsure.
@@ -124,7 +124,7 @@ export function createGuard(options: GuardOptions): Guard {
       const source = await within(pending, callTimeoutMs, options.timer, timedOut);
       if (source !== timedOut) return ok(passOn(parts, source, admission, abort));
     } catch (cause) {
-      endFailed(admission, cause, "call failed");
+      void endFailed(admission, cause, "call failed");
       return fail({ kind: "call_failed", http_status: 502, reason: reasonOf(cause), cause });
     }
     abort();

@@ -3,6 +3,7 @@ import { readUsageStream } from "../usage/stream.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { described, type Endings, expectedInput } from "./endings.ts";
+import { toldError } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./types.ts";
@@ -17,23 +18,26 @@ export interface PassOnOptions {
   readonly report: (problem: GuardProblem) => void;
 }
 
-/** Charges what a stream used; `broken` says why it did not come to its end. */
+/** Charges what a stream used; `broken` says why it did not come to its end, `told` is an error that a chunk told of. */
 function settleStream(
   { charges, endings, report }: PassOnOptions,
   admission: Admission,
   usage: ReturnType<typeof readUsageStream>,
   broken: string | null,
+  told: Error | null,
 ): Promise<SettlementOutcome> {
   const { settle, settleEstimate, settleUnknown, release } = charges;
   const { request_id: requestId, request } = admission;
-  if (broken === null) {
-    const result = usage.result();
-    if (result.ok) return settle(admission, result.value.counts, described(result.value));
+  const result = broken === null ? usage.result() : null;
+  if (result?.ok) return settle(admission, result.value.counts, described(result.value));
+  const partial = usage.partial();
+  if (result) {
+    if (told && partial.reported === null && partial.text_length === 0)
+      return endings.endFailed(admission, told, "the provider's stream told of an error");
     report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
   }
-  const partial = usage.partial();
   const spoken = Math.ceil(partial.text_since_report / 4);
-  const reported = partial.reported?.counts ?? null;
+  const reported = partial.reported?.counts ?? partial.at_least ?? null;
   if (partial.chunks === 0)
     return broken === null
       ? release(requestId, "the stream was empty", admission)
@@ -42,7 +46,9 @@ function settleStream(
     return settleUnknown(admission, "the stream ended without usage or text");
   const metadata =
     broken === null ? { usage_unknown: "stream without usage" } : { stream_broken: storable(broken, 200) };
-  if (reported && spoken === 0) return settle(admission, reported, metadata);
+  // What was thought and not said is in no count yet.
+  const isCounted = partial.reported !== null && !partial.is_beginning && (reported?.output_tokens ?? 0) > 0;
+  if (reported && isCounted && spoken === 0) return settle(admission, reported, metadata);
   // A placeholder of zero is no count.
   const input = (reported?.input_tokens ?? 0) || expectedInput(request);
   const output = (reported?.output_tokens ?? 0) + spoken;
@@ -67,6 +73,7 @@ export function passOn<C>(
     settled = resolve;
   });
   let ended = false;
+  let told: Error | null = null;
   let isGivenUp = false;
   let stopWaiting: () => void = () => undefined;
 
@@ -85,7 +92,7 @@ export function passOn<C>(
     stopWaiting();
     request.signal?.removeEventListener("abort", leaveEarly);
     if (broken !== null) abort();
-    settled(settleStream(parts, admission, usage, broken));
+    settled(settleStream(parts, admission, usage, broken, told));
   }
 
   let iterator: AsyncIterator<C> | null = null;
@@ -121,6 +128,7 @@ export function passOn<C>(
           return { done: true, value: undefined };
         }
         usage.push(step.value);
+        told ??= toldError(step.value);
         waitForReader();
         return { done: false, value: step.value };
       } catch (cause) {

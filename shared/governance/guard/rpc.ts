@@ -49,7 +49,7 @@ function judge(reply: RpcReply): Result<unknown, RpcFailure> {
 
 type Timing = Pick<GuardOptions, "timer" | "rpcTimeoutMs" | "rpcRetries" | "retryDelayMs">;
 
-/** What setTimeout can count: more, Infinity too, it would take for nothing at all. */
+/** The longest time that setTimeout takes: anything longer, Infinity too, it treats as 0. */
 const longestMs = 2 ** 31 - 1;
 
 /**

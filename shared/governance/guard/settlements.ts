@@ -1,3 +1,4 @@
+import { queueReports } from "./queue-reports.ts";
 import { pause, reasonOf, within } from "./rpc.ts";
 import { type SendingOptions, sendSettlement } from "./settlement-sending.ts";
 import type {
@@ -96,6 +97,18 @@ async function sendInTurn(
   return { sent, parked };
 }
 
+/** What the store has, and what only memory has. What is on its way just now is not owed yet. */
+function allOwed(
+  kept: readonly QueuedSettlement[],
+  waiting: ReadonlyMap<string, QueuedSettlement | null>,
+): QueuedSettlement[] {
+  const ids = new Set(kept.map((entry) => entry.id));
+  return [
+    ...kept.filter((entry) => entry.parked !== undefined || waiting.has(entry.id)),
+    ...[...waiting.values()].filter((entry) => entry !== null && !ids.has(entry.id)),
+  ].filter((entry) => entry !== null);
+}
+
 /** Makes the keeper of a guard's settlements, over its store. Its `drain` rejects when the store cannot be read. */
 export function keepSettlements(
   options: SendingOptions,
@@ -115,10 +128,13 @@ export function keepSettlements(
 
   const { reportStore, list, put, remove } = guardStore(options, report);
 
+  const changed = queueReports(options, async () => allOwed(await list(), waiting));
+
   async function park(entry: QueuedSettlement, reason: string): Promise<SettlementOutcome> {
     waiting.delete(entry.id);
     await put({ ...entry, parked: reason });
     report({ kind: "settlement_parked", request_id: entry.request_id, message: reason });
+    changed();
     return { status: "parked", reason };
   }
 
@@ -155,6 +171,7 @@ export function keepSettlements(
       return send(entry, 0);
     });
     if (waiting.size > 0) retryLater();
+    changed();
     if (unreadable) throw unreadable.error;
     return { sent, waiting: owed.size - sent - newlyParked, parked: parked + newlyParked };
   }
@@ -185,6 +202,7 @@ export function keepSettlements(
     const outcome = await send(entry);
     if (outcome.status === "queued") {
       waiting.set(entry.id, isKept || (await put(entry)) ? null : entry);
+      changed();
       retryLater();
     }
     return outcome;

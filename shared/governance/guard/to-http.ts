@@ -4,7 +4,7 @@ import type { GuardFailure } from "./types.ts";
 /** How to answer a user. */
 export interface ToHttpOptions {
   /**
-   * The user's language as a browser or an account names it (`de-AT`). Without it the database's own words stand, which
+   * The user's language as a browser or an account names it (`de-AT`). Without it the database's own words are kept, which
    * are in the language of the account.
    */
   readonly language?: string;

@@ -16,7 +16,7 @@ export interface RpcReply {
   readonly status?: number;
 }
 
-/** An error as PostgREST tells it: SQLSTATE or its own code, and our word in `hint`. */
+/** An error as PostgREST reports it: SQLSTATE or its own code, and our word in `hint`. */
 export interface RpcError {
   readonly message: string;
   readonly code?: string | null;
@@ -133,7 +133,7 @@ export type GuardFailure =
   | { readonly kind: "aborted"; readonly http_status: 499; readonly reason: string }
   /** The database refused the question: a mistake of the caller's. */
   | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
-  /** The provider's call threw; its tokens were given back, but for usage that what it threw tells. */
+  /** The provider's call threw; its tokens were given back, but for usage that the error reports. */
   | {
       readonly kind: "call_failed";
       readonly http_status: 502;
@@ -214,7 +214,7 @@ export interface GuardProblem {
   readonly message: string;
 }
 
-/** A call that was cut off: its provider may have worked, and nothing told what it used. */
+/** A call that was cut off: its provider may have worked, and nothing reported what it used. */
 export interface UnsureCall {
   readonly request_id: string;
   readonly user: string;
@@ -229,7 +229,7 @@ export interface UnsureCall {
 /**
  * What becomes of a call that was cut off without usage: its estimate is charged, its tokens are given back, or the
  * provider's own record decides. Of a record (the provider's response, or anything with its usage) the counts are read
- * and charged; null says that the provider did no work; where it rejects or tells no counts, the estimate is charged.
+ * and charged; null says that the provider did no work; where it rejects or reports no counts, the estimate is charged.
  */
 export type UnsureSetting = "estimate" | "release" | ((call: UnsureCall) => Promise<unknown>);
 
@@ -271,6 +271,11 @@ export interface StopSignal {
 export interface GuardOptions {
   readonly client: RpcClient;
   readonly store: SettlementStore;
+  /**
+   * What the project's Health calls this backend's queue, "backend" by default. Each store has a name of its own; the
+   * processes that share one share its name.
+   */
+  readonly name?: string;
   /** The current time in ms since 1970. */
   readonly now: () => number;
   /** Calls `run` after `ms` unless the answer is called before: setTimeout and clearTimeout. */

@@ -11,6 +11,7 @@ export interface AmountProblem {
     | "ambiguous_separator"
     | "scientific_notation"
     | "too_large"
+    | "other_currency"
     | "unknown_currency";
   readonly message: string;
 }
@@ -25,9 +26,10 @@ const problem = (code: AmountProblem["code"], message: string): Result<never, Am
   fail({ code, message });
 
 /**
- * Reads a decimal amount in major units ("1,234.50", "-500.00", "1 234,50", "(12.00)") as minor units, exactly and
+ * Reads a decimal amount in major units ("1,234.50", "-500.00", "1 234,50", "(12.00)", "$5.00") as minor units, exactly and
  * without floats. Refuses what cannot be exact: more decimals than the currency has ("500.50" yen), a number that a
- * spreadsheet shortened ("1.2E+05"), a separator that can mean two things ("1.234" dollars), and 2^53 and beyond.
+ * spreadsheet shortened ("1.2E+05"), a separator that can mean two things ("1.234" dollars), the sign of another currency,
+ * and 2^53 and beyond.
  */
 export function parseMajor(
   text: string,
@@ -41,7 +43,7 @@ export function parseMajor(
       `"${currency}" is not a currency code; expected three letters such as usd.`,
     );
   const exponent = currencyExponent(code);
-  const parsed = parseDecimal(text, exponent, options.decimal);
+  const parsed = parseDecimal(withoutSign(text, code), exponent, options.decimal);
   if (parsed.ok) return ok(parsed.value as MinorUnits);
   const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
   const messages: Record<AmountProblem["code"], string> = {
@@ -50,10 +52,48 @@ export function parseMajor(
     too_many_decimals: `"${shown}" has more decimals than ${code.toUpperCase()} has (${exponent}).`,
     ambiguous_separator: `"${shown}" can mean two amounts: say which sign marks the decimals, or export again with a decimal point.`,
     scientific_notation: `"${shown}" was shortened by a spreadsheet and its digits are lost: use the file as it was downloaded.`,
+    other_currency: `"${shown}" is not in ${code.toUpperCase()}: the sign is another currency's.`,
     too_large: `"${shown}" is beyond what can be counted exactly.`,
     unknown_currency: "",
   };
   return problem(parsed.error, messages[parsed.error]);
+}
+
+const signs = new Map<string, readonly string[]>();
+
+/** How a currency is written beside an amount: its code, and its sign where it is the home currency and elsewhere. */
+function signsOf(code: string): readonly string[] {
+  const known = signs.get(code);
+  if (known) return known;
+  const found = ["en-US", "en-CA", "de-DE"].flatMap((locale) =>
+    (["symbol", "narrowSymbol"] as const).map(
+      (currencyDisplay) =>
+        new Intl.NumberFormat(locale, { style: "currency", currency: code, currencyDisplay })
+          .formatToParts(0)
+          .find(({ type }) => type === "currency")?.value ?? "",
+    ),
+  );
+  const all = [...new Set([code.toUpperCase(), ...found])]
+    .filter((each) => each !== "")
+    .sort((a, b) => b.length - a.length);
+  signs.set(code, all);
+  return all;
+}
+
+/** The amount without its currency's sign or code, before or after it; as it was where it has none. */
+function withoutSign(raw: string, code: string): string {
+  const text = raw.trim();
+  if (text.length > 64 || /^[-+\u2212(]?[\d.,]+\)?$/.test(text)) return text;
+  for (const sign of signsOf(code)) {
+    const lead = /^[-+\u2212(]?\s*/.exec(text)?.[0] ?? "";
+    const rest = text.slice(lead.length);
+    if (rest.toUpperCase().startsWith(sign.toUpperCase()))
+      return lead.trim() + rest.slice(sign.length).trim();
+    const tail = text.endsWith(")") ? ")" : "";
+    const body = text.slice(0, text.length - tail.length).trimEnd();
+    if (body.toUpperCase().endsWith(sign.toUpperCase())) return body.slice(0, -sign.length).trim() + tail;
+  }
+  return text;
 }
 
 /** Digits, groups of three, one decimal sign. The shape decides which sign is which; where it cannot, it is refused. */
@@ -65,6 +105,8 @@ function parseDecimal(
   let text = raw.trim();
   if (text === "") return fail("empty");
   if (text.length > 64) return fail("not_a_number");
+  if (/^[-+\u2212(]*\s*(?:[A-Z]{0,3}\p{Sc}|[A-Z]{3}\b)|(?:\p{Sc}|\b[A-Z]{3})\)?$/u.test(text))
+    return fail("other_currency");
   if (/^[-+]?[\d.,]+e[-+]?\d+$/i.test(text)) return fail("scientific_notation");
   let negative = false;
   const brackets = /^\((.*)\)$/.exec(text); // accountants' minus

@@ -52,6 +52,15 @@ export interface Price {
   readonly cache_write_1h_micros_per_million?: number | null;
   /** null or absent: reasoning costs as output. */
   readonly reasoning_micros_per_million?: number | null;
+  /** What the tiers of the provider charge otherwise; null or absent: as above. Flex costs as batch. */
+  readonly batch_input_micros_per_million?: number | null;
+  readonly batch_output_micros_per_million?: number | null;
+  readonly priority_input_micros_per_million?: number | null;
+  readonly priority_output_micros_per_million?: number | null;
+  /** Of a call that reads more than so many tokens; null or absent: of none. */
+  readonly long_context_above_tokens?: number | null;
+  readonly long_context_input_micros_per_million?: number | null;
+  readonly long_context_output_micros_per_million?: number | null;
   readonly currency: string;
   /** ISO date or instant; a date means its midnight UTC. */
   readonly effective_from: string;
@@ -63,7 +72,7 @@ export interface TaskEstimate {
   readonly tokens: number;
 }
 
-/** When somebody is to be told of a metric. `threshold` and `budget` are in the metric's unit. */
+/** When somebody is notified of a metric. `threshold` and `budget` are in the metric's unit. */
 export interface Alert {
   readonly alert_name: string;
   readonly metric: string;

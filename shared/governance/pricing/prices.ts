@@ -19,7 +19,7 @@ export interface DatedPrice extends Price {
   readonly effectiveFromMs: number;
 }
 
-/** Why a cost cannot be told. */
+/** Why a cost is unknown. */
 export interface PricingProblem {
   readonly code: "unknown_model" | "not_priced_then" | "too_large";
   readonly message: string;
@@ -48,6 +48,28 @@ export function parseInstant(text: string): number | null {
   // PostgreSQL writes "+00", which Date.parse does not read.
   const ms = Date.parse(text.length === 10 ? text : text.replace(" ", "T").replace(/([+-]\d{2})$/, "$1:00"));
   return Number.isNaN(ms) ? null : ms;
+}
+
+const tierAmounts = [
+  "batch_input_micros_per_million",
+  "batch_output_micros_per_million",
+  "priority_input_micros_per_million",
+  "priority_output_micros_per_million",
+  "long_context_input_micros_per_million",
+  "long_context_output_micros_per_million",
+] as const;
+
+/** What of a price only some calls pay; a price without tiers has no such keys. */
+function tiers(
+  item: Readonly<Record<string, unknown>>,
+  amount: (key: string, optional: boolean, least?: number, most?: number) => number | null,
+): Partial<Price> {
+  const given = tierAmounts.filter((key) => item[key] !== undefined && item[key] !== null);
+  const above = amount("long_context_above_tokens", true, 1, Number.MAX_SAFE_INTEGER);
+  return {
+    ...Object.fromEntries(given.map((key) => [key, amount(key, true)])),
+    ...(above === null ? {} : { long_context_above_tokens: above }),
+  };
 }
 
 /**
@@ -79,10 +101,15 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       report(`${at}.${key}`, `${show(value)} is not a name.`, "Write 1 to 200 characters.");
       return "";
     };
-    const amount = (key: string, optional: boolean): number | null => {
+    const amount = (
+      key: string,
+      optional: boolean,
+      least = 0,
+      most: number = maximalPrice,
+    ): number | null => {
       const value = item[key];
       if (optional && (value === null || value === undefined)) return null;
-      if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= maximalPrice)
+      if (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most)
         return value;
       report(
         `${at}.${key}`,
@@ -115,6 +142,7 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       cache_write_micros_per_million: amount("cache_write_micros_per_million", true),
       cache_write_1h_micros_per_million: amount("cache_write_1h_micros_per_million", true),
       reasoning_micros_per_million: amount("reasoning_micros_per_million", true),
+      ...tiers(item, amount),
       currency: currency ?? "",
       effective_from: typeof from === "string" ? from : "",
       effectiveFromMs: effectiveFromMs ?? 0,
@@ -129,7 +157,7 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
     byModel.set(price.model, dated);
   }
   if (problems.length > 0) return fail(problems);
-  // Of two providers with one start the first by name counts: it stands last, where it is looked for.
+  // Of two providers with one start the first by name counts: it is last, where it is looked for.
   for (const dated of byModel.values())
     dated.sort((a, b) => a.effectiveFromMs - b.effectiveFromMs || compareBytes(b.provider, a.provider));
   return ok({ byModel });
@@ -153,6 +181,46 @@ export function priceAt(book: PriceBook, model: string, atMs: number): Result<Pr
 export function providerOf(book: PriceBook, model: string, atMs: number): string | null {
   const price = priceAt(book, model, atMs);
   return price.ok ? price.value.provider : null;
+}
+
+/**
+ * A price as a tier of its provider charges it (`batch`, `flex`, `priority` or `fast`; any other: as it stands), for a
+ * call that reads so many tokens. Cached input and cache writes keep their share of the input's price, reasoning of the
+ * output's.
+ * Source: docs/RULES.md, "Cost of a call".
+ */
+export function priceInTier(price: Price, inputTokens: number, tier: string | null | undefined): Price {
+  const isLong = inputTokens > (price.long_context_above_tokens ?? Infinity);
+  const column =
+    tier === "batch" || tier === "flex"
+      ? "batch"
+      : tier === "priority" || tier === "fast"
+        ? "priority"
+        : null;
+  if (!isLong && column === null) return price;
+  const scaled = (amount: number, by: number, of: number): number =>
+    of === 0 ? by : Number((BigInt(amount) * BigInt(by)) / BigInt(of));
+  const inTier = (kind: "input" | "output"): number => {
+    const plain = price[`${kind}_micros_per_million`];
+    const long = isLong ? (price[`long_context_${kind}_micros_per_million`] ?? plain) : plain;
+    const named = column && price[`${column}_${kind}_micros_per_million`];
+    return named === null || named === undefined ? long : scaled(long, named, plain);
+  };
+  const [input, output] = [inTier("input"), inTier("output")];
+  const share = (amount: number | null | undefined, by: number, of: number): number | null | undefined =>
+    amount === null || amount === undefined || of === 0 ? amount : scaled(amount, by, of);
+  const ofInput = (amount: number | null | undefined) =>
+    share(amount, input, price.input_micros_per_million) ?? null;
+  return {
+    ...price,
+    input_micros_per_million: input,
+    output_micros_per_million: output,
+    cached_input_micros_per_million: ofInput(price.cached_input_micros_per_million),
+    cache_write_micros_per_million: ofInput(price.cache_write_micros_per_million),
+    cache_write_1h_micros_per_million: ofInput(price.cache_write_1h_micros_per_million),
+    reasoning_micros_per_million:
+      share(price.reasoning_micros_per_million, output, price.output_micros_per_million) ?? null,
+  };
 }
 
 /** What each kind of token of a call counts and costs, in micro-units per million. */
@@ -186,7 +254,8 @@ function roundCost(exact: bigint): Result<MicroUnits, PricingProblem> {
  * Cost of a call at a price, in micro-units of the price's currency: exact, rounded half up once.
  * Source: docs/RULES.md, "Cost of a call". Fails (`too_large`) at 2^53 and beyond.
  */
-export function costOf(usage: UsageCounts, price: Price): Result<MicroUnits, PricingProblem> {
+export function costOf(usage: UsageCounts, listed: Price): Result<MicroUnits, PricingProblem> {
+  const price = priceInTier(listed, usage.input_tokens, usage.service_tier);
   let sum = 500_000;
   for (const [count, each] of costParts(usage, price)) sum += count * each;
   // Every product and partial sum is below the whole sum, so a safe sum means that nothing was rounded.
@@ -218,11 +287,13 @@ export function costOfCall(
     const cost = costOf(usage, price.value);
     return cost.ok ? ok({ cost_micros: cost.value, currency, price: price.value }) : cost;
   }
-  let exact = exactCost(usage, price.value);
+  const inTier = priceInTier(price.value, usage.input_tokens, usage.service_tier);
+  let exact = exactCost(usage, inTier);
   for (const other of others) {
     const otherPrice = priceAt(book, other.model, atMs);
     if (!otherPrice.ok) return otherPrice;
-    exact += exactCost(other.counts, otherPrice.value) - exactCost(other.counts, price.value);
+    const itsTier = priceInTier(otherPrice.value, other.counts.input_tokens, usage.service_tier);
+    exact += exactCost(other.counts, itsTier) - exactCost(other.counts, inTier);
   }
   const cost = roundCost(exact < 0n ? 0n : exact);
   return cost.ok ? ok({ cost_micros: cost.value, currency, price: price.value }) : cost;

@@ -62,6 +62,32 @@ describe("the cost of a call", () => {
     expect(costOf(counts(100, 100, 20, 10, 40), price)).toEqual({ ok: true, value: 70 + 2 + 20 + 600 + 200 });
   });
 
+  it("is that of the tier that served the call, and of a long context", () => {
+    const price = {
+      ...gpt4oMini,
+      input_micros_per_million: 1_000_000,
+      output_micros_per_million: 10_000_000,
+      cached_input_micros_per_million: 100_000,
+      batch_input_micros_per_million: 500_000,
+      batch_output_micros_per_million: 5_000_000,
+      priority_input_micros_per_million: 2_000_000,
+      long_context_above_tokens: 1_000,
+      long_context_input_micros_per_million: 3_000_000,
+      long_context_output_micros_per_million: 15_000_000,
+    } as Price;
+    const cost = (input: number, tier?: string) =>
+      costOf({ ...counts(input, 100, 100), ...(tier ? { service_tier: tier } : {}) }, price);
+    // 900 plain + 100 cached at a tenth + 100 × 10: exactly at the bound the context is not long.
+    expect(cost(1_000)).toEqual({ ok: true, value: 900 + 10 + 1_000 });
+    expect(cost(1_000, "standard")).toEqual(cost(1_000));
+    expect(cost(1_000, "batch")).toEqual({ ok: true, value: 450 + 5 + 500 });
+    expect(cost(1_000, "flex")).toEqual(cost(1_000, "batch"));
+    // What the tier has no price for costs as usual.
+    expect(cost(1_000, "priority")).toEqual({ ok: true, value: 1_800 + 20 + 1_000 });
+    expect(cost(1_100)).toEqual({ ok: true, value: 3_000 + 30 + 1_500 });
+    expect(cost(1_100, "batch")).toEqual({ ok: true, value: 1_500 + 15 + 750 });
+  });
+
   it("equals exact arithmetic for every price and count, and is refused at 2^53", () => {
     const amount = fc.integer({ min: 0, max: 1_000_000_000_000_000 });
     const count = fc.integer({ min: 0, max: 1_000_000_000 });

@@ -95,7 +95,7 @@ export const CATEGORIES = vocabulary(
 
 /**
  * What an `adjustment` is, from the object it belongs to: a dispute, or a refund that failed. Older files name the
- * charge instead; then the description tells ("Chargeback withdrawal for ch_…", "REFUND FAILURE (…)").
+ * charge instead; then the description says ("Chargeback withdrawal for ch_…", "REFUND FAILURE (…)").
  */
 export function adjusted(source: string, description: string, cash: number): number {
   if (/^(?:dp|du|pdp)_/.test(source)) return cash > 0 ? DISPUTE_REVERSAL : DISPUTE;

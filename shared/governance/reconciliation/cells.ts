@@ -1,59 +1,46 @@
-import { currencyExponent, parseMajor } from "../money/index.ts";
+import { currencyExponent, minorUnits, parseMajor } from "../money/index.ts";
+import { ok } from "../result.ts";
+import type { Bytes } from "./interner.ts";
 import { decodeUtf8 } from "./text.ts";
 
-/** Reading of single cells from bytes. NaN means "cannot be read"; the caller knows row and column. */
+/** Reading of single cells from bytes; the caller knows row and column. */
 
 const ZERO = 0x30;
 const NINE = 0x39;
 
+const DOT = 0x2e;
 const POWERS = [1, 10, 100, 1000];
 
-/** Minor units of a decimal amount; 0 for an empty cell. The plain form is read from the bytes, the rest by parseMajor. */
+/** Minor units of an amount in its plain form, digits and a decimal point; NaN for any other, which readAmount knows. */
+export function readPlainAmount(bytes: Uint8Array, start: number, end: number, exponent: number): number {
+  const isNegative = bytes[start] === 0x2d;
+  let at = isNegative ? start + 1 : start;
+  if (end - at > 16 || at >= end) return Number.NaN;
+  let value = 0;
+  let point = -1;
+  for (; at < end; at++) {
+    const byte = bytes[at];
+    if (byte >= ZERO && byte <= NINE) value = value * 10 + (byte - ZERO);
+    else if (byte === DOT && point < 0) point = at;
+    else return Number.NaN;
+  }
+  const decimals = point < 0 ? 0 : end - 1 - point;
+  if (decimals > exponent || (point >= 0 && decimals === 0)) return Number.NaN;
+  const whole = value * POWERS[exponent - decimals];
+  if (whole > Number.MAX_SAFE_INTEGER) return Number.NaN;
+  return isNegative && whole !== 0 ? -whole : whole;
+}
+
+/** Minor units of an amount in any form; 0 for an empty cell. */
 export function readAmount(
   bytes: Uint8Array,
   start: number,
   end: number,
   currency: string,
-  exponent: number,
   decimal: "." | "," | undefined,
-): number {
-  if (start >= end) return 0;
-  let at = start;
-  const negative = bytes[at] === 0x2d;
-  if (negative) at++;
-  let value = 0;
-  let decimals = -1;
-  const plain = end - at <= 16 && decimal !== ",";
-  if (plain && at < end) {
-    for (; at < end; at++) {
-      const digit = bytes[at];
-      if (digit >= ZERO && digit <= NINE) {
-        value = value * 10 + (digit - ZERO);
-        if (decimals >= 0) decimals++;
-      } else if (digit === 0x2e && decimals < 0) decimals = 0;
-      else break;
-    }
-    if (at === end && decimals <= exponent && decimals !== 0 && bytes[end - 1] !== 0x2e) {
-      const whole = value * POWERS[exponent - (decimals < 0 ? 0 : decimals)];
-      if (whole > Number.MAX_SAFE_INTEGER) return Number.NaN;
-      return whole === 0 ? 0 : negative ? -whole : whole;
-    }
-  }
+): ReturnType<typeof parseMajor> {
   const parsed = parseMajor(decodeUtf8(bytes, start, end), currency, decimal ? { decimal } : {});
-  if (parsed.ok) return parsed.value;
-  return parsed.error.code === "empty" ? 0 : Number.NaN;
-}
-
-/** Why readAmount gave NaN, in words. */
-export function amountProblem(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  currency: string,
-  decimal: "." | "," | undefined,
-): string {
-  const parsed = parseMajor(decodeUtf8(bytes, start, end), currency, decimal ? { decimal } : {});
-  return parsed.ok ? "" : parsed.error.message;
+  return !parsed.ok && parsed.error.code === "empty" ? ok(minorUnits(0)) : parsed;
 }
 
 /** Days from 1970-01-01 of a civil date, proleptic Gregorian (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
@@ -78,6 +65,8 @@ function epochSeconds(
   minute: number,
   second: number,
 ): number {
+  // Years of another calendar (2569 of the Buddhist one), or a spreadsheet's first day of all: no time of a payment.
+  if (year < 1970 || year > 2199) return Number.NaN;
   if (month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60)
     return Number.NaN;
   const named = year * 10_000 + month * 100 + day;
@@ -92,20 +81,23 @@ function epochSeconds(
   return lastDayIs * 86_400 + hour * 3600 + minute * 60 + second;
 }
 
-const digits2 = (bytes: Uint8Array, at: number): number => {
-  const a = bytes[at] - ZERO;
-  const b = bytes[at + 1] - ZERO;
-  return a >= 0 && a <= 9 && b >= 0 && b <= 9 ? a * 10 + b : Number.NaN;
-};
+/** Two digits as a number; 100 or more where they are none. */
+function twoDigits(bytes: Uint8Array, at: number): number {
+  const tens = bytes[at] - ZERO;
+  const ones = bytes[at + 1] - ZERO;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : 100;
+}
 
 /** Whether what follows the seconds is a fraction or nothing, then Z or +00:00, as the database writes it. */
 function endsInUtc(bytes: Uint8Array, at: number, end: number): boolean {
-  if (bytes[at] === 0x2e) {
+  if (bytes[at] === DOT) {
     at++;
     while (at < end && bytes[at] >= ZERO && bytes[at] <= NINE) at++;
   }
   if (end - at === 1) return bytes[at] === 0x5a;
-  return end - at === 6 && bytes[at] === 0x2b && digits2(bytes, at + 1) === 0 && digits2(bytes, at + 4) === 0;
+  return (
+    end - at === 6 && bytes[at] === 0x2b && twoDigits(bytes, at + 1) === 0 && twoDigits(bytes, at + 4) === 0
+  );
 }
 
 /**
@@ -113,7 +105,7 @@ function endsInUtc(bytes: Uint8Array, at: number, end: number): boolean {
  * spreadsheets and the database make of it. NaN where it cannot be read or can be read in two ways.
  */
 export function readTime(
-  bytes: Uint8Array,
+  { bytes }: Bytes,
   start: number,
   end: number,
   dateOrder: "dmy" | "mdy" | undefined,
@@ -124,24 +116,36 @@ export function readTime(
     bytes[start + 7] === 0x2d &&
     (length === 16 || length === 19 || (length > 19 && endsInUtc(bytes, start + 19, end)))
   ) {
-    const year = digits2(bytes, start) * 100 + digits2(bytes, start + 2);
-    const second = length >= 19 ? digits2(bytes, start + 17) : 0;
-    const time = epochSeconds(
-      year,
-      digits2(bytes, start + 5),
-      digits2(bytes, start + 8),
-      digits2(bytes, start + 11),
-      digits2(bytes, start + 14),
-      second,
-    );
+    const century = twoDigits(bytes, start);
+    const year = twoDigits(bytes, start + 2);
+    const time =
+      year >= 100
+        ? Number.NaN
+        : epochSeconds(
+            century * 100 + year,
+            twoDigits(bytes, start + 5),
+            twoDigits(bytes, start + 8),
+            twoDigits(bytes, start + 11),
+            twoDigits(bytes, start + 14),
+            length >= 19 ? twoDigits(bytes, start + 17) : 0,
+          );
     if (time === time) return time;
   }
   return parseTime(decodeUtf8(bytes, start, end), dateOrder);
 }
 
-/** As readTime, from text: also ISO 8601 with a zone or fractions, dates alone, `31.12.2024 09:30`, and slashes if the order is known. */
+/**
+ * As readTime, from text: also ISO 8601 with a zone or fractions, dates alone, `31.12.2024 09:30`, `2024/12/31 9:30`, and
+ * other slashes if the order is known.
+ */
 export function parseTime(raw: string, dateOrder?: "dmy" | "mdy"): number {
-  const text = raw.trim();
+  const text = raw
+    .trim()
+    .replace(
+      /^(\d{4})\/(\d{1,2})\/(\d{1,2})(?: +(\d:))?/,
+      (_, year: string, month: string, day: string, hour?: string) =>
+        `${year}-${month.padStart(2, "0")}-${day.padStart(2, "0")}${hour ? ` 0${hour}` : ""}`,
+    );
   const iso =
     /^(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?\s*(Z|UTC|[-+]\d\d(?::?\d\d)?)?$/i.exec(
       text,
@@ -181,34 +185,48 @@ export function isoTime(seconds: number): string | null {
   return Number.isFinite(seconds) ? new Date(seconds * 1000).toISOString().replace(".000Z", "Z") : null;
 }
 
+/** Three letters as one number, in lower case. */
+const codeKey = (bytes: Uint8Array, at: number): number =>
+  (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2] | 0x202020;
+
 /** Currencies seen, as small numbers: 0 is none. */
 export class Currencies {
   private readonly codes: string[] = [""];
   private readonly exponents: number[] = [2];
-  private readonly byBytes = new Map<number, number>();
+  /** Of the code that was read last, in lower case: mostly it comes again. */
+  private lastKey = -1;
+  private last = -1;
 
   /** Number of the currency in these bytes, in either case; −1 where it is no code. */
-  read(bytes: Uint8Array, start: number, end: number): number {
+  read({ bytes }: Bytes, start: number, end: number): number {
+    if (end - start === 3 && codeKey(bytes, start) === this.lastKey) return this.last;
+    return this.readAny(bytes, start, end);
+  }
+
+  private readAny(bytes: Uint8Array, start: number, end: number): number {
     while (start < end && bytes[start] === 0x20) start++;
     while (end > start && bytes[end - 1] === 0x20) end--;
     if (start === end) return 0;
     if (end - start !== 3) return -1;
-    const key = ((bytes[start] | 0x20) << 16) | ((bytes[start + 1] | 0x20) << 8) | (bytes[start + 2] | 0x20);
-    const known = this.byBytes.get(key);
-    if (known !== undefined) return known;
+    const key = codeKey(bytes, start);
     const code = String.fromCharCode(key >> 16, (key >> 8) & 0xff, key & 0xff);
     if (!/^[a-z]{3}$/.test(code)) return -1;
-    this.byBytes.set(key, this.codes.length);
-    this.codes.push(code);
-    this.exponents.push(currencyExponent(code));
-    return this.codes.length - 1;
+    let index = this.codes.indexOf(code);
+    if (index < 0) {
+      index = this.codes.length;
+      this.codes.push(code);
+      this.exponents.push(currencyExponent(code));
+    }
+    this.lastKey = key;
+    this.last = index;
+    return index;
   }
 
   readText(code: string | null | undefined): number {
     if (!code) return 0;
     const bytes = new Uint8Array(code.length);
     for (let i = 0; i < code.length; i++) bytes[i] = code.charCodeAt(i) > 127 ? 0 : code.charCodeAt(i);
-    return this.read(bytes, 0, bytes.length);
+    return this.readAny(bytes, 0, bytes.length);
   }
 
   code(index: number): string {

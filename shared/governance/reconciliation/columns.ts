@@ -23,6 +23,10 @@ export interface Table<S extends ColumnSpec> {
   add(): number;
   /** Makes room for so many rows in all, so that growing does not have to. */
   reserve(rows: number): void;
+  /** The columns that hold more than zeros. */
+  written(): Partial<Columns<S>>;
+  /** Puts so many rows of another table, its written columns, after our own; the other is not to be used any more. */
+  takeOver(columns: Partial<Columns<S>>, length: number): void;
 }
 
 function hasContent(column: Typed): boolean {
@@ -33,11 +37,17 @@ function hasContent(column: Typed): boolean {
 export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
   let capacity = 1024;
   const names = Object.keys(spec);
+  /** Columns of the capacity, with what was in these; one that has it is taken as it is. */
   const grow = (from: Record<string, Typed> | null): Columns<S> => {
-    const columns: Record<string, Typed> = {};
+    // From the spec's own object: V8 makes a slow dictionary of one that grows by so many names.
+    const columns: Record<string, unknown> = { ...spec };
     for (const name of names) {
-      const column = new make[spec[name] as "u8"](capacity) as Typed;
       const old = from?.[name];
+      if (old?.length === capacity) {
+        columns[name] = old;
+        continue;
+      }
+      const column = new make[spec[name] as "u8"](capacity) as Typed;
       // A column that nobody wrote to stays untouched memory, which costs nothing.
       if (old && hasContent(old)) column.set(old as never);
       columns[name] = column;
@@ -58,6 +68,23 @@ export function createTable<S extends ColumnSpec>(spec: S): Table<S> {
       if (rows <= capacity) return;
       capacity = rows;
       table.columns = grow(table.columns as Record<string, Typed>);
+    },
+    written() {
+      const all = Object.entries(table.columns as Record<string, Typed>);
+      return Object.fromEntries(all.filter(([, column]) => hasContent(column))) as Partial<Columns<S>>;
+    },
+    takeOver(taken, length) {
+      const from = table.length;
+      const others = taken as Record<string, Typed>;
+      if (from === 0) {
+        capacity = Object.values(others)[0]?.length ?? capacity;
+        table.columns = grow(others);
+      } else {
+        table.reserve(from + length);
+        const columns = table.columns as Record<string, Typed>;
+        for (const name in others) columns[name].set(others[name].subarray(0, length) as never, from);
+      }
+      table.length += length;
     },
   };
   return table;
@@ -98,25 +125,97 @@ export function createKeyQueue<S extends ColumnSpec>(
     for (let i = 0; i < length; i++) targets[which[i]][rows[i]] = ids[i];
     length = 0;
   }
+  function enqueue(column: QueuedColumn, row: number, id: number, hash: number): void {
+    if (length === QUEUE_LENGTH) flush();
+    ids[length] = id;
+    hashes[length] = hash;
+    rows[length] = row;
+    which[length] = column;
+    length++;
+    current()[column][row] = id;
+  }
   return {
     /** Puts the id into a column of a row; answers its number for the time being, 0 for none. */
     push(column: QueuedColumn, row: number, source: Bytes, start: number, end: number): number {
       const id = interner.keep(source, start, end);
       if (id === 0) return 0;
-      if (length === QUEUE_LENGTH) flush();
-      ids[length] = id;
-      hashes[length] = hashOf(source, start, Math.min(end - start, 0xffff));
-      rows[length] = row;
-      which[length] = column;
-      length++;
-      current()[column][row] = id;
+      enqueue(column, row, id, hashOf(source, start, Math.min(end - start, 0xffff)));
       return id;
+    },
+    /** The same for a text that is kept already. */
+    pushKept(column: QueuedColumn, row: number, id: number): void {
+      enqueue(column, row, id, interner.hashOfText(id));
     },
     /** Puts a number that needs no looking up. */
     set(column: QueuedColumn, row: number, id: number): void {
       current()[column][row] = id;
     },
     flush,
+  };
+}
+
+/**
+ * Which whole numbers were added: `has` may err with yes, never with no. Of numbers that lie close together, as serial
+ * ones do, it does not err at all.
+ */
+export interface Sieve {
+  add(value: number): void;
+  has(value: number): boolean;
+}
+
+/** For so many numbers: eight bits each. */
+export function createSieve(count: number): Sieve {
+  const bits = 2 ** Math.ceil(Math.log2(Math.max(32, count * 8)));
+  const words = new Uint32Array(bits / 32);
+  const mask = words.length - 1;
+  return {
+    add(value) {
+      words[(value >>> 5) & mask] |= 1 << (value & 31);
+    },
+    has: (value) => ((words[(value >>> 5) & mask] >>> (value & 31)) & 1) === 1,
+  };
+}
+
+/** Numbers that may be there more than once, but for the one that means none; null where surely none is. */
+export function findRepeated(
+  values: Uint32Array | Float64Array,
+  length: number,
+  none = Number.NaN,
+): Sieve | null {
+  const seen = createSieve(length);
+  let repeated: Sieve | null = null;
+  for (let i = 0; i < length; i++) {
+    const value = values[i];
+    if (value === none) continue;
+    if (seen.has(value)) {
+      repeated ??= createSieve(length);
+      repeated.add(value);
+    } else seen.add(value);
+  }
+  return repeated;
+}
+
+/** Rows with a value, few of many: found without a look at each. */
+export function* rowsWith(column: Uint8Array, value: number, length: number): Generator<number> {
+  for (let row = column.indexOf(value); row >= 0 && row < length; row = column.indexOf(value, row + 1))
+    yield row;
+}
+
+/** Where in a list a whole number is, the first of equal ones; −1 for none. */
+export function createPlaces(numbers: Float64Array): (value: number) => number {
+  const bits = Math.ceil(Math.log2(Math.max(2, numbers.length * 2)));
+  const table = new Int32Array(2 ** bits).fill(-1);
+  const mask = table.length - 1;
+  const slotOf = (value: number): number => Math.imul(value | 0, 0x9e3779b1) >>> (32 - bits);
+  for (let place = 0; place < numbers.length; place++) {
+    let slot = slotOf(numbers[place]);
+    while (table[slot] >= 0 && numbers[table[slot]] !== numbers[place]) slot = (slot + 1) & mask;
+    if (table[slot] < 0) table[slot] = place;
+  }
+  return (value) => {
+    for (let slot = slotOf(value); table[slot] >= 0; slot = (slot + 1) & mask)
+      if (numbers[table[slot]] === value) return table[slot];
+    return -1;
   };
 }
 

@@ -1,11 +1,14 @@
+import { below, findByte, firstOf, repeat } from "./four-bytes.ts";
 import { BadInput } from "./problem.ts";
-import { decodeUtf8 } from "./text.ts";
+import { decodeUtf8, utf16Reader } from "./text.ts";
 
 const QUOTE = 0x22;
 const LF = 0x0a;
 const CR = 0x0d;
 const MAX_ROW_BYTES = 4 << 20;
-const MAX_COLUMNS = 1024;
+export const MAX_COLUMNS = 1024;
+/** Beyond what was read: the end's own line feed, and the rest of four bytes that are looked at together. */
+const SLACK_BYTES = 4;
 /** A file is encoded twice from its beginning or not at all. */
 const LOOK_FOR_TWICE_ENCODED_BYTES = 8 << 20;
 
@@ -40,11 +43,17 @@ export class CsvScanner {
   private headerCells: string[] = [];
   /** With the nameless columns that a spreadsheet left at its end. */
   private headerWidth = 0;
+  /** The first byte of the header's first cell, in lower case. */
+  private headerStart = 0;
   private rowNumber = 0;
+  /** Of a file in UTF-16. */
+  private wide: ((chunk: Uint8Array) => Uint8Array) | null = null;
   private sawFirstBytes = false;
   private suspectFrom = -1;
   private warnedTwice = false;
   private lookedAt = 0;
+  /** Whether the row being read has doubled quotes. */
+  private doubled = false;
   /** Lines end with CR alone, as old spreadsheets on a Mac write them. */
   private endsWithCr = false;
   private readonly file: string;
@@ -69,8 +78,13 @@ export class CsvScanner {
   }
 
   push(chunk: Uint8Array): void {
-    if (this.length + chunk.length + 1 > this.buffer.length) {
-      const larger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + chunk.length + 1));
+    this.add(this.wide ? this.wide(chunk) : chunk);
+  }
+
+  private add(chunk: Uint8Array): void {
+    const needed = this.length + chunk.length + SLACK_BYTES;
+    if (needed > this.buffer.length) {
+      const larger = new Uint8Array(Math.max(this.buffer.length * 2, needed));
       larger.set(this.buffer.subarray(0, this.length));
       this.buffer = larger;
       this.row.bytes = larger;
@@ -119,7 +133,6 @@ export class CsvScanner {
       [starts(0x1f, 0x8b), "a gzip file; unpack it first"],
       [starts(0x25, 0x50, 0x44, 0x46), "a PDF; export the CSV instead"],
       [starts(0xd0, 0xcf, 0x11, 0xe0), "an old Excel file; save the sheet as CSV (UTF-8)"],
-      [starts(0xff, 0xfe) || starts(0xfe, 0xff), "text in UTF-16; save it again as CSV UTF-8"],
     ];
     const found = other.find(([is]) => is);
     if (found) this.fail("not_csv", null, null, `This is not a CSV file but ${found[1]}.`);
@@ -130,6 +143,14 @@ export class CsvScanner {
         0,
         "The file was encoded as UTF-8 twice (its first bytes are a garbled byte order mark): use the file as it was downloaded.",
       );
+    // UTF-16, as Excel's "Unicode text" is: with its mark, or told by every other byte.
+    const isLittle = starts(0xff, 0xfe) || (b[0] > 0 && b[1] === 0 && b[2] > 0 && b[3] === 0);
+    if (isLittle || starts(0xfe, 0xff) || (b[0] === 0 && b[1] > 0 && b[2] === 0 && b[3] > 0)) {
+      this.wide = utf16Reader(isLittle);
+      const begun = b.slice(b[0] > 0xfd ? 2 : 0, this.length);
+      this.length = 0;
+      return this.push(begun);
+    }
     if (starts(0xef, 0xbb, 0xbf)) {
       b.copyWithin(0, 3, this.length);
       this.length -= 3;
@@ -153,109 +174,119 @@ export class CsvScanner {
       this.suspectFrom = this.findTwiceEncoded(end);
     }
 
-    const { row } = this;
-    const { starts, ends } = row;
-    const delimiter = this.delimiter;
-    const ceiling = delimiter > CR ? delimiter : CR;
-    let position = 0;
-    let rowStart = 0;
+    const rowStart = this.scanRows(end, final);
+    if (rowStart >= end || final) {
+      this.length = 0;
+      return;
+    }
+    if (end - rowStart > MAX_ROW_BYTES)
+      this.fail(
+        "row_too_long",
+        this.rowNumber + 1,
+        null,
+        "A row is longer than 4 MB: a quote is never closed, or this is not a CSV file.",
+      );
+    buffer.copyWithin(0, rowStart, end);
+    this.length = end - rowStart;
+    if (this.suspectFrom >= 0) this.suspectFrom -= rowStart;
+  }
 
-    scan: while (position < end) {
-      rowStart = position;
+  /** Hands over each whole row before `end`; answers where the first begins that is not whole yet. */
+  private scanRows(end: number, final: boolean): number {
+    const { row, delimiter } = this;
+    const { bytes: buffer, view, starts, ends } = row;
+    const ceilings = repeat(Math.max(delimiter, CR) + 1);
+    let position = 0;
+    while (position < end) {
+      const rowStart = position;
       let column = 0;
-      let doubled = false;
+      let at = position;
       for (;;) {
-        if (column >= MAX_COLUMNS)
-          this.fail(
-            "too_many_columns",
-            this.rowNumber + 1,
-            null,
-            `More than ${MAX_COLUMNS} columns in a row.`,
-          );
-        let at = position;
+        if (column >= MAX_COLUMNS) this.failTooWide();
         if (buffer[at] === QUOTE) {
-          at++;
-          const start = at;
-          for (;;) {
-            while (at < end && buffer[at] !== QUOTE) at++;
-            if (at + 1 >= end && !final) break scan;
-            if (at >= end)
-              this.fail(
-                "cut_off",
-                this.rowNumber + 1,
-                column,
-                "The file ends inside a quoted cell: it was cut off. Download it again.",
-              );
-            if (at + 1 < end && buffer[at + 1] === QUOTE) {
-              doubled = true;
-              at += 2;
-              continue;
-            }
-            break;
-          }
-          starts[column] = start;
-          ends[column] = at;
-          at++;
-          if (buffer[at] === CR && at + 1 <= end) {
-            if (at + 1 === end && !final) break scan;
-            at++;
-          }
-          const next = buffer[at];
-          if (next !== delimiter && next !== LF)
-            this.fail(
-              "stray_quote",
-              this.rowNumber + 1,
-              column,
-              "A quoted cell is followed by more text before the next separator: the file was damaged. Download it again.",
-            );
+          at = this.endOfQuoted(column, at, end, final);
+          if (at < 0) return rowStart;
         } else {
           for (;;) {
-            const byte = buffer[at];
-            if (byte > ceiling) {
-              at++;
+            const found = below(view.getInt32(at, true), ceilings);
+            if (found === 0) {
+              at += 4;
               continue;
             }
+            at += firstOf(found);
+            const byte = buffer[at];
             if (byte === delimiter || byte === LF) break;
-            if (byte === 0)
-              this.fail("binary", this.rowNumber + 1, column, "The file holds binary data, not text.");
+            if (byte === CR) {
+              if (at + 1 >= end && !final) return rowStart;
+              if (buffer[at + 1] !== LF && buffer[at + 1] !== CR) break;
+            } else if (byte === 0) this.failBinary(column);
             at++;
           }
           starts[column] = position;
           ends[column] = at > position && buffer[at] === LF && buffer[at - 1] === CR ? at - 1 : at;
         }
         column++;
-        if (buffer[at] === delimiter && at < end) {
-          position = at + 1;
-          continue;
-        }
-        if (at >= end && !final) break scan;
-        position = at + 1;
-        break;
+        if (buffer[at] !== delimiter || at >= end) break;
+        position = ++at;
       }
+      if (at >= end && !final) return rowStart;
+      position = at + 1;
       row.columns = column;
-      if (doubled) this.closeUpQuotes();
+      if (this.doubled) this.closeUpQuotes();
       this.emit(rowStart, Math.min(position, end), final && position > end);
-      rowStart = position;
     }
-    if (rowStart >= end) this.length = 0;
-    else if (rowStart > 0 || end > 0) {
-      if (end - rowStart > MAX_ROW_BYTES)
+    return end;
+  }
+
+  /** Notes where a quoted cell's text is; answers what ends the cell, −1 where that has not come yet. */
+  private endOfQuoted(column: number, quote: number, end: number, final: boolean): number {
+    const { buffer, delimiter } = this;
+    const { view, starts, ends } = this.row;
+    let at = quote + 1;
+    starts[column] = at;
+    for (;;) {
+      at = findByte(view, QUOTE, at, end);
+      if (at + 1 >= end && !final) return -1;
+      if (at >= end)
         this.fail(
-          "row_too_long",
+          "cut_off",
           this.rowNumber + 1,
-          null,
-          "A row is longer than 4 MB: a quote is never closed, or this is not a CSV file.",
+          column,
+          "The file ends inside a quoted cell: it was cut off. Download it again.",
         );
-      buffer.copyWithin(0, rowStart, end);
-      this.length = end - rowStart;
-      if (this.suspectFrom >= 0) this.suspectFrom -= rowStart;
+      if (at + 1 >= end || buffer[at + 1] !== QUOTE) break;
+      this.doubled = true;
+      at += 2;
     }
-    if (final) this.length = 0;
+    ends[column] = at;
+    at++;
+    // A CR alone ends a line too: files of several programs were put together.
+    if (buffer[at] === CR) {
+      if (at + 1 === end && !final) return -1;
+      if (buffer[at + 1] !== LF) return at;
+      at++;
+    }
+    if (buffer[at] !== delimiter && buffer[at] !== LF)
+      this.fail(
+        "stray_quote",
+        this.rowNumber + 1,
+        column,
+        "A quoted cell is followed by more text before the next separator: the file was damaged. Download it again.",
+      );
+    return at;
+  }
+
+  private failBinary(column: number): never {
+    this.fail("binary", this.rowNumber + 1, column, "The file holds binary data, not text.");
+  }
+  private failTooWide(): never {
+    this.fail("too_many_columns", this.rowNumber + 1, null, `More than ${MAX_COLUMNS} columns in a row.`);
   }
 
   /** Closes up doubled quotes in place: the bytes are ours. A cell after a quote was a quoted one. */
   private closeUpQuotes(): void {
     const { bytes, starts, ends, columns } = this.row;
+    this.doubled = false;
     for (let column = 0; column < columns; column++) {
       const start = starts[column];
       const end = ends[column];
@@ -272,13 +303,14 @@ export class CsvScanner {
 
   private emit(rowStart: number, rowEnd: number, unterminated: boolean): void {
     const { row } = this;
-    if (row.columns === 1 && row.ends[0] === row.starts[0]) return; // an empty line
+    if (row.columns === 1 && this.isBlankFrom(0, 1)) return; // an empty line
     this.rowNumber++;
     row.row = this.rowNumber;
     if (this.rowNumber === 1) {
       this.readHeader();
       return;
     }
+    if (this.beginsAsHeader() && this.isHeaderAgain()) return;
     if (row.columns !== this.headerCells.length) {
       const blankTail =
         row.columns > this.headerCells.length &&
@@ -321,7 +353,43 @@ export class CsvScanner {
   }
 
   private isBlankFrom(from: number, to: number): boolean {
-    for (let i = from; i < to; i++) if (this.row.ends[i] !== this.row.starts[i]) return false;
+    const { bytes, starts, ends } = this.row;
+    for (let i = from; i < to; i++)
+      for (let at = starts[i]; at < ends[i]; at++) if (bytes[at] > 0x20) return false;
+    return true;
+  }
+
+  /** A quick look, asked of every row. */
+  private beginsAsHeader(): boolean {
+    const { bytes, starts } = this.row;
+    const first = bytes[starts[0]] | 0x20;
+    return first === this.headerStart || first === 0xef || first === QUOTE;
+  }
+
+  /** Whether the row is the header once more: exports that were put together into one file. Another header is refused. */
+  private isHeaderAgain(): boolean {
+    const { row, headerCells } = this;
+    const cell = (i: number): string =>
+      decodeUtf8(row.bytes, row.starts[i], row.ends[i])
+        .replace(/^\ufeff?"?|"$/g, "")
+        .trim()
+        .toLowerCase();
+    if (cell(0) !== headerCells[0]?.toLowerCase()) return false;
+    let isSame = row.columns >= headerCells.length && this.isBlankFrom(headerCells.length, row.columns);
+    for (let i = 1; i < headerCells.length && isSame; i++) isSame = cell(i) === headerCells[i]?.toLowerCase();
+    if (!isSame)
+      this.fail(
+        "another_header",
+        this.rowNumber,
+        null,
+        "Here begins another export with other columns: bring each file by itself, as it was downloaded.",
+      );
+    this.handler.onWarning(
+      "repeated_header",
+      this.rowNumber,
+      0,
+      "The header is there again: several exports were put together. Rows that are in more than one of them count once.",
+    );
     return true;
   }
 
@@ -342,6 +410,7 @@ export class CsvScanner {
     if (cells.some((cell) => cell.includes("\ufffd")))
       this.fail("not_utf8", 1, null, "The header is not UTF-8 text: save the file again as CSV UTF-8.");
     this.headerCells = cells;
+    this.headerStart = (cells[0]?.charCodeAt(0) ?? 0) | 0x20;
     this.handler.onHeader(cells, this.delimiter === 0x2c ? "," : this.delimiter === 0x3b ? ";" : "tab");
   }
 

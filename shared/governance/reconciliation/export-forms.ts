@@ -1,47 +1,48 @@
 /** Stripe's exports that are read: how each is recognised, and what its columns mean. */
 import type { StripeExportKind } from "./types.ts";
 
-/** What a column means to us, whatever an export calls it. */
-export const FIELDS = [
-  "id",
-  "source",
-  "type",
-  "created",
-  "amount",
-  "amount_captured",
-  "refunded",
-  "refunded_at",
-  "fee",
-  "fee_tax",
-  "net",
-  "currency",
-  "captured",
-  "status",
-  "converted_amount",
-  "converted_refunded",
-  "converted_currency",
-  "facing_amount",
-  "facing_currency",
-  "charge",
-  "intent",
-  "session",
-  "client_reference",
-  "order",
-  "invoice",
-  "customer",
-  "email",
-  "user",
-  "pack",
-  "tokens",
-  "product",
-  "description",
-  "disputed",
-  "disputed_at",
-  "dispute_status",
-  "livemode",
-  "account",
-] as const;
-export type Field = (typeof FIELDS)[number];
+/** What a column means to us, whatever an export calls it: where it is, −1 for nowhere. */
+export const NO_COLUMNS = {
+  id: -1,
+  source: -1,
+  type: -1,
+  created: -1,
+  amount: -1,
+  amount_captured: -1,
+  refunded: -1,
+  refunded_at: -1,
+  fee: -1,
+  fee_tax: -1,
+  net: -1,
+  currency: -1,
+  captured: -1,
+  status: -1,
+  converted_amount: -1,
+  converted_refunded: -1,
+  converted_currency: -1,
+  facing_amount: -1,
+  facing_currency: -1,
+  charge: -1,
+  intent: -1,
+  session: -1,
+  client_reference: -1,
+  order: -1,
+  invoice: -1,
+  customer: -1,
+  email: -1,
+  user: -1,
+  pack: -1,
+  tokens: -1,
+  product: -1,
+  description: -1,
+  disputed: -1,
+  disputed_at: -1,
+  dispute_status: -1,
+  livemode: -1,
+  account: -1,
+};
+export type Field = keyof typeof NO_COLUMNS;
+export const FIELDS = Object.keys(NO_COLUMNS) as readonly Field[];
 
 export interface ExportForm {
   readonly kind: StripeExportKind;
@@ -195,7 +196,7 @@ export const FORMS: readonly ExportForm[] = [
   },
 ];
 
-/** Where Stripe offers a column that a file lacks, and what it would tell. */
+/** Where Stripe offers a column that a file lacks, and what it would say. */
 export const OFFERED: Partial<
   Record<StripeExportKind, Partial<Record<Field, readonly [string, string, string]>>>
 > = {

@@ -378,6 +378,26 @@ describe("what spreadsheets and people do to files", () => {
       [grant({ charge_id: "ch_1" })],
     );
     expect(withTabs.inputs[0]?.delimiter).toBe("tab");
+    // Excel's "Unicode text" is UTF-16 with tabs.
+    const wide = Buffer.from(
+      csv(
+        PAYMENTS.replaceAll(",", "\t"),
+        "ch_1\t2026-10-10 09:00:00\t2.00\t0.00\tgbp\ttrue\t0\tPaid\tJörg 請求\t",
+      ),
+      "utf16le",
+    );
+    const marked = Buffer.concat([Buffer.from([0xff, 0xfe]), wide]);
+    for (const bytes of [wide, marked, Buffer.from(marked).swap16()])
+      for (const size of [1, 7, 5_000]) {
+        const report = await run(
+          { "x.txt": new Uint8Array(bytes) },
+          [grant({ charge_id: "ch_1" })],
+          {},
+          size,
+        );
+        expect(report.tied_out).toBe(true);
+        expect(report.inputs[0]).toMatchObject({ delimiter: "tab", rows: 1 });
+      }
   });
 
   it("without the id column can only suggest, and says so", async () => {
@@ -396,7 +416,6 @@ describe("what spreadsheets and people do to files", () => {
     ["only blank lines", "\n\r\n\n", "empty", null],
     ["XLSX", new Uint8Array([0x50, 0x4b, 3, 4, 20, 0, 0, 0, 8, 0]), "not_csv", null],
     ["gzip", new Uint8Array([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]), "not_csv", null],
-    ["UTF-16", new Uint8Array([0xff, 0xfe, 105, 0, 100, 0, 44, 0]), "not_csv", null],
     ["a web page", "<!DOCTYPE html><html></html>", "not_csv", 1],
     ["JSON", '{"object":"list"}', "not_csv", 1],
     [
@@ -460,6 +479,12 @@ describe("what spreadsheets and people do to files", () => {
       2,
     ],
     [
+      "a year of another calendar",
+      csv(PAYMENTS, "ch_1,2569-10-05 09:00:00,2.00,0.00,gbp,true,0,Paid,,"),
+      "bad_time",
+      2,
+    ],
+    [
       "a date in two orders",
       csv(PAYMENTS, "ch_1,03/04/2026 09:00,2.00,0.00,gbp,true,0,Paid,,"),
       "bad_time",
@@ -495,6 +520,14 @@ describe("what spreadsheets and people do to files", () => {
     );
   });
 
+  it("reads slashes after the year, as spreadsheets of East Asia write them", async () => {
+    for (const time of ["2026/10/3 9:00", "2026/10/03 09:00:00", "2026/10/03"])
+      expect(
+        (await run({ "x.csv": csv(PAYMENTS, `ch_1,${time},2.00,0.00,gbp,true,0,Paid,,`) }, [])).inputs[0]
+          ?.window?.from,
+      ).toMatch(/^2026-10-03T0[09]:00:00Z$/);
+  });
+
   it("warns of text that was encoded twice, with row and column, and goes on", async () => {
     const report = await run({
       "x.csv": csv(
@@ -519,6 +552,19 @@ describe("what spreadsheets and people do to files", () => {
       period: { from: "2026-10-01", to: "2026-11-01" },
     });
     expect(result.ok && result.value.warnings.map((w) => w.code)).toEqual(["starts_late", "ends_early"]);
+    // Read from Stripe in the morning of the period's last day: complete until then, though nobody has paid since the tenth.
+    for (const [through, codes] of [
+      ["2026-10-31T00:09:00Z", []],
+      ["2026-10-30T23:00:00Z", ["ends_early"]],
+    ] as const) {
+      const read = await reconcile({
+        stripeFiles: open({ "x.csv": one("2026-10-10") }),
+        ledger: records([]),
+        period: { from: "2026-10-01", to: "2026-11-01" },
+        options: { data_from: "2026-10-01T00:00:00Z", data_through: through },
+      });
+      expect(read.ok && read.value.warnings.map((w) => w.code)).toEqual(codes);
+    }
   });
 });
 

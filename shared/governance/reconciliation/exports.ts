@@ -1,4 +1,4 @@
-import { type ExportForm, type Field, FIELDS, FORMS, METADATA, OFFERED } from "./export-forms.ts";
+import { type ExportForm, type Field, FIELDS, FORMS, METADATA, NO_COLUMNS, OFFERED } from "./export-forms.ts";
 import { BadInput } from "./problem.ts";
 import type { InputManifest, StripeExportKind } from "./types.ts";
 
@@ -12,6 +12,8 @@ const REQUIRED_NAMES: Partial<Record<Field, string>> = {
 /** Stripe's lists that hold too little to reconcile with, by columns (normalised) that they have and no other has. */
 const OTHER_EXPORTS: readonly { readonly title: string; readonly signature: readonly string[] }[] = [
   { title: "Refunds", signature: ["charge_id", "reason", "failure_reason"] },
+  { title: "Payouts, itemized", signature: ["payout_id", "effective_at"] },
+  { title: "Payouts, itemized", signature: ["payout_id", "effective_at_utc"] },
   { title: "Payouts", signature: ["arrival_date_utc", "method"] },
   { title: "Payouts", signature: ["arrival_date", "method"] },
   { title: "Transactions of a payout", signature: ["type", "fees", "net", "details"] },
@@ -21,7 +23,10 @@ const OTHER_EXPORTS: readonly { readonly title: string; readonly signature: read
   { title: "Customers", signature: ["email", "delinquent"] },
   { title: "Transfers", signature: ["destination", "amount_reversed"] },
   { title: "Balance summary", signature: ["category", "net_amount"] },
-  { title: "Payout reconciliation summary", signature: ["reporting_category", "count", "gross"] },
+  {
+    title: "Summary of a balance change or a payout reconciliation",
+    signature: ["reporting_category", "count", "gross"],
+  },
 ];
 
 export interface ExportLayout {
@@ -47,7 +52,7 @@ function metadataKey(cell: string): { readonly of: string; readonly key: string 
   return found ? { of: (found[1] ?? "").toLowerCase(), key: normalise(found[2] ?? "") } : null;
 }
 
-/** Whose metadata tells of a sale first: the payment's own, then what it was made from, last what came after it. */
+/** Whose metadata describes a sale first: the payment's own, then what it was made from, last what came after it. */
 const METADATA_OF = [
   "",
   "payment",
@@ -90,16 +95,9 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
       message: `The column "${cells[plain.indexOf(duplicated)]}" is there twice: remove one, or use the file as it was downloaded.`,
     });
   const form = FORMS.find((candidate) => candidate.signature.every((name) => plain.includes(name)));
-  if (!form)
-    throw new BadInput({
-      code: "unknown_export",
-      file,
-      row: 1,
-      column: null,
-      message: `${otherExport(plain) ?? "This header belongs to none of Stripe's exports that we read"} (payments, balance history, balance change itemized, payout reconciliation itemized, disputes).${nearestForm(plain)}`,
-    });
+  if (!form) throw unknownExport(file, cells, plain);
   const columns = findColumns(form, plain, metadata);
-  const at = {} as Record<Field, number>;
+  const at = { ...NO_COLUMNS };
   const others: number[][] = [];
   for (const field of FIELDS) {
     const [first = -1, ...more] = columns[field];
@@ -108,7 +106,20 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
   }
   const absent = form.required.filter((field) => at[field] < 0);
   if (absent.length > 0) {
+    // A list of payouts has most columns of a balance, and not when the money moved.
+    if (otherExport(plain)) throw unknownExport(file, cells, plain);
     const named = absent.map((field) => columnName(form, field));
+    const zone = cells
+      .map((cell) => /^created.*\((?!utc\b)([^)]+)\)/i.exec(cell))
+      .find((found) => found !== null);
+    if (absent.includes("created") && zone)
+      throw new BadInput({
+        code: "other_time_zone",
+        file,
+        row: 1,
+        column: zone.input,
+        message: `The times are of ${zone[1]}, and days are counted in UTC: export it again with UTC as time zone.`,
+      });
     throw new BadInput({
       code: "missing_column",
       file,
@@ -134,6 +145,15 @@ export function recogniseExport(file: string, cells: readonly string[]): ExportL
   };
 }
 
+const unknownExport = (file: string, cells: readonly string[], plain: readonly string[]): BadInput =>
+  new BadInput({
+    code: "unknown_export",
+    file,
+    row: 1,
+    column: null,
+    message: `${titleAbove(cells) ?? otherExport(plain) ?? "This header belongs to none of Stripe's exports that we read"} (payments, balance history, balance change itemized, payout reconciliation itemized, disputes).${nearestForm(plain)}`,
+  });
+
 /** All columns of each meaning, the one that is asked first first. */
 function findColumns(
   form: ExportForm,
@@ -154,6 +174,12 @@ function findColumns(
 
 const columnName = (form: ExportForm, field: Field): string =>
   REQUIRED_NAMES[field] ?? form.columns[field]?.[0] ?? field;
+
+/** A line above the header, as people and spreadsheets add it. */
+const titleAbove = (cells: readonly string[]): string | null =>
+  cells.filter((cell) => cell !== "").length === 1
+    ? "The first line has one cell and is no header: remove what stands above the header; commas, semicolons or tabs separate cells. These exports of Stripe are read"
+    : null;
 
 function otherExport(plain: readonly string[]): string | null {
   const other = OTHER_EXPORTS.find(({ signature }) => signature.every((name) => plain.includes(name)));

@@ -63,7 +63,7 @@ export function makeFrame(
   };
 }
 
-/** The first and the last row of the files that tell of payments. */
+/** The first and the last row of the files about payments. */
 function coveredWindow(side: StripeSide): { readonly first: number; readonly last: number } {
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
@@ -94,7 +94,10 @@ function warnOfGaps(
     );
     return;
   }
-  if (last < from || first >= to) {
+  // What is known to be complete reaches further than its rows: there may have been none.
+  const reachesFrom = since < first ? since : first;
+  const reachesTo = through > last ? through : last;
+  if ((last < from || first >= to) && !(since <= from && through > from)) {
     warn(
       problem(
         "period_not_covered",
@@ -104,7 +107,7 @@ function warnOfGaps(
     );
     return;
   }
-  if (first > from + 24 * HOUR && !(since <= from))
+  if (reachesFrom > from + 24 * HOUR)
     warn(
       problem(
         "starts_late",
@@ -112,7 +115,7 @@ function warnOfGaps(
         `The first row is of ${isoTime(first)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
       ),
     );
-  if (last < to - 24 * HOUR && !(through >= to))
+  if (reachesTo < to - 24 * HOUR)
     warn(
       problem(
         "ends_early",

@@ -7,7 +7,8 @@ import { env } from "node:process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { proRata } from "../money/index.ts";
-import { type LedgerRecord, reconcile, type Report } from "./index.ts";
+import { type InputFile, type LedgerRecord, reconcile, type Report } from "./index.ts";
+import { memoryOf, readPart } from "./part.ts";
 
 /** `TESTS` gives another number, as tests/support/size.ts says. */
 const asked = env["TESTS"];
@@ -330,27 +331,54 @@ function shuffled<T>(list: readonly T[], seed: number): T[] {
   return out;
 }
 
+/** How the files are read, and whether the ledger comes as one of them. */
+type Reading = "records" | "here" | "apart";
+
+/** In pieces, as a stream comes. A thread hands over what it read; here it is handed over without one. */
+function fileOf(
+  name: string,
+  rows: readonly (readonly string[])[],
+  end: string,
+  reading: Reading,
+): InputFile {
+  const bytes = new TextEncoder().encode(rows.map((row) => row.join(",") + end).join(""));
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += 97) yield bytes.slice(at, at + 97);
+  }
+  const file = { name, size_bytes: null, chunks: pieces() };
+  if (reading !== "apart") return file;
+  return {
+    ...file,
+    size_bytes: 1 << 24,
+    read_apart: ({ of, options }, onChunk) => ({
+      done: readPart({ ...file, chunks: pieces() }, of, options, onChunk).then((part) =>
+        part.ok ? structuredClone(part, { transfer: memoryOf(part.value) }) : part,
+      ),
+      stop: async () => undefined,
+    }),
+  };
+}
+
 async function run(
   files: readonly (readonly (readonly string[])[])[],
   ledger: readonly LedgerRecord[],
   shuffle: number,
   end: string,
+  reading: Reading = "records",
 ): Promise<Report> {
-  const stripeFiles = files.map(([header = [], ...rows], i) => ({
-    name: `${i}.csv`,
-    size_bytes: null,
-    chunks: (async function* () {
-      const text = [header, ...shuffled(rows, shuffle + i)].map((row) => row.join(",")).join(end) + end;
-      // In pieces, as a stream comes.
-      const bytes = new TextEncoder().encode(text);
-      for (let at = 0; at < bytes.length; at += 97) yield bytes.slice(at, at + 97);
-    })(),
-  }));
+  const records = shuffled(ledger, shuffle);
+  const fields = [...new Set(records.flatMap((record) => Object.keys(record)))] as (keyof LedgerRecord)[];
+  const lines = records.map((record) => fields.map((field) => String(record[field] ?? "")));
   const result = await reconcile({
-    stripeFiles,
-    ledger: (async function* () {
-      yield shuffled(ledger, shuffle);
-    })(),
+    stripeFiles: files.map(([header = [], ...rows], i) =>
+      fileOf(`${i}.csv`, [header, ...shuffled(rows, shuffle + i)], end, reading),
+    ),
+    ledger:
+      reading === "records"
+        ? (async function* () {
+            yield records;
+          })()
+        : fileOf("ledger.csv", [fields, ...lines], end, reading),
     period,
     options: { data_through: "2026-12-31", ledger_through: "2026-12-31" },
   });
@@ -362,7 +390,7 @@ describe("generated histories of captures, refunds and failures", () => {
   it("give the model's differences, in every form of export, in any order of rows", async () => {
     await fc.assert(
       fc.asyncProperty(world, async ({ payments: drawn, forms, shuffle, end }) => {
-        // The list of refunds alone does not tell a part that was never captured, nor when several went back.
+        // The list of refunds alone does not show a part that was never captured, nor when several went back.
         const tellsCaptures = !forms.every((form) => form === "payments" || form.startsWith("history"));
         // Balance history names a refund without its payment: only a ledger that knows the refund can tell.
         const isNameless = forms.length === 1 && forms[0] === "history";
@@ -393,6 +421,12 @@ describe("generated histories of captures, refunds and failures", () => {
         for (const line of report.bridge) expect(line.unexplained_minor).toBe(0);
         for (const line of report.tie_out) expect(line.unexplained_minor ?? 0).toBe(0);
         expect(report.tied_out).toBe(found.length === 0);
+        // Each file in a thread of its own gives the report, to the letter, that one file after the other gives.
+        const here = await run(files, ledgerOf(payments), shuffle, end, "here");
+        expect(here.differences.map((one) => one.difference_id)).toEqual(
+          report.differences.map((one) => one.difference_id),
+        );
+        expect(await run(files, ledgerOf(payments), shuffle, end, "apart")).toEqual(here);
       }),
       parameters,
     );

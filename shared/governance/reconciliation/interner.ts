@@ -10,8 +10,18 @@ export interface Bytes {
   readonly view: DataView;
 }
 
-const viewOf = (bytes: Uint8Array): DataView =>
-  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const withView = (bytes: Uint8Array): Bytes => ({
+  bytes,
+  view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+});
+
+/** All texts of an interner, for another one to take over. */
+export interface Texts {
+  readonly blocks: readonly Uint8Array[];
+  readonly used: number;
+  readonly offsets: Uint32Array;
+  readonly count: number;
+}
 
 /** A hash of the bytes, for `Interner.resolve`. */
 export function hashOf(source: Bytes, start: number, length: number): number {
@@ -39,12 +49,13 @@ export function hashOf(source: Bytes, start: number, length: number): number {
  */
 export class Interner {
   /** Texts one after the other, each after its length in two bytes; none straddles two blocks. */
-  private readonly blocks: Uint8Array[] = [];
-  private readonly views: DataView[] = [];
+  private readonly blocks: Bytes[] = [];
   private used = BLOCK_BYTES;
   /** Pairs hash, id side by side: a look costs one line of the cache. */
   private table = new Uint32Array(1 << 13);
   private tableUsed = 0;
+  /** What `resolve` fetched: kept, so that the fetching is not left out as useless. */
+  protected fetched = 0;
   /** The same pairs, of those asked for lately. */
   private readonly recent = new Uint32Array(2 << RECENT_BITS);
   private offsets = new Uint32Array(1 << 12);
@@ -55,12 +66,16 @@ export class Interner {
     return this.count;
   }
 
-  /** Makes room for so many more texts, so that growing does not have to. */
+  /** Makes room for so many more texts that are looked up, so that growing does not have to. */
   reserve(more: number): void {
     let slots = this.table.length;
     while ((this.tableUsed + more) * 4 > slots) slots *= 2;
     if (slots > this.table.length) this.resizeTable(slots);
-    if (this.count + more > this.offsets.length) this.resizeOffsets(this.count + more);
+  }
+
+  /** The same for so many texts in all. */
+  reserveTexts(count: number): void {
+    if (count > this.offsets.length) this.resizeOffsets(count);
   }
 
   /** The number of a text; longer ones are cut at 65,535 bytes: no id of Stripe's comes near. */
@@ -99,6 +114,10 @@ export class Interner {
     this.reserve(count);
     const { table } = this;
     const mask = table.length - 2;
+    // All slots are fetched first: one that is not at hand does not wait for what is decided about the one before.
+    let fetched = 0;
+    for (let i = 0; i < count; i++) fetched ^= table[(hashes[i] << 1) & mask];
+    this.fetched = fetched;
     for (let i = 0; i < count; i++) {
       const kept = ids[i];
       const hash = hashes[i];
@@ -129,8 +148,8 @@ export class Interner {
     if (a === b) return true;
     const offsetA = this.offsets[a];
     const offsetB = this.offsets[b];
-    const viewA = this.views[offsetA >>> 24];
-    const viewB = this.views[offsetB >>> 24];
+    const viewA = this.blocks[offsetA >>> 24].view;
+    const viewB = this.blocks[offsetB >>> 24].view;
     const atA = offsetA & 0xffffff;
     const atB = offsetB & 0xffffff;
     const length = viewA.getUint16(atA - 2, true);
@@ -146,7 +165,7 @@ export class Interner {
   internText(text: string | null | undefined): number {
     if (text === null || text === undefined || text === "") return 0;
     const bytes = encodeUtf8(text);
-    return this.intern({ bytes, view: viewOf(bytes) }, 0, bytes.length);
+    return this.intern(withView(bytes), 0, bytes.length);
   }
 
   /** A number for a text that nothing will ever be compared with: kept, not looked up. */
@@ -154,20 +173,17 @@ export class Interner {
     const length = Math.min(end - start, LONGEST);
     if (length <= 0) return 0;
     if (this.used + length + 2 > BLOCK_BYTES) {
-      const made = new Uint8Array(BLOCK_BYTES);
-      this.blocks.push(made);
-      this.views.push(viewOf(made));
+      this.blocks.push(withView(new Uint8Array(BLOCK_BYTES)));
       this.used = 0;
     }
     const at = this.used + 2;
     const id = this.count++;
     if (id >= this.offsets.length) this.resizeOffsets(this.offsets.length * 2);
     this.offsets[id] = (this.blocks.length - 1) * BLOCK_BYTES + at;
-    const view = this.views[this.views.length - 1];
+    const { bytes, view } = this.blocks[this.blocks.length - 1];
     view.setUint16(at - 2, length, true);
     if (length < 4) {
-      const block = this.blocks[this.blocks.length - 1];
-      for (let i = 0; i < length; i++) block[at + i] = source.bytes[start + i];
+      for (let i = 0; i < length; i++) bytes[at + i] = source.bytes[start + i];
     } else {
       const last = length - 4;
       for (let i = 0; i < last; i += 4) view.setUint32(at + i, source.view.getUint32(start + i, true), true);
@@ -180,7 +196,7 @@ export class Interner {
   /** Whether these bytes are the text of that number. */
   is(id: number, source: Bytes, start: number, length: number): boolean {
     const offset = this.offsets[id];
-    const view = this.views[offset >>> 24];
+    const { view } = this.blocks[offset >>> 24];
     const at = offset & 0xffffff;
     if (view.getUint16(at - 2, true) !== length) return false;
     if (length < 4) {
@@ -197,19 +213,52 @@ export class Interner {
     if (id === 0) return "";
     const offset = this.offsets[id];
     const at = offset & 0xffffff;
-    const length = this.views[offset >>> 24].getUint16(at - 2, true);
-    return decodeUtf8(this.blocks[offset >>> 24], at, at + length);
+    const { bytes, view } = this.blocks[offset >>> 24];
+    return decodeUtf8(bytes, at, at + view.getUint16(at - 2, true));
   }
 
   /** True where the text begins with these ASCII letters: cheaper than making the string. */
   startsWith(id: number, prefix: string): boolean {
     if (id === 0) return false;
     const offset = this.offsets[id];
+    const { bytes, view } = this.blocks[offset >>> 24];
+    const at = offset & 0xffffff;
+    if (view.getUint16(at - 2, true) < prefix.length) return false;
+    for (let i = 0; i < prefix.length; i++) if (bytes[at + i] !== prefix.charCodeAt(i)) return false;
+    return true;
+  }
+
+  /** The number of a text that is kept: what `intern` would have given. */
+  internKept(id: number): number {
+    const ids = Uint32Array.of(id);
+    this.resolve(ids, Uint32Array.of(this.hashOfText(id)), 1);
+    return ids[0];
+  }
+
+  /** The hash of a text that is kept, for `resolve`. */
+  hashOfText(id: number): number {
+    const offset = this.offsets[id];
     const block = this.blocks[offset >>> 24];
     const at = offset & 0xffffff;
-    if (this.views[offset >>> 24].getUint16(at - 2, true) < prefix.length) return false;
-    for (let i = 0; i < prefix.length; i++) if (block[at + i] !== prefix.charCodeAt(i)) return false;
-    return true;
+    return hashOf(block, at, block.view.getUint16(at - 2, true));
+  }
+
+  /** What another interner needs to take the texts over. This one is not to be used any more. */
+  texts(): Texts {
+    const { used, offsets, count } = this;
+    return { blocks: this.blocks.map(({ bytes }) => bytes), used, offsets, count };
+  }
+
+  /** Keeps all texts of another interner; answers what is to be added to their numbers there. */
+  takeOver({ blocks, used, offsets, count }: Texts): number {
+    const base = this.count - 1;
+    const before = this.blocks.length * BLOCK_BYTES;
+    this.count += count - 1;
+    this.reserveTexts(this.count);
+    for (let id = 1; id < count; id++) this.offsets[base + id] = before + offsets[id];
+    for (const bytes of blocks) this.blocks.push(withView(bytes));
+    if (blocks.length > 0) this.used = used;
+    return base;
   }
 
   private resizeOffsets(length: number): void {

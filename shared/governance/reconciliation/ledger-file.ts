@@ -13,27 +13,35 @@ import {
 } from "./ledger-side.ts";
 import { BadInput } from "./problem.ts";
 import { decodeUtf8 } from "./text.ts";
-import type { InputProblem, LedgerRecord, LedgerRecordType } from "./types.ts";
+import type { InputProblem, LedgerRecord } from "./types.ts";
 
 const REQUIRED = ["transaction_id", "record_type", "user_id", "tokens", "created_at"];
 
+/** A field of the records, and where the file has it: −1 for nowhere. */
+interface Column {
+  readonly field: keyof LedgerRecord;
+  index: number;
+}
 /** Columns that every row is asked for: by name, so that asking costs nothing. */
-const noColumns = {
-  transaction_id: -1,
-  record_type: -1,
-  grant_kind: -1,
-  tokens: -1,
-  created_at: -1,
-  lot_id: -1,
-  debt_tokens: -1,
-  tokens_remaining: -1,
-  amount_minor: -1,
-  booked_minor: -1,
-  payment_minor: -1,
-  currency: -1,
-  livemode: -1,
-};
-type Column = keyof typeof noColumns;
+function createColumns() {
+  const of = (field: keyof LedgerRecord): Column => ({ field, index: -1 });
+  return {
+    transaction: of("transaction_id"),
+    type: of("record_type"),
+    kind: of("grant_kind"),
+    tokens: of("tokens"),
+    created: of("created_at"),
+    lot: of("lot_id"),
+    debt: of("debt_tokens"),
+    remaining: of("tokens_remaining"),
+    amount: of("amount_minor"),
+    booked: of("booked_minor"),
+    deferred: of("deferred_minor"),
+    paid: of("payment_minor"),
+    currency: of("currency"),
+    livemode: of("livemode"),
+  };
+}
 
 interface TextColumn {
   /** Its place in the queue's list. */
@@ -56,10 +64,9 @@ export class LedgerFile {
   private readonly unmatchable: ReadonlySet<keyof LedgerRecord>;
   private readonly scanner: CsvScanner;
   private readonly queue: ReturnType<typeof createKeyQueue>;
-  private readonly types = new Map<number, number>();
-  private readonly kinds = new Map<number, number>();
-  private readonly at = { ...noColumns };
-  private readonly lastWord = { record_type: 0, grant_kind: 0 };
+  private readonly at = createColumns();
+  private readonly types: Words;
+  private readonly kinds: Words;
   private texts: readonly TextColumn[] = [];
 
   constructor(
@@ -80,6 +87,8 @@ export class LedgerFile {
       table,
       TEXT_FIELDS.map(([column]) => column),
     );
+    this.types = createWords(interner, RECORD_TYPES);
+    this.kinds = createWords(interner, GRANT_KINDS);
     this.scanner = new CsvScanner(file, {
       onHeader: (cells) => this.readHeader(cells),
       onRow: (row) => this.readRow(row),
@@ -108,7 +117,7 @@ export class LedgerFile {
         column: absent[0],
         message: `A ledger export needs the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}.`,
       });
-    for (const name of Object.keys(noColumns) as Column[]) this.at[name] = names.lastIndexOf(name);
+    for (const column of Object.values(this.at)) column.index = names.lastIndexOf(column.field);
     this.texts = TEXT_FIELDS.map(([name, field], into) => ({
       into,
       index: names.lastIndexOf(field),
@@ -119,35 +128,43 @@ export class LedgerFile {
   }
 
   private readRow(row: CsvRow): void {
-    const type = this.typeOf(row);
-    const kind = this.kindOf(row);
+    const { at } = this;
+    const type = this.types(row, at.type.index);
+    if (type < 0) this.fail(row, at.type, `"${this.cell(row, at.type)}" is not a record type.`);
+    const kind = this.kinds(row, at.kind.index);
     const created = this.createdOf(row);
-    const amount = this.whole(row, "amount_minor", -1);
+    const amount = this.whole(row, at.amount, -1);
     const currency = this.currencyOf(row);
-    if (amount !== -1 && currency === 0) this.fail(row, "currency", "An amount without a currency.");
-    const transaction = this.whole(row, "transaction_id", Number.NaN);
-    if (transaction !== transaction) this.fail(row, "transaction_id", "The transaction_id is empty.");
+    if (amount !== -1 && currency === 0) this.fail(row, at.currency, "An amount without a currency.");
+    const transaction = this.whole(row, at.transaction, Number.NaN);
+    if (transaction !== transaction) this.fail(row, at.transaction, "The transaction_id is empty.");
     const record = this.table.add();
     const { columns } = this.table;
     columns.type[record] = type;
-    columns.kind[record] = kind;
+    columns.kind[record] = Math.max(0, kind);
     columns.currency[record] = currency;
     columns.row[record] = row.row;
     columns.transaction[record] = transaction;
-    columns.lot[record] = this.whole(row, "lot_id", 0);
-    columns.tokens[record] = this.whole(row, "tokens", 0);
-    columns.debt[record] = this.whole(row, "debt_tokens", 0);
-    columns.remaining[record] = this.whole(row, "tokens_remaining", -1);
+    columns.tokens[record] = this.whole(row, at.tokens, 0);
+    columns.remaining[record] = this.whole(row, at.remaining, -1);
     columns.amount[record] = amount;
-    const booked = this.whole(row, "booked_minor", -1);
-    if (booked >= 0) columns.booked[record] = booked + 1;
-    const paid = this.whole(row, "payment_minor", 0);
-    if (paid > 0) columns.paid[record] = paid;
     columns.created[record] = created;
+    this.readOptional(row, record);
     this.readTexts(row, record);
-    const told = yesOrNo(row, this.at.livemode);
+    const told = yesOrNo(row, at.livemode.index);
     const mode = told === 0 ? modeOfSession(this.interner, columns.session[record]) : told;
     if (mode !== 0) columns.test[record] = mode;
+  }
+
+  /** Numbers of which 0 says that there is none: it is there already. */
+  private readOptional(row: CsvRow, record: number): void {
+    const { at } = this;
+    const { columns } = this.table;
+    if (at.lot.index >= 0) columns.lot[record] = this.whole(row, at.lot, 0);
+    if (at.debt.index >= 0) columns.debt[record] = this.whole(row, at.debt, 0);
+    if (at.booked.index >= 0) columns.booked[record] = Math.max(-1, this.whole(row, at.booked, -1)) + 1;
+    if (at.deferred.index >= 0) columns.deferred[record] = Math.max(-1, this.whole(row, at.deferred, -1)) + 1;
+    if (at.paid.index >= 0) columns.paid[record] = Math.max(0, this.whole(row, at.paid, 0));
   }
 
   private readTexts(row: CsvRow, record: number): void {
@@ -168,82 +185,74 @@ export class LedgerFile {
   }
 
   private fail(row: CsvRow, column: Column, message: string): never {
-    throw new BadInput({ code: "bad_ledger_record", file: this.file, row: row.row, column, message });
+    throw new BadInput({
+      code: "bad_ledger_record",
+      file: this.file,
+      row: row.row,
+      column: column.field,
+      message,
+    });
   }
 
-  private cell(row: CsvRow, field: Column): string {
-    const column = this.at[field];
-    return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]).slice(0, 40);
+  private cell(row: CsvRow, { index }: Column): string {
+    return index < 0 ? "" : decodeUtf8(row.bytes, row.starts[index], row.ends[index]).slice(0, 40);
   }
 
   /** A whole number; `empty` where the cell is. */
-  private whole(row: CsvRow, field: Column, empty: number): number {
-    const column = this.at[field];
-    if (column < 0) return empty;
-    const start = row.starts[column];
-    const end = row.ends[column];
-    if (start === end) return empty;
+  private whole(row: CsvRow, column: Column, empty: number): number {
+    const { index } = column;
+    if (index < 0) return empty;
     const { bytes } = row;
-    let i = start;
-    const negative = bytes[i] === 0x2d;
-    if (negative) i++;
+    const start = row.starts[index];
+    const end = row.ends[index];
+    if (start === end) return empty;
+    const isNegative = bytes[start] === 0x2d;
+    let at = isNegative ? start + 1 : start;
+    const first = at;
     let value = 0;
-    if (i === end || end - i > 16) value = Number.NaN;
-    for (; i < end; i++) {
-      const digit = bytes[i] - 0x30;
-      value = digit >= 0 && digit <= 9 ? value * 10 + digit : Number.NaN;
+    for (; at < end; at++) {
+      const digit = bytes[at] - 0x30;
+      if (digit < 0 || digit > 9) break;
+      value = value * 10 + digit;
     }
-    if (!Number.isSafeInteger(value))
-      this.fail(row, field, `"${this.cell(row, field)}" is not a whole number.`);
-    return negative && value !== 0 ? -value : value;
-  }
-
-  /** The key of a word out of few: mostly the same as in the record before. */
-  private word(row: CsvRow, field: "record_type" | "grant_kind"): number {
-    const column = this.at[field];
-    if (column < 0) return 0;
-    const start = row.starts[column];
-    const end = row.ends[column];
-    const last = this.lastWord[field];
-    if (last !== 0 && this.interner.is(last, row, start, end - start)) return last;
-    return (this.lastWord[field] = this.interner.intern(row, start, end));
-  }
-
-  private typeOf(row: CsvRow): number {
-    const key = this.word(row, "record_type");
-    let type = this.types.get(key);
-    if (type === undefined) {
-      type = RECORD_TYPES.indexOf(this.interner.text(key) as LedgerRecordType);
-      if (type < 0) this.fail(row, "record_type", `"${this.cell(row, "record_type")}" is not a record type.`);
-      this.types.set(key, type);
-    }
-    return type;
-  }
-
-  private kindOf(row: CsvRow): number {
-    const key = this.word(row, "grant_kind");
-    let kind = this.kinds.get(key);
-    if (kind === undefined) {
-      kind = Math.max(0, GRANT_KINDS.indexOf(this.interner.text(key)));
-      this.kinds.set(key, kind);
-    }
-    return kind;
+    if (at < end || at === first || end - first > 16 || value > Number.MAX_SAFE_INTEGER)
+      this.fail(row, column, `"${this.cell(row, column)}" is not a whole number.`);
+    return isNegative && value !== 0 ? -value : value;
   }
 
   private createdOf(row: CsvRow): number {
-    const column = this.at.created_at;
-    const created = readTime(row.bytes, row.starts[column], row.ends[column], undefined);
-    if (created !== created) this.fail(row, "created_at", `"${this.cell(row, "created_at")}" is not a time.`);
-    return created;
+    const { created } = this.at;
+    const time = readTime(row, row.starts[created.index], row.ends[created.index], undefined);
+    if (time !== time) this.fail(row, created, `"${this.cell(row, created)}" is not a time.`);
+    return time;
   }
 
   private currencyOf(row: CsvRow): number {
-    const column = this.at.currency;
-    if (column < 0) return 0;
-    const currency = this.currencies.read(row.bytes, row.starts[column], row.ends[column]);
-    if (currency < 0) this.fail(row, "currency", `"${this.cell(row, "currency")}" is not a currency code.`);
-    return currency;
+    const { currency } = this.at;
+    if (currency.index < 0) return 0;
+    const found = this.currencies.read(row, row.starts[currency.index], row.ends[currency.index]);
+    if (found < 0) this.fail(row, currency, `"${this.cell(row, currency)}" is not a currency code.`);
+    return found;
   }
+}
+
+/** Reads a cell as one of few words: its place among them, −1 for another. */
+type Words = (row: CsvRow, column: number) => number;
+
+function createWords(interner: Interner, words: readonly string[]): Words {
+  const known = new Map<number, number>();
+  /** Mostly the same as in the record before. */
+  let last = 0;
+  let place = words.indexOf("");
+  return (row, column) => {
+    const start = column < 0 ? 0 : row.starts[column];
+    const end = column < 0 ? 0 : row.ends[column];
+    if (last !== 0 && interner.is(last, row, start, end - start)) return place;
+    last = interner.intern(row, start, end);
+    place = known.get(last) ?? words.indexOf(interner.text(last));
+    known.set(last, place);
+    return place;
+  };
 }
 
 /** 1 for false, 2 for true, 0 for an empty cell. */

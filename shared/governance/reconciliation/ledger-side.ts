@@ -33,19 +33,21 @@ const spec = {
   type: "u8",
   kind: "u8",
   currency: "u8",
-  /** While reading: 1 test mode, 2 live, 0 not told. Then 1 for what does not belong here, else 0. */
+  /** While reading: 1 test mode, 2 live, 0 unknown. Then 1 for what does not belong here, else 0. */
   test: "u8",
   row: "u32",
   transaction: "f64",
   lot: "f64",
   tokens: "f64",
   debt: "f64",
-  /** −1 where it is not told. */
+  /** −1 where it is unknown. */
   remaining: "f64",
-  /** −1 where it is not told. */
+  /** −1 where it is unknown. */
   amount: "f64",
   /** What is booked for the tokens, and 1; 0 where that is the amount. */
   booked: "f64",
+  /** Deferred revenue, and 1; 0 where it goes by the tokens that remain. */
+  deferred: "f64",
   /** What the payment took in all; 0 where that is the amount. */
   paid: "f64",
   created: "f64",
@@ -121,6 +123,7 @@ export function addLedgerRecord(
   for (const field of [
     "amount_minor",
     "booked_minor",
+    "deferred_minor",
     "payment_minor",
     "debt_tokens",
     "tokens_remaining",
@@ -150,6 +153,8 @@ export function addLedgerRecord(
   columns.amount[at] = record.amount_minor ?? -1;
   if (record.booked_minor !== null && record.booked_minor !== undefined)
     columns.booked[at] = record.booked_minor + 1;
+  if (record.deferred_minor !== null && record.deferred_minor !== undefined)
+    columns.deferred[at] = record.deferred_minor + 1;
   if (record.payment_minor) columns.paid[at] = record.payment_minor;
   columns.created[at] = created;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);

@@ -187,6 +187,93 @@ describe("spreadsheets", () => {
     expect((await run([quoted], [grant()])).stripe_rows.rows).toBe(1);
   });
 
+  it("write amounts with the currency's sign, with groups, and with brackets for minus", async () => {
+    for (const amount of ["$10.00", "US$10.00", "10.00 USD", '"10,00"', "$10"]) {
+      const report = await run([`${PAYMENTS}\n${row("ch_A").replace("10.00", amount)}\n`], [grant()]);
+      expect(report.tied_out, amount).toBe(true);
+    }
+    const cells = (id: string, type: string, amount: string, fee: string, net: string): string =>
+      `${id},${type},ch_A,"${amount}",${fee},"${net}",usd,2026-10-05 10:00,2026-10-07 00:00,x`;
+    const balance = [
+      HISTORY,
+      cells("txn_1", "charge", "$1,234.56", "$1.00", "$1,233.56"),
+      cells("txn_2", "refund", "($1,234.56)", "0.00", "($1,234.56)"),
+    ];
+    const report = await run(
+      [balance.join("\n")],
+      [grant({ amount_minor: 123_456 }), back(2, 1000, { amount_minor: 123_456, currency: "usd" })],
+    );
+    expect(report.tie_out).toMatchObject([
+      { gross_minor: 123_456, refunds_minor: -123_456, fees_minor: -100 },
+    ]);
+    await expect(run([`${PAYMENTS}\n${row("ch_A").replace("10.00", "€10.00")}\n`], [])).rejects.toThrow(
+      "another currency",
+    );
+  });
+
+  it("put marks around ids that nobody sees, or that keep them texts", async () => {
+    for (const id of ["'ch_A", '"=""ch_A"""', "\u200bch_A", "ch_A\u00a0", "\u2060ch_A\u200b"])
+      expect((await run([`${PAYMENTS}\n${row(id)}\n`], [grant()])).tied_out, JSON.stringify(id)).toBe(true);
+  });
+
+  it("shorten ids that look like numbers: they link nothing, and are named", async () => {
+    const header = `${PAYMENTS},order_id (metadata)`;
+    const orders = ["1.23457E+15", "1,23457E+15"];
+    const rows = orders.map((order, n) => `${row(`ch_${n}`)},"${order}"`);
+    const report = await run(
+      [[header, ...rows, ""].join("\n")],
+      [grant({ charge_id: null, order_id: "1.23457E+15" })],
+    );
+    expect(report.matched_by_pass.filter(({ count }) => count > 0)).toEqual([]);
+    expect(report.warnings).toContainEqual(expect.objectContaining({ code: "shortened_id", row: 2 }));
+  });
+
+  it("are put together: the header comes again, and rows of both files count once", async () => {
+    for (const again of [PAYMENTS, `\ufeff${PAYMENTS}`, PAYMENTS.toUpperCase(), `${PAYMENTS},,`]) {
+      const report = await run([[PAYMENTS, row("ch_A"), again, row("ch_A"), ""].join("\n")], [grant()]);
+      expect(report.tied_out, again).toBe(true);
+      expect(report.warnings).toContainEqual(
+        expect.objectContaining({
+          code: "repeated_header",
+          row: 3,
+          message: expect.stringMatching(/count once/),
+        }),
+      );
+    }
+    await expect(
+      run([[PAYMENTS, row("ch_A"), `${PAYMENTS},Mode`, `${row("ch_B")},live`].join("\n")], []),
+    ).rejects.toThrow("another_header");
+  });
+
+  it("end lines in several ways within one file, and leave empty columns and lines behind", async () => {
+    const rows = [row("ch_A"), row("ch_B"), row("ch_C"), row("ch_D")];
+    const ledger = ["A", "B", "C", "D"].map((name, n) =>
+      grant({ transaction_id: n + 1, lot_id: n + 1, charge_id: `ch_${name}` }),
+    );
+    const ends = ["\n", "\r\n", "\r"];
+    for (const first of ends)
+      for (const second of ends)
+        for (const third of ends) {
+          const text =
+            PAYMENTS + first + rows.slice(0, 2).join(second) + third + rows.slice(2).join(first) + "\n";
+          expect((await run([text], ledger)).tied_out, JSON.stringify([first, second, third])).toBe(true);
+        }
+    const wide = [`${PAYMENTS},,,`, `${row("ch_A")},,,`, "   ", `"ch_B"${row("ch_B").slice(4)}, ,`].join(
+      "\r",
+    );
+    expect((await run([wide], ledger.slice(0, 2))).stripe_rows.matched).toBe(2);
+  });
+
+  it("with times of another zone, or a line above the header, are refused with what to do", async () => {
+    const other = PAYMENTS.replace("(UTC)", "(America/New_York)");
+    await expect(run([`${other}\n${row("ch_A")}\n`], [])).rejects.toThrow(
+      "The times are of America/New_York",
+    );
+    await expect(run([`Payments of October,,,\n${PAYMENTS}\n${row("ch_A")}\n`], [])).rejects.toThrow(
+      "remove what stands above",
+    );
+  });
+
   it("add lines of totals, and empty ones: left out, with a warning that names the row", async () => {
     for (const total of [
       "Total,,10.00,0.00,,,0.59,",
@@ -250,6 +337,22 @@ describe("movements of the balance", () => {
     }
     const dispute = `${HISTORY}\ntxn_1,charge,ch_A,10.00,0.59,9.41,usd,2026-10-05 10:00,2026-10-07 00:00,x\ntxn_2,adjustment,ch_A,-10.00,15.00,-25.00,usd,2026-10-10 10:00,2026-10-10 00:00,Chargeback withdrawal for ch_A\n`;
     expect(ids(await run([dispute], [grant()]))).toEqual(["DISPUTE_NOT_HELD/ch_A"]);
+  });
+
+  it("have several disputes of one payment: what was lost stays taken, what was won is free", async () => {
+    const ledger = [
+      grant(),
+      grant({ transaction_id: 2, record_type: "dispute_hold", tokens: -1000, amount_minor: 300 }),
+      grant({ transaction_id: 3, record_type: "dispute_clawback", tokens: -300, amount_minor: 300 }),
+    ];
+    const rows = [
+      "txn_1,2026-10-05 10:00:00,usd,10.00,0.59,9.41,charge,ch_A,ch_A,pi_A",
+      "txn_2,2026-10-06 10:00:00,usd,-3.00,15.00,-18.00,dispute,dp_a,ch_A,pi_A",
+      "txn_3,2026-10-06 11:00:00,usd,-3.00,15.00,-18.00,dispute,dp_b,ch_A,pi_A",
+      "txn_4,2026-10-20 10:00:00,usd,3.00,0.00,3.00,dispute_reversal,dp_b,ch_A,pi_A",
+    ];
+    for (const order of [rows, rows.toReversed()])
+      expect((await run([[ITEMIZED, ...order, ""].join("\n")], ledger)).differences).toEqual([]);
   });
 
   it("have the part that was never captured beside the payment", async () => {
@@ -420,6 +523,12 @@ describe("a header that is none of those that are read", () => {
         "Type,ID,Created,Description,Amount,Currency,Converted Amount,Fees,Net,Converted Currency,Details",
       ),
     ).toContain('"Transactions of a payout"');
+    // It has all columns that tell a balance, but not when the money moved.
+    expect(
+      await said(
+        "payout_id,effective_at_utc,effective_at,balance_transaction_id,currency,gross,fee,net,reporting_category,description,payout_expected_arrival_date,payout_status,payout_type",
+      ),
+    ).toContain('"Payouts, itemized"');
   });
   it("is compared with the form that has most of its columns, and told what it lacks", async () => {
     expect(

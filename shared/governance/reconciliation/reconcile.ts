@@ -4,17 +4,28 @@ import { classify } from "./classify/index.ts";
 import { makeFrame } from "./frame.ts";
 import { Interner } from "./interner.ts";
 import { addLedgerRecord, createLedgerTable, GRANT, type LedgerTable } from "./ledger-side.ts";
-import { LedgerFile } from "./ledger-file.ts";
 import { link } from "./link/index.ts";
+import { takeLedgerPart, takeStripePart } from "./part.ts";
 import { BadInput, Cancelled } from "./problem.ts";
+import { readLedgerExport, readStripeExport, type Sources } from "./read-file.ts";
 import { makeReport } from "./report.ts";
-import { readStripeFile } from "./stripe-side.ts";
-import { CHARGE, createStripeSide, type StripeSide } from "./stripe-table.ts";
+import {
+  CHARGE,
+  createStripeSide,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  REFUND,
+  REFUND_FAILURE,
+  type StripeSide,
+} from "./stripe-table.ts";
 import type {
   InputFile,
   InputManifest,
   InputProblem,
   LedgerRecord,
+  Part,
+  PartJob,
+  PartReading,
   ReconcileFailure,
   ReconcileInput,
   ReconcileOptions,
@@ -51,7 +62,7 @@ export async function inspectExports(
     try {
       const warn = (): void => undefined;
       const sources = { side, interner: new Interner(), currencies: new Currencies(), options, warn };
-      await readOne(file, sources, () => undefined);
+      await readStripeExport(file, sources, () => undefined);
     } catch (error) {
       if (!(error instanceof BadInput)) throw error;
       problems.push(error.problem);
@@ -68,16 +79,6 @@ const problem = (code: string, file: string, message: string): InputProblem => (
   message,
 });
 
-/** Both sides while they are read. */
-interface Sources {
-  readonly side: StripeSide;
-  readonly ledgerTable: LedgerTable;
-  readonly interner: Interner;
-  readonly currencies: Currencies;
-  readonly options: ReconcileOptions;
-  readonly warn: (problem: InputProblem) => void;
-}
-
 async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailure>> {
   const options = input.options ?? {};
   const { from, to } = checkInput(input);
@@ -93,19 +94,34 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   const { side, ledgerTable, interner, currencies, warn } = sources;
   const progress = createProgress(input);
 
-  const problems = await readStripeFiles(input, sources, progress);
+  const { problems, stripeKeys, ledgerHash } = await readBoth(input, sources, progress);
   if (problems.length > 0) return fail({ code: "bad_input", problems });
-  const stripeKeys = interner.size;
-  const ledgerHash = await readLedger(input, sources, progress);
 
   progress.step("matching");
   decideModes(side, ledgerTable, options);
+  nameCharges(side, interner, options.known_payments?.returns ?? {});
   const frame = makeFrame(side, from, to, options, warn);
   const links = link({ side, ledgerTable, interner, stripeKeys, frame });
   progress.step("matching");
   const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
   progress.step("reporting");
   return ok(makeReport({ ...sources, links, classified, frame, ledgerHash, warnings }));
+}
+
+/** Refunds and disputes whose row names no payment, by what the project knows of them. */
+function nameCharges(
+  side: Sources["side"],
+  interner: Interner,
+  known: Readonly<Record<string, string>>,
+): void {
+  if (Object.keys(known).length === 0) return;
+  const stripe = side.table.columns;
+  const returns = new Set([REFUND, REFUND_FAILURE, DISPUTE, DISPUTE_REVERSAL]);
+  for (let row = 0; row < side.table.length; row++) {
+    if (!returns.has(stripe.kind[row]) || stripe.charge[row] !== 0 || stripe.intent[row] !== 0) continue;
+    const id = stripe.object[row] === 0 ? "" : interner.text(stripe.object[row]);
+    if (Object.hasOwn(known, id)) stripe.charge[row] = interner.internText(known[id]);
+  }
 }
 
 function checkInput(input: ReconcileInput): { readonly from: number; readonly to: number } {
@@ -130,7 +146,7 @@ const isFile = (source: ReconcileInput["ledger"]): source is InputFile => "chunk
 
 type Progress = ReturnType<typeof createProgress>;
 
-/** Tells how far the run is; throws where it was cancelled. */
+/** Reports how far the run is; throws where it was cancelled. */
 function createProgress(input: ReconcileInput) {
   const sizes = [
     ...input.stripeFiles.map((file) => file.size_bytes),
@@ -146,6 +162,16 @@ function createProgress(input: ReconcileInput) {
   };
   return {
     state,
+    /** Adds up what is read of one file: rows so far, and the bytes that are new. */
+    counter(of: PartJob["of"]): (rows: number, bytes: number) => void {
+      const field = of === "stripe" ? "stripe_rows" : "ledger_records";
+      let counted = 0;
+      return (rows, bytes) => {
+        state[field] += rows - counted;
+        counted = rows;
+        state.bytes_read += bytes;
+      };
+    },
     step(stage: ReconcileProgress["stage"], file: string | null = null): void {
       if (input.signal?.aborted) throw new Cancelled();
       state.stage = stage;
@@ -155,23 +181,90 @@ function createProgress(input: ReconcileInput) {
   };
 }
 
+/** Files below this are read here: until a thread has started, they are read. */
+const APART_BYTES = 16 << 20;
+/** So many threads at most beside this one: a file each, as large as they are. */
+const MOST_THREADS = 3;
+
+/** A file that is read in another thread. */
+interface Apart {
+  readonly reading: PartReading;
+  /** Called once the run waits for it: from then on it is what progress tells of. */
+  readonly begin: () => void;
+}
+
+/** Starts threads for large files, but for the first of them, which this thread reads meanwhile. */
+function readApart(input: ReconcileInput, progress: Progress): ReadonlyMap<InputFile, Apart> {
+  const { create_sha256: hashed, ...options } = input.options ?? {};
+  const started = new Map<InputFile, Apart>();
+  const files = [...input.stripeFiles, ...(isFile(input.ledger) ? [input.ledger] : [])];
+  const large = files.filter((file) => file.read_apart && (file.size_bytes ?? 0) >= APART_BYTES);
+  for (const file of large.slice(1, 1 + MOST_THREADS)) {
+    const of = file === input.ledger ? "ledger" : "stripe";
+    const count = progress.counter(of);
+    let isAwaited = false;
+    const tell = (): void => progress.step(`reading_${of}`, file.name);
+    const reading = file.read_apart?.({ of, options, is_hashed: hashed !== undefined }, (rows, bytes) => {
+      count(rows, bytes);
+      if (isAwaited) tell();
+    });
+    // It may fail before anybody waits for it; who then waits is told.
+    reading?.done.catch(() => undefined);
+    const begin = (): void => {
+      isAwaited = true;
+      tell();
+    };
+    if (reading) started.set(file, { reading, begin });
+  }
+  return started;
+}
+
+/** What a thread read, once it has. Throws BadInput. */
+async function partOf({ reading, begin }: Apart): Promise<Part> {
+  begin();
+  const part = await reading.done;
+  if (!part.ok) throw new BadInput(part.error);
+  return part.value;
+}
+
+/** Both sides read: what is wrong with Stripe's files, the numbers of texts that they know, and the ledger's hash. */
+interface BothRead {
+  readonly problems: readonly InputProblem[];
+  readonly stripeKeys: number;
+  readonly ledgerHash: string | null;
+}
+
+async function readBoth(input: ReconcileInput, sources: Sources, progress: Progress): Promise<BothRead> {
+  const apart = readApart(input, progress);
+  try {
+    const problems = await readStripeFiles(input, sources, progress, apart);
+    const stripeKeys = sources.interner.size;
+    const ledgerHash = problems.length > 0 ? null : await readLedger(input, sources, progress, apart);
+    return { problems, stripeKeys, ledgerHash };
+  } finally {
+    await Promise.all([...apart.values()].map(({ reading }) => reading.stop()));
+  }
+}
+
 /** Every file is read, so that one look shows all that is wrong. */
 async function readStripeFiles(
   input: ReconcileInput,
   sources: Sources,
   progress: Progress,
+  apart: ReadonlyMap<InputFile, Apart>,
 ): Promise<readonly InputProblem[]> {
-  const { state } = progress;
   const problems: InputProblem[] = [];
   for (const file of input.stripeFiles) {
     try {
-      const before = state.stripe_rows;
-      const manifest = await readOne(file, sources, (rows, bytes) => {
-        state.stripe_rows = before + rows;
-        state.bytes_read += bytes;
-        progress.step("reading_stripe", file.name);
-      });
-      state.stripe_rows = before + manifest.rows;
+      const other = apart.get(file);
+      if (other) takeStripePart(await partOf(other), sources);
+      else {
+        const count = progress.counter("stripe");
+        await readStripeExport(file, sources, (rows, bytes) => {
+          count(rows, bytes);
+          progress.step("reading_stripe", file.name);
+        });
+      }
     } catch (error) {
       if (!(error instanceof BadInput)) throw error;
       problems.push(error.problem);
@@ -189,11 +282,22 @@ async function readLedger(
   input: ReconcileInput,
   sources: Sources,
   progress: Progress,
+  apart: ReadonlyMap<InputFile, Apart>,
 ): Promise<string | null> {
-  if (isFile(input.ledger)) return readLedgerExport(input.ledger, sources, progress);
+  const { ledger } = input;
+  if (isFile(ledger)) {
+    const unmatchable = unmatchableFields(sources.side);
+    const other = apart.get(ledger);
+    if (other) return takeLedgerPart(await partOf(other), sources, unmatchable);
+    const count = progress.counter("ledger");
+    return readLedgerExport(ledger, sources, unmatchable, (rows, bytes) => {
+      count(rows, bytes);
+      progress.step("reading_ledger", ledger.name);
+    });
+  }
   const { ledgerTable, interner, currencies } = sources;
   let waiting = 0;
-  for await (const page of input.ledger) {
+  for await (const page of ledger) {
     const records: readonly LedgerRecord[] = Array.isArray(page) ? page : [page as LedgerRecord];
     for (const record of records) addLedgerRecord(record, ledgerTable, interner, currencies);
     waiting += records.length;
@@ -207,80 +311,13 @@ async function readLedger(
   return null;
 }
 
-async function readLedgerExport(
-  file: InputFile,
-  { side, ledgerTable, interner, currencies, options, warn }: Sources,
-  progress: Progress,
-): Promise<string | null> {
-  const unmatchable = unmatchableFields(side);
-  const reader = new LedgerFile(file.name, ledgerTable, interner, currencies, unmatchable, warn);
-  const hash = options.create_sha256?.();
-  let bytes = 0;
-  let isReserved = false;
-  for await (const chunk of file.chunks) {
-    hash?.update(chunk);
-    reader.push(chunk);
-    bytes += chunk.length;
-    if (!isReserved && ledgerTable.length > 100) {
-      isReserved = true;
-      ledgerTable.reserve(expectedRows(file, ledgerTable.length, bytes));
-    }
-    progress.state.ledger_records = ledgerTable.length;
-    progress.state.bytes_read += chunk.length;
-    progress.step("reading_ledger", file.name);
-  }
-  reader.finish();
-  progress.state.ledger_records = ledgerTable.length;
-  return hash?.digest("hex") ?? null;
-}
-
-/** Rows of a file by its size and its first rows, with some air; no more than what a wrong size could cost us. */
-function expectedRows(file: InputFile, rows: number, bytes: number): number {
-  return file.size_bytes === null
-    ? rows
-    : Math.min(Math.ceil((file.size_bytes / bytes) * rows * 1.02), 5_000_000);
-}
-
-async function readOne(
-  file: InputFile,
-  { side, interner, currencies, options, warn }: Omit<Sources, "ledgerTable">,
-  onChunk: (rows: number, bytes: number) => void,
-): Promise<InputManifest> {
-  const reader = readStripeFile(file.name, side, interner, currencies, options, warn);
-  const hash = options.create_sha256?.();
-  let bytes = 0;
-  const before = side.table.length;
-  let isReserved = false;
-  for await (const chunk of file.chunks) {
-    hash?.update(chunk);
-    reader.push(chunk);
-    bytes += chunk.length;
-    if (!isReserved && reader.rows > 100) {
-      isReserved = true;
-      const rows = expectedRows(file, reader.rows, bytes);
-      side.table.reserve(before + rows);
-      interner.reserve(rows);
-    }
-    onChunk(reader.rows, chunk.length);
-  }
-  const manifest = { ...reader.finish(bytes), sha256: hash?.digest("hex") ?? null };
-  side.files[side.files.length - 1] = manifest;
-  return manifest;
-}
-
 /** Ledger ids of which the Stripe files have none: nothing will be looked up by them. */
-function unmatchableFields(side: StripeSide): ReadonlySet<keyof LedgerRecord> {
-  const { table, has } = side;
-  const stripe = table.columns;
-  const tells = (column: Uint32Array): boolean => {
-    for (let event = 0; event < table.length; event++) if (column[event] !== 0) return true;
-    return false;
-  };
+function unmatchableFields({ ids, has }: StripeSide): ReadonlySet<keyof LedgerRecord> {
   const fields = new Set<keyof LedgerRecord>();
-  if (!tells(stripe.intent)) fields.add("payment_intent_id");
-  if (!tells(stripe.session)) fields.add("checkout_session_id");
-  if (!tells(stripe.order) && !tells(stripe.reference)) fields.add("order_id");
-  if (!tells(stripe.invoice)) fields.add("invoice_id");
+  if (!ids.has("intent")) fields.add("payment_intent_id");
+  if (!ids.has("session")) fields.add("checkout_session_id");
+  if (!ids.has("order") && !ids.has("reference")) fields.add("order_id");
+  if (!ids.has("invoice")) fields.add("invoice_id");
   if (!has.cash) fields.add("balance_transaction_id").add("refund_id");
   return fields;
 }
@@ -289,6 +326,8 @@ function unmatchableFields(side: StripeSide): ReadonlySet<keyof LedgerRecord> {
 function decideModes(side: StripeSide, ledgerTable: LedgerTable, options: ReconcileOptions): void {
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
+  const isTold = [stripe.test, ledger.test].some((modes) => modes.includes(1) || modes.includes(2));
+  if (!isTold) return;
   let live = 0;
   const count = (modes: Uint8Array, length: number, counts: (row: number) => boolean): boolean => {
     let test = 0;

@@ -314,7 +314,7 @@ const parts = (counts: Report["stripe_rows"]): number =>
   counts.merged +
   counts.duplicates +
   Object.values(counts.excluded).reduce((a, b) => a + b, 0);
-/** All but where the rows stand. */
+/** All but the order of the rows. */
 const comparable = (report: Report): unknown =>
   JSON.parse(
     JSON.stringify({ ...report, inputs: null, warnings: null }, (key, value: unknown) =>

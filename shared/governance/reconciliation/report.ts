@@ -193,7 +193,10 @@ function checkRollForward(line: NonNullable<ReconcileOptions["roll_forward"]>[nu
   };
 }
 
-/** Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. */
+/**
+ * Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. Of a year
+ * paid in advance, which gives its tokens month by month, the ledger says it by the days that are left.
+ */
 function deferredRevenue(
   ledgerTable: LedgerTable,
   links: Links,
@@ -214,13 +217,14 @@ function deferredRevenue(
     const remaining = ledger.remaining[record];
     const granted = ledger.tokens[record] + links.adjusted[record];
     const amount = ledger.booked[record] > 0 ? ledger.booked[record] - 1 : ledger.amount[record];
-    if (remaining <= 0 || amount < 0 || granted <= 0) continue;
+    const byDays = ledger.deferred[record] - 1;
+    if ((remaining <= 0 && byDays <= 0) || amount < 0 || granted <= 0) continue;
     const currency = ledger.currency[record];
-    const sum = sums.get(currency) ?? { lots: 0, tokens: 0, amount: 0 };
+    let sum = sums.get(currency);
+    if (sum === undefined) sums.set(currency, (sum = { lots: 0, tokens: 0, amount: 0 }));
     sum.lots++;
-    sum.tokens += remaining;
-    sum.amount += proRata(amount, remaining, granted);
-    sums.set(currency, sum);
+    sum.tokens += Math.max(0, remaining);
+    sum.amount += byDays >= 0 ? byDays : proRata(amount, remaining, granted);
   }
   return [...sums]
     .map(([currency, sum]) => ({

@@ -1,11 +1,11 @@
 /** Reading the cells of one row of an export: ids, words, money, times, each refused by its row and column. */
-import { amountProblem, type Currencies, readAmount, readTime } from "./cells.ts";
+import { type Currencies, readAmount, readPlainAmount, readTime } from "./cells.ts";
 import { createKeyQueue, type QueuedColumn } from "./columns.ts";
-import type { CsvRow } from "./csv-scanner.ts";
+import { type CsvRow, MAX_COLUMNS } from "./csv-scanner.ts";
 import type { Interner } from "./interner.ts";
 import { BadInput } from "./problem.ts";
 import type { StripeTable } from "./stripe-table.ts";
-import { decodeUtf8 } from "./text.ts";
+import { decodeUtf8, encodeUtf8 } from "./text.ts";
 import type { InputProblem, ReconcileOptions } from "./types.ts";
 
 /** Columns of the table that are looked up many at a time, as the queue numbers them. */
@@ -17,6 +17,50 @@ export const TRANSACTION: QueuedColumn = 3;
 export type RowCells = ReturnType<typeof createRowCells>;
 
 const SPACE = 0x20;
+const DOT = 0x2e;
+const COMMA = 0x2c;
+/** A long number as a spreadsheet shows it. */
+const SHORTENED = /^\d(?:[.,]\d+)?E\+\d\d+$/i;
+/** By byte: 1 for what an id begins and ends with, a letter or a digit. */
+const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
+  /[A-Za-z0-9]/.test(String.fromCharCode(byte)) ? 1 : 0,
+);
+const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
+
+/** Moves a cell's ends past the spaces around its text. */
+function trim({ bytes, starts, ends }: CsvRow, column: number): void {
+  let start = starts[column];
+  let end = ends[column];
+  if (start === end || (bytes[start] > SPACE && bytes[end - 1] > SPACE)) return;
+  while (start < end && bytes[start] <= SPACE) start++;
+  while (end > start && bytes[end - 1] <= SPACE) end--;
+  starts[column] = start;
+  ends[column] = end;
+}
+
+/** Moves a cell's ends past what spreadsheets and web pages put around an id: '…, ="…", marks that nobody sees. */
+function closeUp(row: CsvRow, column: number): void {
+  const { bytes, starts, ends } = row;
+  const start = starts[column];
+  const end = ends[column];
+  if (start === end || (PLAIN[bytes[start]] & PLAIN[bytes[end - 1]]) === 1) return;
+  closeUpText(row, column);
+}
+function closeUpText(row: CsvRow, column: number): void {
+  trim(row, column);
+  const { bytes, starts, ends } = row;
+  const text = decodeUtf8(bytes, starts[column], ends[column]);
+  const before = /^(?:[^\p{L}\p{N}]*)/u.exec(text)?.[0] ?? "";
+  const after = /[^\p{L}\p{N}]*$/u.exec(text)?.[0] ?? "";
+  if (
+    before.length === text.length ||
+    !/^(?:\p{Cf}|\p{Zs}|'|="|")*$/u.test(before) ||
+    !/^(?:\p{Cf}|\p{Zs}|")*$/u.test(after)
+  )
+    return;
+  starts[column] += encodeUtf8(before).length;
+  ends[column] -= encodeUtf8(after).length;
+}
 
 export function createRowCells(
   file: string,
@@ -28,57 +72,68 @@ export function createRowCells(
   warn: (problem: InputProblem) => void,
 ) {
   const queue = createKeyQueue(interner, table, ["object", "intent", "session", "transaction"]);
-  const warned = new Map<string, number>();
+  const { fail, warnOnce, repeatWarnings } = createProblems(file, columnName, warn);
   /** By column: further columns of the same meaning, asked where it is empty. */
   let others: readonly (readonly number[] | undefined)[] = [];
 
-  function fail(row: CsvRow, column: number, code: string, message: string): never {
-    throw new BadInput({ code, file, row: row.row, column: columnName(column), message });
+  /** Whether a spreadsheet took an id for a number and lost its digits ("1.23E+15"). */
+  function isShortened(row: CsvRow, column: number): boolean {
+    const { bytes } = row;
+    const start = row.starts[column];
+    const end = row.ends[column];
+    if (end - start < 5 || end - start > 24 || !isDigit(bytes[start])) return false;
+    const second = bytes[start + 1];
+    if (second !== DOT && second !== COMMA && (second | 0x20) !== 0x65) return false;
+    const text = decodeUtf8(bytes, start, end);
+    if (!SHORTENED.test(text)) return false;
+    warnOnce(
+      "shortened_id",
+      row,
+      column,
+      `"${text}" was shortened by a spreadsheet and its digits are lost: such ids are left out. Use the file as it was downloaded.`,
+    );
+    return true;
   }
-  /** A warning that repeats is given once, with its first row. */
-  function warnOnce(code: string, row: CsvRow, column: number, message: string): void {
-    const times = warned.get(code) ?? 0;
-    warned.set(code, times + 1);
-    if (times === 0) warn({ code, file, row: row.row, column: columnName(column), message });
-  }
-  /** Where the text of a cell begins and ends, without the spaces around it. */
-  function startOf(row: CsvRow, column: number): number {
-    let start = row.starts[column];
-    while (start < row.ends[column] && row.bytes[start] <= SPACE) start++;
-    return start;
-  }
-  function endOf(row: CsvRow, column: number, start: number): number {
-    let end = row.ends[column];
-    while (end > start && row.bytes[end - 1] <= SPACE) end--;
-    return end;
-  }
-
+  /** By column: the id of the row before. */
+  const last = new Uint32Array(MAX_COLUMNS);
   function id(row: CsvRow, column: number): number {
     if (column < 0) return 0;
-    const start = startOf(row, column);
-    const end = endOf(row, column, start);
-    if (start !== end) return interner.intern(row, start, end);
-    for (const other of others[column] ?? []) {
-      const found = id(row, other);
-      if (found !== 0) return found;
-    }
+    closeUp(row, column);
+    const start = row.starts[column];
+    const end = row.ends[column];
+    if (start === end || isShortened(row, column)) return otherId(row, column);
+    const before = last[column];
+    if (before !== 0 && interner.is(before, row, start, end - start)) return before;
+    return (last[column] = interner.intern(row, start, end));
+  }
+  function otherId(row: CsvRow, column: number): number {
+    const list = others[column];
+    if (list !== undefined)
+      for (const other of list) {
+        const found = id(row, other);
+        if (found !== 0) return found;
+      }
     return 0;
   }
   /** The number of a text that is only shown, or compared by its text: kept, not looked up. */
   function shown(row: CsvRow, column: number): number {
     if (column < 0) return 0;
-    const start = startOf(row, column);
-    const kept = interner.keep(row, start, endOf(row, column, start));
-    return kept === 0 && others[column] !== undefined ? id(row, column) : kept;
+    trim(row, column);
+    return interner.keep(row, row.starts[column], row.ends[column]) || otherId(row, column);
   }
   /** As id, for ids of which nearly every row has its own: looked up many at a time. */
   function ownId(row: CsvRow, column: number, event: number, into: QueuedColumn): number {
     if (column < 0) return 0;
-    const start = startOf(row, column);
-    return queue.push(into, event, row, start, endOf(row, column, start));
+    closeUp(row, column);
+    if (isShortened(row, column)) return 0;
+    return queue.push(into, event, row, row.starts[column], row.ends[column]);
   }
   function isEmpty(row: CsvRow, column: number): boolean {
-    return column < 0 || startOf(row, column) === row.ends[column];
+    if (column < 0) return true;
+    const start = row.starts[column];
+    if (row.bytes[start] > SPACE && start < row.ends[column]) return false;
+    trim(row, column);
+    return row.starts[column] === row.ends[column];
   }
   /** Whether a cell begins so. */
   function begins(row: CsvRow, column: number, prefix: string): boolean {
@@ -87,13 +142,6 @@ export function createRowCells(
     if (row.ends[column] - start < prefix.length) return false;
     for (let i = 0; i < prefix.length; i++) if (row.bytes[start + i] !== prefix.charCodeAt(i)) return false;
     return true;
-  }
-  let lastWord = 0;
-  /** As id, for a column of few words: mostly the same as in the row before. */
-  function word(row: CsvRow, column: number): number {
-    const start = row.starts[column];
-    if (lastWord !== 0 && interner.is(lastWord, row, start, row.ends[column] - start)) return lastWord;
-    return (lastWord = id(row, column));
   }
   function text(row: CsvRow, column: number): string {
     return column < 0 ? "" : decodeUtf8(row.bytes, row.starts[column], row.ends[column]).trim();
@@ -108,26 +156,47 @@ export function createRowCells(
     ownId,
     isEmpty,
     begins,
-    word,
     text,
     ...values,
     setOthers(found: typeof others): void {
       others = found;
     },
-    /** Once the file is read: looks up what waits, and tells how often each warning came. */
+    /** Once the file is read: looks up what waits, and reports how often each warning came. */
     finish(): void {
       queue.flush();
-      for (const [code, times] of warned)
-        if (times > 1)
-          warn({
-            code: `${code}_repeated`,
-            file,
-            row: null,
-            column: null,
-            message: `… and ${times - 1} more such rows.`,
-          });
+      repeatWarnings();
     },
   };
+}
+
+/** What is wrong with a file, by row and column. */
+function createProblems(
+  file: string,
+  columnName: (column: number) => string | null,
+  warn: (problem: InputProblem) => void,
+) {
+  const warned = new Map<string, number>();
+  function fail(row: CsvRow, column: number, code: string, message: string): never {
+    throw new BadInput({ code, file, row: row.row, column: columnName(column), message });
+  }
+  /** A warning that repeats is given once, with its first row. */
+  function warnOnce(code: string, row: CsvRow, column: number, message: string): void {
+    const times = warned.get(code) ?? 0;
+    warned.set(code, times + 1);
+    if (times === 0) warn({ code, file, row: row.row, column: columnName(column), message });
+  }
+  function repeatWarnings(): void {
+    for (const [code, times] of warned)
+      if (times > 1)
+        warn({
+          code: `${code}_repeated`,
+          file,
+          row: null,
+          column: null,
+          message: `… and ${times - 1} more such rows.`,
+        });
+  }
+  return { fail, warnOnce, repeatWarnings };
 }
 
 /** Amounts, currencies and times. */
@@ -144,14 +213,19 @@ function createValueCells(
     if (column < 0) return 0;
     const start = row.starts[column];
     const end = row.ends[column];
+    if (start === end) return 0;
+    const exponent = currencies.exponent(currency);
+    const plain = decimal === "," ? Number.NaN : readPlainAmount(row.bytes, start, end, exponent);
+    return plain === plain ? plain : anyMoney(row, column, currency);
+  }
+  function anyMoney(row: CsvRow, column: number, currency: number): number {
     const code = currencies.code(currency) || "usd";
-    const value = readAmount(row.bytes, start, end, code, currencies.exponent(currency), decimal);
-    if (value !== value) fail(row, column, "bad_amount", amountProblem(row.bytes, start, end, code, decimal));
-    return value;
+    const parsed = readAmount(row.bytes, row.starts[column], row.ends[column], code, decimal);
+    return parsed.ok ? parsed.value : fail(row, column, "bad_amount", parsed.error.message);
   }
   function currency(row: CsvRow, column: number, required: boolean): number {
     if (column < 0) return 0;
-    const found = currencies.read(row.bytes, row.starts[column], row.ends[column]);
+    const found = currencies.read(row, row.starts[column], row.ends[column]);
     if (found < 0 || (found === 0 && required))
       fail(
         row,
@@ -164,7 +238,7 @@ function createValueCells(
   function timeAt(row: CsvRow, column: number): number {
     const start = row.starts[column];
     const end = row.ends[column];
-    const seconds = readTime(row.bytes, start, end, dateOrder);
+    const seconds = readTime(row, start, end, dateOrder);
     if (seconds !== seconds)
       fail(
         row,
@@ -186,7 +260,8 @@ function createValueCells(
   }
   /** A time that may be missing: 0 then. */
   function optionalTime(row: CsvRow, column: number): number {
-    return text(row, column) === "" ? 0 : timeAt(row, column);
+    const isEmpty = column < 0 || row.starts[column] === row.ends[column];
+    return isEmpty || text(row, column) === "" ? 0 : timeAt(row, column);
   }
 
   return { money, currency, created, optionalTime, window: () => ({ first, last }) };

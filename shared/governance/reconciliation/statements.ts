@@ -46,7 +46,7 @@ export const DEFERRED_LINES: readonly StatementLine<RollForwardCheck>[] = [
   { name: "Opening", value: (each) => each.opening_deferred_minor },
   { name: "Sold", value: (each) => each.sold_minor },
   { name: "Recognised", value: (each) => -each.recognised_minor },
-  { name: "Refunded", value: (each) => -each.refunded_minor },
+  { name: "Given back", value: (each) => -each.refunded_minor },
   { name: "Closing", value: (each) => each.closing_deferred_minor, kind: "sum" },
   { name: "Unexplained", value: (each) => each.unexplained_deferred_minor, kind: "check" },
 ];

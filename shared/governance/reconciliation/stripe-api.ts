@@ -20,7 +20,7 @@ export type StripeResource = (typeof STRIPE_RESOURCES)[number];
 interface Kept {
   readonly id: string;
   readonly created: number;
-  /** False while Stripe may still change what is kept of it, without a movement of money that would tell. */
+  /** False while Stripe may still change what is kept of it, without a movement of money that would show it. */
   readonly is_final: boolean;
 }
 
@@ -173,7 +173,7 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
     const status = text(object["status"]) ?? "succeeded";
     const moved = movement(object);
     if (moved === null) return null;
-    // One that succeeded can still fail; the money that comes back then tells.
+    // One that succeeded can still fail; the money that comes back then shows it.
     return { id, created, is_final: /^(?:succeeded|failed|canceled)$/.test(status), status, ...moved };
   },
 
@@ -191,7 +191,7 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
     return {
       id,
       created,
-      // The payment belongs to it from its completion on; what became of that the charge tells.
+      // The payment belongs to it from its completion on; the charge says what became of that.
       is_final: text(object["status"]) !== "open",
       intent,
       invoice,

@@ -137,7 +137,13 @@ const problem = (code: string, file: string, message: string): InputProblem => (
   message,
 });
 
-function noteWhatItTells({ has }: StripeSide, layout: ExportLayout): void {
+function noteWhatItTells({ has, ids }: StripeSide, layout: ExportLayout): void {
+  const { at } = layout;
+  if (at.intent >= 0) ids.add("intent");
+  if (at.session >= 0) ids.add("session");
+  if (at.order >= 0) ids.add("order");
+  if (at.client_reference >= 0) ids.add("reference");
+  if (at.invoice >= 0) ids.add("invoice");
   if (isCash(layout.kind)) {
     has.cash = true;
     has.refunds = true;
@@ -194,18 +200,18 @@ function readLinks(reading: Reading, row: CsvRow, event: number): void {
   const { at } = layout;
   const { columns } = side.table;
   const session = cells.ownId(row, at.session, event, SESSION);
-  set(columns.order, event, cells.id(row, at.order));
-  set(columns.reference, event, cells.id(row, at.client_reference));
-  set(columns.invoice, event, cells.id(row, at.invoice));
-  set(columns.customer, event, cells.shown(row, at.customer) || cells.shown(row, at.email));
-  set(columns.user, event, cells.shown(row, at.user));
-  set(columns.pack, event, cells.id(row, at.pack));
-  set(columns.tokens, event, cells.id(row, at.tokens));
-  set(columns.product, event, cells.id(row, at.product));
+  if (at.order >= 0) columns.order[event] = cells.id(row, at.order);
+  if (at.client_reference >= 0) columns.reference[event] = cells.id(row, at.client_reference);
+  if (at.invoice >= 0) columns.invoice[event] = cells.id(row, at.invoice);
+  columns.customer[event] = cells.shown(row, at.customer) || cells.shown(row, at.email);
+  if (at.user >= 0) columns.user[event] = cells.shown(row, at.user);
+  if (at.pack >= 0) columns.pack[event] = cells.id(row, at.pack);
+  if (at.tokens >= 0) columns.tokens[event] = cells.id(row, at.tokens);
+  if (at.product >= 0) columns.product[event] = cells.id(row, at.product);
   set(columns.test, event, modeOf(reading, row, session));
 }
 
-/** 1 test mode, 2 live, 0 not told. */
+/** 1 test mode, 2 live, 0 unknown. */
 function modeOf({ cells, layout: { at }, interner }: Reading, row: CsvRow, session: number): number {
   if (at.livemode >= 0) {
     const told = cells.text(row, at.livemode);
@@ -234,7 +240,7 @@ function readPayment(reading: Reading, row: CsvRow): void {
   const { cells, side } = reading;
   const { at } = reading.layout;
   const code = cells.currency(row, at.currency, true);
-  const statusKey = cells.word(row, at.status);
+  const statusKey = cells.id(row, at.status);
   const created = cells.created(row, at.created);
   let amount = cells.money(row, at.amount, code);
   let refunded = cells.money(row, at.refunded, code);
@@ -281,14 +287,17 @@ function readPayment(reading: Reading, row: CsvRow): void {
   set(columns.uncaptured, event, uncaptured);
   if (refunded > 0) {
     columns.refunded[event] = refunded;
-    columns.refundedAt[event] = cells.optionalTime(row, at.refunded_at);
+    set(columns.refundedAt, event, cells.optionalTime(row, at.refunded_at));
     if (settled > 0) columns.cashRefunded[event] = cells.money(row, at.converted_refunded, settled);
   }
   // A blank or pi_ id is a PaymentIntent without a charge.
   const isIntent = cells.begins(row, at.id, "pi_");
   const object = isIntent ? 0 : cells.ownId(row, at.id, event, OBJECT);
   const intent = cells.ownId(row, at.intent, event, INTENT);
-  if (intent === 0 && isIntent) columns.intent[event] = cells.id(row, at.id);
+  if (intent === 0 && isIntent) {
+    columns.intent[event] = cells.id(row, at.id);
+    side.ids.add("intent");
+  }
   readLinks(reading, row, event);
   set(columns.foreign, event, isForeign(reading, row, object) ? 1 : 0);
   readPaymentsDispute(reading, row, event);
@@ -337,7 +346,7 @@ function readCash(reading: Reading, row: CsvRow): void {
   const { cells, side, interner } = reading;
   const { at } = reading.layout;
   const code = cells.currency(row, at.currency, true);
-  const type = cells.word(row, at.type);
+  const type = cells.id(row, at.type);
   const created = cells.created(row, at.created);
   const cash = cells.money(row, at.amount, code);
   const source = cells.id(row, at.source);
@@ -382,7 +391,7 @@ function readDispute(reading: Reading, row: CsvRow): void {
   const { cells, side } = reading;
   const { at } = reading.layout;
   const code = cells.currency(row, at.currency, true);
-  const status = cells.word(row, at.status);
+  const status = cells.id(row, at.status);
   const created = cells.created(row, at.created);
   const amount = cells.money(row, at.amount, code);
   const event = add(reading, row, DISPUTE);

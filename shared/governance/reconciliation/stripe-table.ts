@@ -48,7 +48,7 @@ export const LOST = 4;
 export const WON = 5;
 export const DISPUTE_STATES = ["", "inquiry", "funds withdrawn", "open", "lost", "won"] as const;
 
-/** Which exports tell about money at Stripe (cash) rather than about payments. */
+/** Which exports are about money at Stripe (cash) rather than about payments. */
 export const isCash = (kind: StripeExportKind): boolean =>
   kind === "balance_history" ||
   kind === "balance_change_itemized" ||
@@ -59,7 +59,7 @@ const spec = {
   state: "u8",
   dispute: "u8",
   file: "u8",
-  /** While reading: 1 test mode, 2 live, 0 not told. Then 1 for what does not belong here, else 0. */
+  /** While reading: 1 test mode, 2 live, 0 unknown. Then 1 for what does not belong here, else 0. */
   test: "u8",
   foreign: "u8",
   row: "u32",
@@ -84,39 +84,44 @@ const spec = {
   /** What the customer paid, got back or disputes; ≥ 0 but for odd rows. */
   amount: "f64",
   refunded: "f64",
-  /** When the last refund of the cumulative figure was made; 0 where the export does not tell. */
+  /** When the last refund of the cumulative figure was made; 0 where the export does not say. */
   refundedAt: "f64",
   disputed: "f64",
-  /** When a dispute that the payments list tells was opened; 0 where it does not tell. */
+  /** When a dispute in the payments list was opened; 0 where it does not say. */
   disputedAt: "f64",
   /** As it moved Stripe's balance, signed. */
   cash: "f64",
-  /** Of `cash`, what the payments list says was refunded, at the rates of those days; 0 where it does not tell. */
+  /** Of `cash`, what the payments list says was refunded, at the rates of those days; 0 where it does not say. */
   cashRefunded: "f64",
   fee: "f64",
   net: "f64",
   currency: "u8",
   cashCurrency: "u8",
-  /** 1 where `amount` is in the settlement currency because the export does not tell the customer's. */
+  /** 1 where `amount` is in the settlement currency because the export lacks the customer's. */
   settledOnly: "u8",
-  /** What was authorised and never captured, where the payments list tells: other exports may call it a refund. */
+  /** What was authorised and never captured, where the payments list says: other exports may call it a refund. */
   uncaptured: "f64",
   /** 1 where `amount` is what was captured, not what was authorised. */
   isCaptured: "u8",
 } as const;
 export type StripeTable = Table<typeof spec>;
 
+/** Ids that a payment may have beside its own. */
+export type LinkId = "intent" | "session" | "order" | "reference" | "invoice";
+
 export interface StripeSide {
   readonly table: StripeTable;
   readonly files: InputManifest[];
   readonly kinds: StripeExportKind[];
-  /** What the files tell of at all. */
+  /** What the files contain at all. */
   readonly has: {
     refunds: boolean;
     disputes: boolean;
     cash: boolean;
     payments: boolean;
   };
+  /** Ids that some file has a column of: no row has any other. */
+  readonly ids: Set<LinkId>;
   /** By file: whether it has columns that name a sale of tokens (metadata pack_id, tokens). */
   readonly namesTokens: boolean[];
 }
@@ -127,6 +132,7 @@ export function createStripeSide(): StripeSide {
     files: [],
     kinds: [],
     has: { refunds: false, disputes: false, cash: false, payments: false },
+    ids: new Set(),
     namesTokens: [],
   };
 }

@@ -118,7 +118,7 @@ function addMovements(side: StripeSide, links: Links, { from, to }: Frame, sums:
 }
 
 /**
- * The payments list has no movements: a refund or a dispute counts when it was made where the list tells, else with its
+ * The payments list has no movements: a refund or a dispute counts when it was made where the list says, else with its
  * payment. Fees of disputes are not in it.
  */
 function addPayments(side: StripeSide, links: Links, { from, to }: Frame, sums: Sums): void {
@@ -144,7 +144,7 @@ function addPayments(side: StripeSide, links: Links, { from, to }: Frame, sums: 
           proRata(cash, Math.min(refunded, stripe.amount[event]), stripe.amount[event] || 1)
         : Math.min(refunded, cash);
     const state = links.disputeOf[event];
-    if (![OPEN, WITHDRAWN, LOST, WON].includes(state)) continue;
+    if (state !== OPEN && state !== WITHDRAWN && state !== LOST && state !== WON) continue;
     if (!isInPeriod(links.disputedAt[event] || created)) continue;
     const disputed = Math.min(links.disputedOf[event], stripe.amount[event]);
     const moved = isSettled ? proRata(cash, disputed, stripe.amount[event] || 1) : disputed;

@@ -4,14 +4,42 @@
  * ISO 8601 in UTC; never one column for two units.
  */
 
+import type { Result } from "../result.ts";
 import type { DifferenceClass } from "./classes.ts";
 
 /** A named stream of bytes: a dropped file, a path read in chunks. Read once, in order. */
 export interface InputFile {
   readonly name: string;
-  /** For progress only; null where it is not known. */
+  /** For progress, and whether a thread is worth its start; null where it is not known. */
   readonly size_bytes: number | null;
   readonly chunks: AsyncIterable<Uint8Array>;
+  /**
+   * Where the caller has threads: starts one that reads the file by itself, with `readPart`. Large files are then read
+   * side by side. `onChunk` is called with each chunk, and at the end: rows so far, and the bytes that are new; what it
+   * throws is what `done` rejects with.
+   */
+  readonly read_apart?: (job: PartJob, onChunk: (rows: number, bytes: number) => void) => PartReading;
+}
+
+/** What a thread needs to know to read a file by itself. Data only, as all that threads send each other. */
+export interface PartJob {
+  readonly of: "stripe" | "ledger";
+  readonly options: Omit<ReconcileOptions, "create_sha256">;
+  /** Whether the file's SHA-256 is wanted. */
+  readonly is_hashed: boolean;
+}
+
+/** What a thread read of a file: made by `readPart`, handed over as it is. */
+export interface Part {
+  readonly of: PartJob["of"];
+}
+
+/** A thread that reads a file. */
+export interface PartReading {
+  /** What was read, or what is wrong with the file. Rejects where the thread fails. */
+  readonly done: Promise<Result<Part, InputProblem>>;
+  /** Ends the thread, whatever it does; nothing where it has ended. */
+  stop(): Promise<void>;
 }
 
 /** What a ledger record did to the tokens of a purchase or subscription lot. */
@@ -62,6 +90,11 @@ export interface LedgerRecord {
   readonly amount_minor?: number | null;
   /** On a grant: what is booked for the tokens, net of tax, where that is not what was collected. */
   readonly booked_minor?: number | null;
+  /**
+   * On a grant whose money is for longer than its tokens (a year paid in advance, given month by month): what of it is
+   * deferred revenue at the end of the period. Of other grants it goes by `tokens_remaining`.
+   */
+  readonly deferred_minor?: number | null;
   /** On a grant: what its payment took in all, where other things were sold with the tokens. */
   readonly payment_minor?: number | null;
   /** On a grant: what was not paid by its payment, and what covered it in words (a discount, the customer's balance). */
@@ -129,6 +162,14 @@ export interface Period {
   readonly to: string;
 }
 
+/** What the project knows of payments and the files may not tell. */
+export interface KnownPayments {
+  /** Ids (invoices, PaymentIntents, charges) of payments that are known to have sold no tokens. */
+  readonly other_sales: readonly string[];
+  /** The charge of refunds and disputes by their id: a balance history names neither charge nor payment intent. */
+  readonly returns: Readonly<Record<string, string>>;
+}
+
 export interface ReconcileOptions {
   /** Hours that a grant may come after its payment before it is missing. Default 1. */
   readonly grace_hours?: number;
@@ -142,6 +183,7 @@ export interface ReconcileOptions {
   readonly data_from?: string;
   /** Prices of packs over time; without them amounts and tokens are compared with the ledger alone. */
   readonly packs?: readonly PackPrice[];
+  readonly known_payments?: KnownPayments;
   /** Decimal sign of the files, where a spreadsheet made it ambiguous. */
   readonly decimal?: "." | ",";
   /** Order of day and month in dates with slashes, as spreadsheets write them. */
@@ -150,7 +192,7 @@ export interface ReconcileOptions {
   readonly account_id?: string;
   /**
    * Whether the project takes live payments, so that rows of Stripe's test mode are leaks. Default: yes, unless test
-   * mode is all that the rows tell of.
+   * mode is all that the rows show.
    */
   readonly livemode?: boolean;
   /** Cash at Stripe at the start of the period by currency, minor units; lets the tie-out say the closing balance. */
@@ -216,7 +258,7 @@ export interface InputManifest {
   /** "UTC" where a column names it, else "assumed UTC". */
   readonly time_zone: "UTC" | "assumed UTC";
   readonly delimiter: "," | ";" | "tab";
-  /** Columns that would have told more, each with where Stripe offers it. */
+  /** Columns that would have said more, each with where Stripe offers it. */
   readonly missing_columns: readonly {
     readonly column: string;
     readonly use: string;
@@ -338,7 +380,7 @@ export interface RowCounts {
   readonly rows: number;
   readonly matched: number;
   readonly in_differences: number;
-  /** Second sight of an event that another file also tells. */
+  /** Second sight of an event that is in another file too. */
   readonly merged: number;
   /** The same id again in one file. */
   readonly duplicates: number;

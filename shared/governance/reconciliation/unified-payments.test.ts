@@ -131,6 +131,19 @@ describe("the default dashboard export", () => {
     ]);
   });
 
+  it("takes what is deferred of a year paid in advance from the ledger, whatever tokens are left", async () => {
+    const report = await run(
+      [row({ id: "ch_1" }), row({ id: "ch_2" })],
+      [
+        grant(1, { charge_id: "ch_1", tokens_remaining: 0, deferred_minor: 150 }),
+        grant(2, { charge_id: "ch_2", deferred_minor: 0 }),
+      ],
+    );
+    expect(report.deferred_revenue).toEqual([
+      { currency: "gbp", lots: 2, tokens_remaining: 320_000, deferred_minor: 150 },
+    ]);
+  });
+
   it("finds each difference in its class and none besides", async () => {
     const report = await run(
       [

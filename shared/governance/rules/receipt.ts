@@ -27,16 +27,12 @@ export interface ReceiptFacts {
   }[];
 }
 
-/** What each reason means, to the person who was stopped. */
+/** Reasons that are no rule's. A rule's is read as the rule's own name, so that it has one name everywhere. */
 const reasonWords = new Map([
   ["insufficient_tokens", "too few tokens"],
   ["daily_limit", "daily limit"],
   ["monthly_limit", "monthly limit"],
   ["user_blocked", "an operator's block"],
-  ["spam_identical", "identical messages"],
-  ["bot_behavior", "messages faster than a person writes"],
-  ["token_hogging", "too many messages"],
-  ["off_topic", "off topic"],
   ["budget_exhausted", "budget exhausted"],
   ["rate_limited", "too many calls"],
 ]);
@@ -56,7 +52,7 @@ function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
   return `${date}${clock} ${known}, ${wait}`;
 }
 
-/** What the rule that decided saw, in words: "10 identical messages". Empty where no line tells. */
+/** What the rule that decided saw, in words: "10 identical messages". Empty where no line says. */
 function seen(receipt: ReceiptFacts): string {
   const line = receipt.rules.find((rule) => rule.rule_name === receipt.rule_name && rule.matched);
   const names = receipt.currency ? { currency: receipt.currency } : {};

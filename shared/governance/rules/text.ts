@@ -198,7 +198,7 @@ export interface MessageFacts {
 }
 
 /**
- * Reads what a message alone tells. `complexity` given by the caller wins over the computed one, and is kept
+ * Reads what a message alone says. `complexity` given by the caller wins over the computed one, and is kept
  * to three decimals (half up).
  */
 export function readMessage(

@@ -1,5 +1,6 @@
 import { currencyExponent } from "../money/currency.ts";
 import type { ReceiptFacts } from "./receipt.ts";
+import { periodOfKey } from "../time/period.ts";
 import { formatCount } from "./words.ts";
 
 /**
@@ -13,6 +14,11 @@ const en = {
   "format.locale": "en-GB",
   "format.separator": ",",
   "format.decimal": ".",
+  "format.months": "January,February,March,April,May,June,July,August,September,October,November,December",
+  "format.day": "{day} {month} {year}",
+  "format.week": "the week from {day}",
+  "format.month": "{month} {year}",
+  "format.moment": "{day}, {time}",
 
   // Why a call was stopped, by reason.
   "reason.insufficient_tokens": "You do not have enough tokens left for this.",
@@ -52,7 +58,7 @@ const en = {
     "You have several purchases open. Finish one of them, or try again later.",
 
   // Alerts about a user, by kind.
-  "alert.user_budget": "You have used {value} in {period}.",
+  "alert.user_budget": "You have used {value} ({period}).",
   "alert.usage_spike": "You used {value} tokens within an hour; {usual} is usual for you.",
   "alert.low_balance": "You have {value} tokens left.",
   "alert.high_usage": "One of your requests used {value} tokens.",
@@ -78,8 +84,8 @@ const en = {
   // Mails, and what they are about.
   "mail.hello": "Hello {name},",
   "mail.hello_nobody": "Hello,",
+  "mail.at": "This happened on {at} ({zone}).",
   "mail.why": "You get this because mails about {topic} are on for your account.",
-  "mail.turn_off": "You can turn them off there.",
   "mail.turn_off_at": "Turn them off: {url}",
   "topic.limits": "your limits",
   "topic.low_balance": "a low balance",
@@ -102,6 +108,11 @@ const de: Readonly<Record<UserWord, string>> = {
   "format.locale": "de-DE",
   "format.separator": ".",
   "format.decimal": ",",
+  "format.months": "Januar,Februar,März,April,Mai,Juni,Juli,August,September,Oktober,November,Dezember",
+  "format.day": "{day}. {month} {year}",
+  "format.week": "Woche ab {day}",
+  "format.month": "{month} {year}",
+  "format.moment": "{day}, {time} Uhr",
 
   "reason.insufficient_tokens": "Dafür reichen Ihre Tokens nicht mehr.",
   "reason.daily_limit": "Sie haben das Limit für heute erreicht. Morgen beginnt es von vorn.",
@@ -137,7 +148,7 @@ const de: Readonly<Record<UserWord, string>> = {
   "checkout.too_many_open_checkouts":
     "Sie haben mehrere Käufe offen. Schließen Sie einen davon ab, oder versuchen Sie es später.",
 
-  "alert.user_budget": "Sie haben im Zeitraum {period} schon {value} verbraucht.",
+  "alert.user_budget": "Sie haben schon {value} verbraucht ({period}).",
   "alert.usage_spike": "Sie haben in einer Stunde {value} Tokens verbraucht; üblich sind bei Ihnen {usual}.",
   "alert.low_balance": "Sie haben noch {value} Tokens.",
   "alert.high_usage": "Eine Ihrer Anfragen hat {value} Tokens verbraucht.",
@@ -162,8 +173,8 @@ const de: Readonly<Record<UserWord, string>> = {
 
   "mail.hello": "Guten Tag {name},",
   "mail.hello_nobody": "Guten Tag,",
+  "mail.at": "Das war am {at} ({zone}).",
   "mail.why": "Sie erhalten diese E-Mail, weil E-Mails über {topic} für Ihr Konto eingeschaltet sind.",
-  "mail.turn_off": "Dort können Sie sie ausschalten.",
   "mail.turn_off_at": "Ausschalten: {url}",
   "topic.limits": "Ihre Limits",
   "topic.low_balance": "ein niedriges Guthaben",
@@ -216,6 +227,37 @@ export function sayMoney(minor: number, currency: string, language: UserLanguage
   const whole = sayCount(Number(digits.slice(0, digits.length - places)), language);
   const rest = places === 0 ? "" : say("format.decimal", language) + digits.slice(-places);
   return `${minor < 0 ? "-" : ""}${whole}${rest} ${currency.toUpperCase()}`;
+}
+
+/** A day, YYYY-MM-DD: `5 March 2027`. */
+function sayDay(isoDay: string, language: UserLanguage): string {
+  const [year = "", month, day] = isoDay.split("-");
+  return say("format.day", language, { day: String(Number(day)), month: sayMonth(month, language), year });
+}
+
+const sayMonth = (month: string | undefined, language: UserLanguage): string =>
+  say("format.months", language).split(",")[Number(month) - 1] ?? "";
+
+/**
+ * The period that a key names: `5 March 2027`, `the week from 4 January 2027`, `March 2027`, `2027`. What is no such
+ * key stays as it is. `governance.say_period` is the same.
+ */
+export function sayPeriod(key: string, language: UserLanguage): string {
+  const period = periodOfKey(key);
+  switch (period?.unit) {
+    case "day":
+      return sayDay(period.from, language);
+    case "week":
+      return say("format.week", language, { day: sayDay(period.from, language) });
+    case "month":
+      return say("format.month", language, {
+        month: sayMonth(key.slice(5), language),
+        year: key.slice(0, 4),
+      });
+    case "year":
+    case undefined:
+      return key;
+  }
 }
 
 const reasonWord = (reason: string): UserWord | null =>

@@ -28,7 +28,7 @@ export interface BacktestOptions {
   readonly prices?: PriceBook;
   /** Plans whose customers pay; without it the report does not say who of them was hit. */
   readonly paying_plans?: ReadonlySet<string>;
-  /** Changed decisions to keep as examples. Default 100. */
+  /** Changed decisions to keep as examples, at most; where there are more, from all of the time. Default 100. */
   readonly examples?: number;
 }
 
@@ -52,6 +52,13 @@ interface Open {
   readonly atMs: number;
 }
 
+/** One in `every` of the changed decisions that were seen. */
+interface Examples {
+  kept: ChangedDecision[];
+  every: number;
+  seen: number;
+}
+
 /** What a replay knows. Who is stopped or let through matters most: other changes are listed after, where there is room. */
 interface Replay {
   readonly options: BacktestOptions;
@@ -62,8 +69,8 @@ interface Replay {
   readonly open: Map<string, Open>;
   readonly days: Map<string, DayRow>;
   readonly plans: Map<string | null, PlanRow>;
-  readonly stopsChanged: ChangedDecision[];
-  readonly othersChanged: ChangedDecision[];
+  readonly stopsChanged: Examples;
+  readonly othersChanged: Examples;
   readonly factsMissing: Map<FactName, number>;
   readonly paying: Set<string>;
   readonly was: Record<"allow" | "warn" | "block", number>;
@@ -99,8 +106,8 @@ export function startBacktest(options: BacktestOptions): Backtest {
     open: new Map(),
     days: new Map(),
     plans: new Map(),
-    stopsChanged: [],
-    othersChanged: [],
+    stopsChanged: { kept: [], every: 1, seen: 0 },
+    othersChanged: { kept: [], every: 1, seen: 0 },
     factsMissing: new Map(),
     paying: new Set(),
     was: { allow: 0, warn: 0, block: 0 },
@@ -290,7 +297,7 @@ function countMade(replay: Replay, call: Judged): void {
 function countNewlyAllowed(replay: Replay, { event, facts, decision, drift, localDay }: Judged): void {
   replay.totals.newly_allowed++;
   replay.totals.tokens_newly_expected += facts.estimated_tokens ?? event.tokens;
-  // What it would have used is not known: its estimate stands in, so that later limits are not too generous.
+  // What it would have used is not known: its estimate is used, so that later limits are not too generous.
   const factors = decision.outcome?.factors_thousandths ?? [];
   addSaving(drift, localDay, -multiplyTokens(facts.estimated_tokens ?? 0, factors), 0);
   noteChange(
@@ -415,12 +422,12 @@ function noteMissing(replay: Replay, facts: Facts): void {
 
 function noteChange(replay: Replay, event: ReplayEvent, decision: Decision, words: string): void {
   replay.totals.changed_total++;
-  const changed =
+  const examples =
     (decision.decision === "block") !== (event.kind === "blocked")
       ? replay.stopsChanged
       : replay.othersChanged;
-  if (changed.length >= replay.maximalExamples) return;
-  changed.push({
+  if (examples.seen++ % examples.every !== 0 || replay.maximalExamples === 0) return;
+  examples.kept.push({
     at: event.at,
     request_id: event.request_id,
     user_id: event.user_id,
@@ -438,6 +445,10 @@ function noteChange(replay: Replay, event: ReplayEvent, decision: Decision, word
     },
     words,
   });
+  if (examples.kept.length <= replay.maximalExamples) return;
+  // Half of them, evenly, so that the last day is among them as the first is.
+  examples.kept = examples.kept.filter((_, at) => at % 2 === 0);
+  examples.every *= 2;
 }
 
 function reportOf(replay: Replay): BacktestReport {
@@ -458,6 +469,6 @@ function reportOf(replay: Replay): BacktestReport {
     rules: [...replay.impacts.values()].map(ruleImpact),
     days: [...replay.days.values()].map(dayReport),
     plans: [...replay.plans.values()].map(planReport).toSorted((a, b) => b.newly_stopped - a.newly_stopped),
-    changed: [...stopsChanged, ...othersChanged].slice(0, maximalExamples),
+    changed: [...stopsChanged.kept, ...othersChanged.kept].slice(0, maximalExamples),
   };
 }

@@ -4,7 +4,7 @@ import type { ReplayEvent } from "./events.ts";
 
 /**
  * What a settled call would have cost on another model or at other prices, in micro-units: its recorded cost, scaled by
- * what both prices make of its tokens, so that cached input, which events do not tell, keeps its discount. Null where
+ * what both prices make of its tokens, so that cached input, which events do not carry, keeps its discount. Null where
  * the model has no price then, or one in another currency and the call's own has none to compare it with.
  */
 export function costInstead(

@@ -62,7 +62,7 @@ export function wasWarnedByRule(event: ReplayEvent): boolean {
   );
 }
 
-/** Limits as an event tells them. Warnings of the plan are no matter of rules, so none are made. */
+/** Limits as an event carries them. Warnings of the plan are no matter of rules, so none are made. */
 export function planOfEvent(event: ReplayEvent): DecidingPlan {
   const plan = event.plan;
   return {

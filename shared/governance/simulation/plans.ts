@@ -113,7 +113,7 @@ interface Sums {
   runningOut: number;
 }
 
-/** A call that was made in fact, until its settlement tells what it used. */
+/** A call that was made in fact, until its settlement says what it used. */
 interface Pending {
   readonly fortune: Fortune;
   readonly sums: Sums;

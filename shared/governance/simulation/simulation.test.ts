@@ -160,6 +160,24 @@ describe("a backtest", () => {
     });
   });
 
+  it("has examples from all of the time, and all of them where they are few", async () => {
+    const draft = draftOf(
+      rule("hog", { fact: "messages_today", op: ">=", value: 5 }, { block: { reason: "token_hogging" } }),
+    );
+    const events = Array.from({ length: 1000 }, (_, n) =>
+      call(String(n), n, 10, { messages_today: 6 }),
+    ).flat();
+    const examplesOf = async (few: number, examples: number): Promise<number[]> =>
+      (await runBacktest(events.slice(0, 2 * few), { draft, examples })).changed.map((each) =>
+        Number(each.request_id),
+      );
+    expect(await examplesOf(20, 20)).toEqual(Array.from({ length: 20 }, (_, n) => n));
+    const spread = await examplesOf(1000, 20);
+    expect(spread).toEqual(spread.map((_, n) => n * 64));
+    expect(spread.length).toBe(16);
+    expect(await examplesOf(1000, 0)).toEqual([]);
+  });
+
   it("counts what the draft saved before: who was stopped in the morning has tokens in the evening", async () => {
     const limit = rule(
       "limit",

@@ -35,7 +35,7 @@ export interface ThresholdCurve extends Threshold {
 const mostPoints = 2_000;
 const operators: readonly string[] = [">", ">=", "<", "<="];
 
-/** The numbers of a rule that can be dragged: bounds of figures that stand under no `not`. */
+/** The numbers of a rule that can be dragged: bounds of figures that are under no `not`. */
 export function thresholdsOf(rule: Pick<Rule, "conditions">): readonly Threshold[] {
   const found: Threshold[] = [];
   const visit = (condition: Condition, path: string): void => {

@@ -59,6 +59,20 @@ describe("a local day", () => {
     );
   });
 
+  it("lasts until the second midnight, as the database counts it; so does a month", () => {
+    // In Havana the clock goes back from 01:00 to 00:00 on 1 November 2026, and on 7 November 2027.
+    const span = ({ startMs, endMs }: { startMs: number; endMs: number }): string[] =>
+      [startMs, endMs].map((at) => new Date(at).toISOString().slice(0, 16));
+    expect(span(dayOf(ms("2027-11-07T04:29:59Z"), "America/Havana"))).toEqual([
+      "2027-11-06T04:00",
+      "2027-11-07T05:00",
+    ]);
+    expect(span(monthOf(ms("2026-11-01T04:29:59Z"), "America/Havana"))).toEqual([
+      "2026-10-01T04:00",
+      "2026-11-01T05:00",
+    ]);
+  });
+
   it("holds the instant, begins where the one before ended, and shows one date, in every zone", () => {
     fc.assert(
       fc.property(

@@ -102,16 +102,22 @@ export interface LocalPeriod {
   readonly endMs: number;
 }
 
+/** The span that holds an instant: where midnight comes twice, what lies between the two is of the span before. */
+function spanAround(instantMs: number, startOf: (place: number) => number): LocalPeriod {
+  const place = instantMs < startOf(0) ? -1 : 0;
+  return { startMs: startOf(place), endMs: startOf(place + 1) };
+}
+
 /** The local day around an instant. 23 or 25 hours long where the clocks change. */
 export function dayOf(instantMs: number, zone: string): LocalPeriod {
   const { year, month, day } = localTime(instantMs, zone);
-  return { startMs: startOfDay(year, month, day, zone), endMs: startOfDay(year, month, day + 1, zone) };
+  return spanAround(instantMs, (place) => startOfDay(year, month, day + place, zone));
 }
 
 /** The local month around an instant. */
 export function monthOf(instantMs: number, zone: string): LocalPeriod {
   const { year, month } = localTime(instantMs, zone);
-  return { startMs: startOfDay(year, month, 1, zone), endMs: startOfDay(year, month + 1, 1, zone) };
+  return spanAround(instantMs, (place) => startOfDay(year, month + place, 1, zone));
 }
 
 /** Local clock to the minute, as "00:00". */

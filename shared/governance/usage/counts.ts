@@ -15,6 +15,8 @@ export interface UsageCounts {
   readonly cache_write_1h_tokens?: Tokens;
   /** Part of the output that was reasoning. */
   readonly reasoning_tokens: Tokens;
+  /** The tier that the provider served the call in, as it names it: `batch`, `priority` … Absent: not told. */
+  readonly service_tier?: string;
 }
 
 /** What is charged before any factor: input and output. */
@@ -28,7 +30,20 @@ export interface UsageProblem {
   /** Where in the response. */
   readonly path: string;
   readonly message: string;
+  /** What was reported at least, where counts are there and disagree: for an estimate, never for a count. */
+  readonly at_least?: UsageCounts;
 }
+
+/** A count as a provider writes it: a number, or digits as a text, as some gateways do. Anything else comes back as it is. */
+export function readCount(value: unknown): unknown {
+  return typeof value === "bigint" || (typeof value === "string" && /^\d{1,15}(\.0+)?$/.test(value))
+    ? Number(value)
+    : value;
+}
+
+/** Whether a value is a whole number of tokens. */
+export const isCount = (value: unknown): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
 /** Makes counts from plain numbers. Refuses negative or broken ones, and parts that exceed their whole. */
 export function makeCounts(
@@ -39,10 +54,11 @@ export function makeCounts(
     readonly cacheWrite?: number;
     readonly cacheWrite1h?: number;
     readonly reasoning?: number;
+    readonly tier?: string | undefined;
   },
   path = "usage",
 ): Result<UsageCounts, UsageProblem> {
-  const { input, output, cached = 0, cacheWrite = 0, cacheWrite1h = 0, reasoning = 0 } = given;
+  const { input, output, cached = 0, cacheWrite = 0, cacheWrite1h = 0, reasoning = 0, tier } = given;
   for (const count of [input, output, cached, cacheWrite, cacheWrite1h, reasoning, input + output])
     if (!Number.isSafeInteger(count) || count < 0)
       return fail({
@@ -63,5 +79,6 @@ export function makeCounts(
     cache_write_tokens: tokens(cacheWrite),
     ...(cacheWrite1h > 0 ? { cache_write_1h_tokens: tokens(cacheWrite1h) } : {}),
     reasoning_tokens: tokens(reasoning),
+    ...(tier === undefined ? {} : { service_tier: tier }),
   });
 }

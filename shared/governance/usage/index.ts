@@ -1,7 +1,7 @@
 /** Tokens of calls: expected before, exact after. */
-export * from "./counts.ts";
+export { makeCounts, totalTokens, type UsageCounts, type UsageProblem } from "./counts.ts";
 export * from "./estimate.ts";
 export { lengthOfOutput } from "./output.ts";
 export { type ReadUsage, readUsage, type UsageShape } from "./response.ts";
-export { modelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
+export { modelNames, moreModelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
 export * from "./stream.ts";

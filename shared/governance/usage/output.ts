@@ -15,9 +15,11 @@ const written: ReadonlySet<string> = new Set([
   "response",
   "generation",
   "generated_text",
+  "outputText",
+  "tool_plan",
 ]);
-/** Arguments of function calls that come as objects. */
-const argumentsOfCalls: ReadonlySet<string> = new Set(["args", "input"]);
+/** Arguments of function calls: objects, or pieces of their JSON. */
+const argumentsOfCalls: ReadonlySet<string> = new Set(["args", "input", "arguments"]);
 const outputOf = [
   "choices",
   "candidates",
@@ -28,6 +30,9 @@ const outputOf = [
   "response",
   "generation",
   "results",
+  "outputs",
+  "toolCalls",
+  "tool_calls",
 ] as const;
 
 /** Length of what a part of a response says; tool calls lie a few levels deep. */
@@ -37,7 +42,7 @@ export function lengthOfPart(part: unknown, depth = 0): number {
   for (const key in part) {
     const value = (part as Record<string, unknown>)[key];
     if (isToldAgain(part as Record<string, unknown>, key)) continue;
-    if (typeof value === "string") length += written.has(key) ? value.length : 0;
+    if (typeof value === "string") length += written.has(key) || argumentsOfCalls.has(key) ? value.length : 0;
     else if (typeof value !== "object" || value === null) continue;
     else if (argumentsOfCalls.has(key)) length += lengthOfJson(value);
     else length += lengthOfPart(value, depth + 1);
@@ -45,11 +50,12 @@ export function lengthOfPart(part: unknown, depth = 0): number {
   return length;
 }
 
-/** Gateways tell the same reasoning under several names (openrouter.ai/docs, "Reasoning tokens"). */
+/** Gateways report the same reasoning under several names (openrouter.ai/docs, "Reasoning tokens"). */
 function isToldAgain(part: Record<string, unknown>, key: string): boolean {
+  if (key !== "reasoning_details" && key !== "reasoning_content") return false;
   const { reasoning } = part;
   if (typeof reasoning !== "string" || reasoning === "") return false;
-  return key === "reasoning_details" || (key === "reasoning_content" && part[key] === reasoning);
+  return key === "reasoning_details" || part[key] === reasoning;
 }
 
 function lengthOfJson(value: object): number {
@@ -60,10 +66,28 @@ function lengthOfJson(value: object): number {
   }
 }
 
-/** Length of the output of a whole response. */
+/** A response's own value: a getter of a library's class may start work, or say the same again. */
+const own = (response: object, key: string): unknown =>
+  Object.hasOwn(response, key) ? (response as Record<string, unknown>)[key] : undefined;
+
+function lengthOfWhole(response: unknown): number {
+  if (typeof response !== "object" || response === null || Array.isArray(response)) return 0;
+  const parts: Record<string, unknown> = {};
+  for (const key of outputOf) parts[key] = own(response, key);
+  // Gemini's Interactions say all in their steps, and so do the AI SDK's results; some say it beside them again.
+  return lengthOfPart(parts) || lengthOfPart({ steps: own(response, "steps") });
+}
+
+/** Length of the output of a whole response, or of one in an HTTP client's answer. */
 export function lengthOfOutput(response: unknown): number {
   if (typeof response !== "object" || response === null) return 0;
-  const parts: Record<string, unknown> = {};
-  for (const key of outputOf) parts[key] = (response as Record<string, unknown>)[key];
-  return lengthOfPart(parts);
+  const wrapped = [own(response, "data"), own(response, "body")];
+  return lengthOfWhole(response) || Math.max(...wrapped.map(lengthOfWhole));
+}
+
+/** Whether a response holds what is no text: embeddings, or pictures. */
+export function hasMade(response: unknown): boolean {
+  if (typeof response !== "object" || response === null) return false;
+  const made = ["data", "embedding", "embeddings", "images"].map((key) => own(response, key));
+  return made.some((each) => Array.isArray(each) && each.length > 0);
 }

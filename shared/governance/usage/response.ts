@@ -1,8 +1,23 @@
 import { fail, ok, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
-import { makeCounts, type UsageCounts, type UsageProblem } from "./counts.ts";
-import { lengthOfOutput } from "./output.ts";
-import { modelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
+import {
+  isCount,
+  makeCounts,
+  readCount,
+  totalTokens,
+  type UsageCounts,
+  type UsageProblem,
+} from "./counts.ts";
+import { hasMade, lengthOfOutput } from "./output.ts";
+import {
+  modelNames,
+  moreModelNames,
+  pricedTiers,
+  type ShapeOfUsage,
+  tierNames,
+  usagePlaces,
+  usageShapes,
+} from "./shapes.ts";
 
 /** Whose counts they are: the documented shape that was recognised. */
 export type UsageShape = (typeof usageShapes)[number]["shape"];
@@ -13,7 +28,7 @@ export interface ReadUsage {
   readonly shape: UsageShape;
   /** The model as the provider names it (often a dated one); null where it does not say. */
   readonly model: string | null;
-  /** False for `tokensUsed`, which is one total: all of it stands as input. */
+  /** False for `tokensUsed`, which is one total: all of it counts as input. */
   readonly split_known: boolean;
   /** Parts of `counts` that another model worked for (Anthropic's advisor), where the provider names it. */
   readonly by_other_models?: readonly { readonly model: string; readonly counts: UsageCounts }[];
@@ -26,11 +41,16 @@ const problem = (code: UsageProblem["code"], path: string, message: string): Res
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 
-/** The value at a dotted path; undefined where there is none. */
+/** The value at a dotted path; undefined where there is none. `[key=value]` is the entry of a list that has it. */
 function at(value: unknown, path: string): unknown {
   if (path === "") return value;
   let found = value;
   for (const key of path.split(".")) {
+    if (key.startsWith("[") && Array.isArray(found)) {
+      const [name = "", wanted] = key.slice(1, -1).split("=");
+      found = found.find((entry: unknown) => isRecord(entry) && entry[name] === wanted);
+      continue;
+    }
     if (typeof found !== "object" || found === null || !Object.hasOwn(found, key)) return undefined;
     found = (found as Fields)[key];
   }
@@ -59,16 +79,72 @@ function fits(shape: ShapeOfUsage, report: Fields, response: Fields, model: unkn
   );
 }
 
+/** Counts of a report before they are checked. */
+interface RawCounts {
+  input: number;
+  output: number;
+  cached: number;
+  cacheWrite: number;
+  cacheWrite1h: number;
+  reasoning: number;
+}
+
+/** Cached parts that are more than the input, or that the total has beside it: they are input too. */
+function addCachesBeside(raw: RawCounts, total: number, mayLieBeside: boolean): number {
+  const caches = raw.cached + raw.cacheWrite;
+  const sum = raw.input + raw.output;
+  if (caches > raw.input && mayLieBeside) {
+    raw.input += caches;
+    // A total without them is the sum of the others.
+    return total === sum ? total + caches : total;
+  }
+  const beside = total - sum;
+  if (beside > 0 && [caches, raw.cached, raw.cacheWrite].includes(beside)) raw.input += beside;
+  return total;
+}
+
+/** What the total has more than the parts, where it is known what that is. Answers what is left of it. */
+function addRest(raw: RawCounts, beside: number, isInput: boolean, isGemini: boolean): number {
+  // Counted beside the output by xAI, and by SDKs that hand Google's counts on.
+  if (beside === raw.reasoning || (isInput && beside > raw.reasoning)) {
+    raw.output += raw.reasoning;
+    raw.input += beside - raw.reasoning;
+    return 0;
+  }
+  // Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai): thinking shows in the total alone.
+  if (raw.reasoning > 0 || !isGemini) return beside;
+  raw.output += beside;
+  raw.reasoning = beside;
+  return 0;
+}
+
+const plain = (input: number, output: number): UsageCounts | undefined => {
+  const made = makeCounts({ input, output });
+  return made.ok ? made.value : undefined;
+};
+
+/** A failure that says what was reported at least. */
+function inconsistent(path: string, message: string, least: UsageCounts | undefined) {
+  return fail<UsageProblem>({
+    code: "inconsistent",
+    path,
+    message,
+    ...(least ? { at_least: least } : {}),
+  });
+}
+
 /** Reads a report by one shape. */
 function readShape(
   shape: ShapeOfUsage & { readonly shape: UsageShape },
   report: Fields,
   model: unknown,
   path: string,
+  isEmbedding = false,
 ): Result<ReadUsage, UsageProblem> {
-  for (const needed of shape.needs) {
+  for (const [index, needed] of shape.needs.entries()) {
     const [missing, value] = firstGiven(report, needed);
-    if (!isGiven(value)) {
+    // Embeddings write nothing; Gemini's report only what they read.
+    if (!isGiven(value) && !(isEmbedding && index > 0)) {
       const last = needed.split("|").at(-1) ?? missing;
       return problem("no_usage", join(path, last), "The usage is there, but this count of it is missing.");
     }
@@ -76,9 +152,10 @@ function readShape(
   let broken: Result<never, UsageProblem> | null = null;
   const count = (paths: string | undefined): number => {
     if (paths === undefined) return 0;
-    const [found, value] = firstGiven(report, paths);
+    const [found, given] = firstGiven(report, paths);
+    const value = readCount(given);
     if (value === undefined) return 0;
-    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    if (isCount(value)) return value;
     broken ??= problem(
       "not_whole",
       join(path, found),
@@ -87,34 +164,49 @@ function readShape(
     return 0;
   };
   const sum = (list: readonly string[]) => list.reduce((added, paths) => added + count(paths), 0);
-  const input = sum(shape.input);
-  let output = sum(shape.output);
-  const parts = {
+  const given = (paths: string | undefined) => paths !== undefined && isGiven(firstGiven(report, paths)[1]);
+  const cacheWrite1h = count(shape.cache_write_1h);
+  const raw: RawCounts = {
+    input: sum(shape.input),
+    output: sum(shape.output),
     cached: count(shape.cached),
-    cacheWrite: count(shape.cache_write),
-    cacheWrite1h: count(shape.cache_write_1h),
+    cacheWrite: Math.max(count(shape.cache_write), count(shape.cache_write_5m) + cacheWrite1h),
+    cacheWrite1h,
     reasoning: count(shape.reasoning),
   };
-  const total = count(shape.total);
+  const besideInput = count(shape.input_beside);
+  let total = count(shape.total);
   if (broken) return broken;
   // A total of zero beside counts is a name that a proxy did not fill.
   const isTotalGiven = total > 0;
-  const beside = isTotalGiven ? total - input - output : 0;
+  if (!isTotalGiven || total >= raw.input + raw.output + besideInput) raw.input += besideInput;
+  const isReasoning = raw.reasoning > 0 && total - raw.input - raw.output === raw.reasoning;
+  if (!isReasoning) total = addCachesBeside(raw, total, given(shape.cached_beside));
+  const beside = isTotalGiven ? total - raw.input - raw.output : 0;
   if (beside !== 0) {
-    // Google, "OpenAI compatibility" (ai.google.dev/gemini-api/docs/openai): thinking shows in the total alone.
-    const isHidden = parts.reasoning === 0 && typeof model === "string" && model.includes("gemini");
-    if (beside < 0 || (beside !== parts.reasoning && !isHidden))
-      return problem("inconsistent", path, `The total is ${total}, the parts add up to ${input + output}.`);
-    output += beside;
-    parts.reasoning = beside;
+    const isGemini = typeof model === "string" && model.includes("gemini");
+    const isOutputTold = shape.output.some(given);
+    // Where the output alone is left out, it is what the total has more.
+    if (beside > 0 && !isOutputTold) raw.output += beside;
+    const left =
+      beside < 0 || !isOutputTold
+        ? Math.min(beside, 0)
+        : addRest(raw, beside, given(shape.rest_is_input), isGemini);
+    if (left !== 0) {
+      const message = `The total is ${total}, the parts add up to ${raw.input + raw.output}.`;
+      return inconsistent(path, message, plain(raw.input + Math.max(0, left), raw.output));
+    }
   }
   if (isTotalGiven) {
     // Counts that agree with their total are believed; a detail that does not fit into them is not.
-    if (parts.cached + parts.cacheWrite > input) parts.cached = parts.cacheWrite = parts.cacheWrite1h = 0;
-    if (parts.reasoning > output) parts.reasoning = 0;
+    if (raw.cached + raw.cacheWrite > raw.input) raw.cached = raw.cacheWrite = raw.cacheWrite1h = 0;
+    if (raw.reasoning > raw.output) raw.reasoning = 0;
   }
-  const made = makeCounts({ input, output, ...parts }, path);
-  if (!made.ok) return made;
+  const made = makeCounts(raw, path);
+  if (!made.ok)
+    return made.error.code === "inconsistent"
+      ? inconsistent(path, made.error.message, plain(raw.input, raw.output))
+      : made;
   return ok({
     counts: made.value,
     shape: shape.shape,
@@ -141,7 +233,8 @@ const addedIterations: ReadonlySet<unknown> = new Set(["compaction", "advisor_me
 
 /**
  * Adds what Anthropic reports beside a message's counts. Source: "Compaction" and "Advisor tool" (docs.anthropic.com):
- * the top level leaves compaction and advisor iterations out.
+ * the top level leaves compaction and advisor iterations out. "Refusals and fallback": where a fallback served the turn
+ * the top level is that model's.
  */
 function addIterations(read: ReadUsage, report: Fields): Result<ReadUsage, UsageProblem> {
   const iterations = report["iterations"];
@@ -150,7 +243,10 @@ function addIterations(read: ReadUsage, report: Fields): Result<ReadUsage, Usage
   const others: { model: string; counts: UsageCounts }[] = [];
   const shape = usageShapes.find((one) => one.shape === "anthropic_messages");
   for (const [index, iteration] of iterations.entries()) {
-    if (!shape || !isRecord(iteration) || !addedIterations.has(iteration["type"])) continue;
+    if (!shape || !isRecord(iteration)) continue;
+    if (iteration["type"] === "fallback_message" && typeof iteration["model"] === "string")
+      others.push({ model: iteration["model"], counts: read.counts });
+    if (!addedIterations.has(iteration["type"])) continue;
     const one = readShape(shape, iteration, iteration["model"], `usage.iterations.${index}`);
     if (!one.ok) return one;
     const added = addCounts(counts, one.value.counts);
@@ -164,7 +260,10 @@ function addIterations(read: ReadUsage, report: Fields): Result<ReadUsage, Usage
 
 /** Adds tokens of the image tool, which the Responses API reports beside the response's own. */
 function addTools(read: ReadUsage, response: Fields): Result<ReadUsage, UsageProblem> {
-  const image = at(response, "tool_usage.image_gen");
+  const [, image] = firstGiven(
+    response,
+    "tool_usage.image_gen|response.tool_usage.image_gen|response.body.tool_usage.image_gen",
+  );
   if (read.shape !== "openai_responses" || !isRecord(image) || !isGiven(image["output_tokens"]))
     return ok(read);
   const made = makeCounts(
@@ -177,16 +276,100 @@ function addTools(read: ReadUsage, response: Fields): Result<ReadUsage, UsagePro
 }
 
 /**
- * Reads the counts that a response reports, also where there is output that they leave out: `readUsage` refuses these.
+ * Anthropic's own report, which Vercel's AI SDK hands on beside its own: that leaves out the caches (versions 4 and 5),
+ * how long they are kept, and who else worked. Taken where it is of the same step.
  */
+function readBeside(read: ReadUsage, response: Fields): Result<ReadUsage, UsageProblem> {
+  if (read.shape !== "ai_sdk") return ok(read);
+  const report = at(response, "providerMetadata.anthropic.usage");
+  if (isRecord(report)) {
+    const theirs = findReport({ type: "message", model: read.model, usage: report });
+    if (!theirs.ok) return ok(read);
+    const { input_tokens: input, output_tokens: output } = theirs.value.counts;
+    return ok(input >= read.counts.input_tokens && output >= read.counts.output_tokens ? theirs.value : read);
+  }
+  // Version 4 names the caches there alone.
+  const anthropic = at(response, "providerMetadata.anthropic");
+  const cached = readCount(at(anthropic, "cacheReadInputTokens") ?? 0);
+  const cacheWrite = readCount(at(anthropic, "cacheCreationInputTokens") ?? 0);
+  if (!isGiven(at(response, "usage.promptTokens")) || !isCount(cached) || !isCount(cacheWrite))
+    return ok(read);
+  const caches = makeCounts({ input: cached + cacheWrite, output: 0, cached, cacheWrite });
+  const added = caches.ok ? addCounts(read.counts, caches.value) : caches;
+  return added.ok ? ok({ ...read, counts: added.value }) : added;
+}
+
+/**
+ * The tier that served a call, where it is one that providers charge otherwise. Sources: OpenAI, `service_tier`
+ * (platform.openai.com/docs/api-reference/chat/object, …/responses/object); Anthropic, `usage.service_tier`
+ * (docs.anthropic.com/en/api/service-tiers); the others beside their names in `tierNames`.
+ */
+function tierOf(response: Fields): string | undefined {
+  for (const path of tierNames) {
+    const name = at(response, path);
+    // Google writes ON_DEMAND_PRIORITY.
+    const tier = typeof name === "string" ? name.toLowerCase().replace(/^.*_/, "") : "";
+    if (pricedTiers.has(tier)) return tier;
+  }
+  return undefined;
+}
+
+/**
+ * The steps of the AI SDK's result, added up: version 5 has no usage beside them but in getters, and only the steps hold
+ * what Anthropic itself reported. Null where they tell none.
+ */
+function readSteps(response: unknown): ReadUsage | null {
+  if (!isRecord(response) || !Object.hasOwn(response, "steps")) return null;
+  const { steps } = response;
+  if (!Array.isArray(steps)) return null;
+  let sum: ReadUsage | null = null;
+  for (const step of steps) {
+    const read = isRecord(step) && Object.hasOwn(step, "usage") ? readTold(step) : null;
+    if (!read?.ok) return null;
+    const counts: Result<UsageCounts, unknown> = sum
+      ? addCounts(sum.counts, read.value.counts)
+      : ok(read.value.counts);
+    if (!counts.ok) return null;
+    const others: NonNullable<ReadUsage["by_other_models"]> = [
+      ...(sum?.by_other_models ?? []),
+      ...(read.value.by_other_models ?? []),
+    ];
+    const tier = read.value.counts.service_tier;
+    sum = {
+      ...read.value,
+      counts: { ...counts.value, ...(tier ? { service_tier: tier } : {}) },
+      ...(others.length > 0 ? { by_other_models: others } : {}),
+    };
+  }
+  return sum;
+}
+
+/** The counts that a response reports in itself, with its tier. */
+function readTold(response: unknown): Result<ReadUsage, UsageProblem> {
+  const read = findReport(response);
+  const tier = read.ok && isRecord(response) ? tierOf(response) : undefined;
+  if (!read.ok || tier === undefined) return read;
+  return ok({ ...read.value, counts: { ...read.value.counts, service_tier: tier } });
+}
+
+/** The counts that a response reports, with its tier; also where there is output that they leave out: `readUsage` refuses these. */
 export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
+  const read = readTold(response);
+  const steps = readSteps(response);
+  return steps && (!read.ok || totalTokens(steps.counts) >= totalTokens(read.value.counts))
+    ? ok(steps)
+    : read;
+}
+
+function findReport(response: unknown): Result<ReadUsage, UsageProblem> {
   if (!isRecord(response))
     return problem(
       "unknown_shape",
       "",
       "The response is not an object: pass the provider's JSON as it came.",
     );
-  const model = firstGiven(response, modelNames)[1];
+  const model = firstGiven(response, `${modelNames}|${moreModelNames}`)[1];
+  const isEmbedding = isGiven(response["embedding"] ?? response["embeddings"]);
   let first: Result<ReadUsage, UsageProblem> | null = null;
   let strange: Result<never, UsageProblem> | null = null;
   for (const place of usagePlaces) {
@@ -196,9 +379,10 @@ export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
     for (const shape of usageShapes) {
       if (("only_total" in shape && isKnown) || !fits(shape, report, response, model)) continue;
       isKnown = true;
-      let read = readShape(shape, report, model, place);
+      let read = readShape(shape, report, model, place, isEmbedding);
       if (read.ok) read = addIterations(read.value, report);
       if (read.ok) read = addTools(read.value, response);
+      if (read.ok) read = readBeside(read.value, response);
       // Some proxies fill the names of several providers, one of them with zeros.
       if (read.ok && read.value.counts.input_tokens + read.value.counts.output_tokens > 0) return read;
       if (first === null || (read.ok && !first.ok)) first = read;
@@ -228,11 +412,12 @@ export function readReport(response: unknown): Result<ReadUsage, UsageProblem> {
 }
 
 /** Whether counts say nothing of output that is there. */
-export function leavesOutOutput(read: ReadUsage, outputLength: number): boolean {
+export function leavesOutOutput(read: ReadUsage, outputLength: number, isMade = false): boolean {
   return (
-    outputLength > 0 &&
-    read.counts.output_tokens === 0 &&
-    (read.split_known || read.counts.input_tokens === 0)
+    (isMade && read.counts.input_tokens + read.counts.output_tokens === 0) ||
+    (outputLength > 0 &&
+      read.counts.output_tokens === 0 &&
+      (read.split_known || read.counts.input_tokens === 0))
   );
 }
 
@@ -243,7 +428,7 @@ export function leavesOutOutput(read: ReadUsage, outputLength: number): boolean 
  */
 export function readUsage(response: unknown): Result<ReadUsage, UsageProblem> {
   const read = readReport(response);
-  if (read.ok && leavesOutOutput(read.value, lengthOfOutput(response)))
+  if (read.ok && leavesOutOutput(read.value, lengthOfOutput(response), hasMade(response)))
     return problem("no_usage", "usage", "The response has output, but its usage counts none.");
   return read;
 }

@@ -1,28 +1,181 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import {
-  learnEstimates,
-  readServerSentEvents,
-  readUsage,
-  readUsageStream,
-  estimateCall,
-  totalTokens,
-} from "../index.ts";
-import { usageExamples } from "../../../tests/support/usage-examples.ts";
+import { learnEstimates, readUsage, readUsageStream, estimateCall, totalTokens } from "../index.ts";
+import { inOrder, usageExamples } from "../../../tests/support/usage-examples.ts";
+
+const openAi = { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7 };
+const anthropic = { input_tokens: 5, output_tokens: 2, cache_read_input_tokens: 0 };
+const google = { promptTokenCount: 5, candidatesTokenCount: 2, totalTokenCount: 7 };
 
 describe("readUsage", () => {
   it.each(usageExamples)("reads %s", (_page, response, counts, shape) => {
     const read = readUsage(response);
     if (!read.ok) throw new Error(read.error.message);
-    const c = read.value.counts;
-    expect([
-      c.input_tokens,
-      c.output_tokens,
-      c.cached_input_tokens,
-      c.cache_write_tokens,
-      c.reasoning_tokens,
-    ]).toEqual(counts);
+    expect(inOrder(read.value.counts)).toEqual(counts);
     expect(read.value.shape).toBe(shape);
+  });
+
+  it("tells the tier where it is one that costs otherwise, whole or streamed", () => {
+    const usage = { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7 };
+    const tier = (response: unknown) => {
+      const read = readUsage(response);
+      return read.ok ? read.value.counts.service_tier : read.error;
+    };
+    expect(tier({ model: "gpt-5", service_tier: "priority", usage })).toBe("priority");
+    expect(tier({ model: "gpt-5", service_tier: "default", usage })).toBeUndefined();
+    const anthropic = {
+      input_tokens: 5,
+      output_tokens: 2,
+      cache_read_input_tokens: 0,
+      service_tier: "batch",
+    };
+    expect(tier({ type: "message", usage: anthropic })).toBe("batch");
+    expect(tier({ type: "message", usage: { ...anthropic, service_tier: { odd: 1 } } })).toBeUndefined();
+    const streams = [
+      [{ model: "gpt-5", service_tier: "flex", choices: [], usage }],
+      [
+        { type: "message_start", message: { model: "claude", usage: anthropic } },
+        { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 2 } },
+        { type: "message_stop" },
+      ],
+    ];
+    const read = streams.map((chunks) => {
+      const stream = readUsageStream();
+      for (const chunk of chunks) stream.push(chunk);
+      const result = stream.result();
+      return result.ok ? result.value.counts.service_tier : result.error;
+    });
+    expect(read).toEqual(["flex", "batch"]);
+  });
+
+  it.each([
+    ["OpenAI's newer name", { service_tier: "fast", usage: openAi }, "fast"],
+    ["OpenAI's default", { service_tier: "default", usage: openAi }, undefined],
+    ["a line of OpenAI's batch", { response: { body: { service_tier: "batch", usage: openAi } } }, "batch"],
+    [
+      "Anthropic's fast mode",
+      { type: "message", usage: { ...anthropic, service_tier: "standard", speed: "fast" } },
+      "fast",
+    ],
+    [
+      "Anthropic's standard speed",
+      { type: "message", usage: { ...anthropic, service_tier: "standard", speed: "standard" } },
+      undefined,
+    ],
+    [
+      "a line of Anthropic's batch",
+      { result: { message: { usage: { ...anthropic, service_tier: "batch" } } } },
+      "batch",
+    ],
+    ["Bedrock", { usage: { inputTokens: 5, outputTokens: 2 }, serviceTier: { type: "flex" } }, "flex"],
+    [
+      "Bedrock's default",
+      { usage: { inputTokens: 5, outputTokens: 2 }, serviceTier: { type: "default" } },
+      undefined,
+    ],
+    ["Vertex AI", { usageMetadata: { ...google, trafficType: "ON_DEMAND_PRIORITY" } }, "priority"],
+    ["Vertex AI on demand", { usageMetadata: { ...google, trafficType: "ON_DEMAND" } }, undefined],
+    ["Gemini", { usageMetadata: { ...google, serviceTier: "flex" } }, "flex"],
+    ["an HTTP client", { status: 200, data: { service_tier: "flex", usage: openAi } }, "flex"],
+    ["Groq", { service_tier: "on_demand", usage: openAi }, undefined],
+    [
+      "the AI SDK over Anthropic",
+      {
+        usage: { inputTokens: 5, outputTokens: 2, totalTokens: 7 },
+        providerMetadata: { anthropic: { usage: { ...anthropic, speed: "fast" } } },
+      },
+      "fast",
+    ],
+  ])("finds the tier where %s tells it", (_who, response, tier) => {
+    const read = readUsage(response);
+    expect(read.ok ? read.value.counts.service_tier : read.error).toBe(tier);
+  });
+
+  it("names the model that a server-side fallback put in another's place, and counts nothing twice", () => {
+    const counts = { cache_read_input_tokens: 0, cache_creation_input_tokens: 0 };
+    const iterations = [
+      { type: "message", model: "claude-fable-5", input_tokens: 535, output_tokens: 0, ...counts },
+      {
+        type: "fallback_message",
+        model: "claude-opus-4-8",
+        input_tokens: 412,
+        output_tokens: 264,
+        ...counts,
+      },
+    ];
+    const usage = { input_tokens: 412, output_tokens: 264, ...counts, iterations };
+    const served = { input_tokens: 412, output_tokens: 264 };
+    const expected = {
+      ok: true,
+      value: { counts: served, by_other_models: [{ model: "claude-opus-4-8", counts: served }] },
+    };
+    expect(readUsage({ type: "message", model: "claude-opus-4-8", usage })).toMatchObject(expected);
+    const stream = readUsageStream();
+    stream.push({
+      type: "message_start",
+      message: { model: "claude-fable-5", usage: { input_tokens: 535, output_tokens: 1 } },
+    });
+    stream.push({ type: "content_block_delta", delta: { type: "text_delta", text: "Hi" } });
+    stream.push({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage });
+    expect(stream.result()).toMatchObject(expected);
+  });
+
+  it("says what was reported at least where counts disagree: for an estimate", () => {
+    const least = (usage: object) => {
+      const read = readUsage({ choices: [], usage });
+      return read.ok ? "read" : [read.error.at_least?.input_tokens, read.error.at_least?.output_tokens];
+    };
+    expect(least({ prompt_tokens: 100, completion_tokens: 50, total_tokens: 9_999 })).toEqual([9_949, 50]);
+    expect(least({ prompt_tokens: 100, completion_tokens: 50, total_tokens: 99 })).toEqual([100, 50]);
+    const cached = { prompt_tokens_details: { cached_tokens: 101 } };
+    expect(least({ prompt_tokens: 100, completion_tokens: 50, ...cached })).toEqual([100, 50]);
+    expect(least({ prompt_tokens: 100, completion_tokens: -50 })).toEqual([undefined, undefined]);
+  });
+
+  it("adds up the steps of the AI SDK's result, each by its provider's own report", () => {
+    const own = (output_tokens: number) => ({
+      anthropic: { usage: { ...anthropic, cache_read_input_tokens: 4_000, output_tokens, speed: "fast" } },
+    });
+    const step = (outputTokens: number) => ({
+      usage: { inputTokens: 5, outputTokens, totalTokens: 5 + outputTokens },
+      providerMetadata: own(outputTokens),
+    });
+    const expected = {
+      ok: true,
+      value: {
+        counts: {
+          input_tokens: 8_010,
+          output_tokens: 50,
+          cached_input_tokens: 8_000,
+          service_tier: "fast",
+        },
+      },
+    };
+    const steps = [step(20), step(30)];
+    expect(readUsage({ steps })).toMatchObject(expected);
+    const totalUsage = { inputTokens: 10, outputTokens: 50, totalTokens: 60 };
+    expect(readUsage({ steps, totalUsage })).toMatchObject(expected);
+    expect(readUsage({ steps: [step(20), { usage: {} }], totalUsage })).toMatchObject({
+      value: { counts: { input_tokens: 10, output_tokens: 50 } },
+    });
+  });
+
+  it("bears answers that are wrapped without end", () => {
+    let deep: object = { usage: openAi };
+    for (let level = 0; level < 50_000; level++) deep = { data: deep, steps: [deep], usage: {} };
+    expect(readUsage(deep).ok).toBe(false);
+  });
+
+  it("refuses to call a wrapped answer free", () => {
+    const usage = { prompt_tokens: 5, completion_tokens: 0, total_tokens: 5 };
+    const data = { model: "m", choices: [{ message: { content: "Hi" } }], usage };
+    expect(readUsage({ status: 200, data })).toMatchObject({ error: { code: "no_usage" } });
+  });
+
+  it("refuses to call embeddings or pictures free", () => {
+    const usage = { prompt_tokens: 0, total_tokens: 0 };
+    expect(readUsage({ data: [{ embedding: [0.1] }], usage })).toMatchObject({ error: { code: "no_usage" } });
+    expect(readUsage({ data: [], usage }).ok).toBe(true);
   });
 
   it.each<[string, unknown, string, string]>([
@@ -53,8 +206,8 @@ describe("readUsage", () => {
       "usage.prompt_tokens",
     ],
     [
-      "a number as text",
-      { usage: { input_tokens: "12", output_tokens: 1 } },
+      "a number as text that is no whole count",
+      { usage: { input_tokens: "12.5", output_tokens: 1 } },
       "not_whole",
       "usage.input_tokens",
     ],
@@ -144,6 +297,33 @@ describe("readUsage", () => {
     expect(readUsage(response)).toMatchObject({ ok: false, error: { code: "no_usage" } });
   });
 
+  it("reads a line of a batch's file as OpenAI, Gemini and Anthropic write it", () => {
+    const lines = [
+      {
+        custom_id: "a",
+        response: {
+          status_code: 200,
+          body: { model: "m", usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } },
+        },
+      },
+      {
+        key: "a",
+        response: {
+          modelVersion: "m",
+          usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5, totalTokenCount: 15 },
+        },
+      },
+      {
+        custom_id: "a",
+        result: { type: "succeeded", message: { model: "m", usage: { input_tokens: 10, output_tokens: 5 } } },
+      },
+    ];
+    for (const line of lines) {
+      const read = readUsage(line);
+      expect(read.ok && [read.value.counts.input_tokens, read.value.counts.output_tokens]).toEqual([10, 5]);
+    }
+  });
+
   it("never throws, and answers zero only where the response says zero", () => {
     const keys = [
       "usage",
@@ -178,345 +358,6 @@ describe("readUsage", () => {
       { numRuns: 5_000 },
     );
     expect(read).toBeGreaterThan(50);
-  });
-});
-
-const chat = (content: string, usage: unknown = null) => ({
-  object: "chat.completion.chunk",
-  model: "gpt-4o-mini",
-  choices: [{ index: 0, delta: { content }, finish_reason: null }],
-  usage,
-});
-
-const streams: readonly [page: string, chunks: readonly unknown[], counts: readonly number[]][] = [
-  [
-    "platform.openai.com/docs/api-reference/chat-streaming",
-    [
-      chat("Hel"),
-      chat("lo"),
-      {
-        object: "chat.completion.chunk",
-        model: "gpt-4o-mini",
-        choices: [],
-        usage: {
-          prompt_tokens: 9,
-          completion_tokens: 2,
-          total_tokens: 11,
-          prompt_tokens_details: { cached_tokens: 4 },
-        },
-      },
-    ],
-    [9, 2, 4, 0, 0],
-  ],
-  [
-    "platform.openai.com/docs/api-reference/responses-streaming",
-    [
-      { type: "response.created", response: { object: "response", usage: null } },
-      { type: "response.output_text.delta", delta: "Hi" },
-      {
-        type: "response.completed",
-        response: {
-          object: "response",
-          usage: {
-            input_tokens: 37,
-            output_tokens: 11,
-            output_tokens_details: { reasoning_tokens: 3 },
-            total_tokens: 48,
-          },
-        },
-      },
-    ],
-    [37, 11, 0, 0, 3],
-  ],
-  [
-    "docs.anthropic.com/en/docs/build-with-claude/streaming",
-    [
-      {
-        type: "message_start",
-        message: {
-          type: "message",
-          model: "claude-opus-4",
-          usage: { input_tokens: 25, cache_read_input_tokens: 10, output_tokens: 1 },
-        },
-      },
-      { type: "content_block_start", index: 0, content_block: { type: "text", text: "" } },
-      { type: "ping" },
-      { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hello" } },
-      { type: "message_delta", delta: { stop_reason: null }, usage: { output_tokens: 7 } },
-      { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 15 } },
-      { type: "message_stop" },
-    ],
-    [35, 15, 10, 0, 0],
-  ],
-  [
-    "ai.google.dev/api/generate-content#method:-models.streamgeneratecontent",
-    [
-      {
-        candidates: [{ content: { parts: [{ text: "One" }] } }],
-        usageMetadata: { promptTokenCount: 8, candidatesTokenCount: 1, totalTokenCount: 9 },
-        modelVersion: "gemini-2.5-flash",
-      },
-      {
-        candidates: [{ content: { parts: [{ text: "two" }] }, finishReason: "STOP" }],
-        usageMetadata: {
-          promptTokenCount: 8,
-          candidatesTokenCount: 5,
-          thoughtsTokenCount: 2,
-          totalTokenCount: 15,
-        },
-        modelVersion: "gemini-2.5-flash",
-      },
-    ],
-    [8, 7, 0, 0, 2],
-  ],
-  [
-    "docs.perplexity.ai/guides/streaming (every chunk carries the count so far)",
-    [1, 2, 3].map((completion_tokens) => ({
-      model: "sonar",
-      choices: [{ delta: { content: "a" } }],
-      usage: { prompt_tokens: 5, completion_tokens, total_tokens: 5 + completion_tokens },
-    })),
-    [5, 3, 0, 0, 0],
-  ],
-  [
-    "platform.moonshot.ai (usage in the last choice)",
-    [
-      { choices: [{ delta: { content: "Hi" } }] },
-      {
-        choices: [
-          {
-            delta: {},
-            finish_reason: "stop",
-            usage: { prompt_tokens: 23, completion_tokens: 19, total_tokens: 42 },
-          },
-        ],
-      },
-    ],
-    [23, 19, 0, 0, 0],
-  ],
-  [
-    "console.groq.com (usage in x_groq)",
-    [
-      { choices: [{ delta: { content: "Hi" } }] },
-      {
-        choices: [{ delta: {} }],
-        x_groq: { usage: { prompt_tokens: 23, completion_tokens: 19, total_tokens: 42 } },
-      },
-    ],
-    [23, 19, 0, 0, 0],
-  ],
-  [
-    "platform.openai.com/docs/api-reference/realtime-server-events/response/done",
-    [
-      { type: "response.output_text.delta", delta: "Hi" },
-      {
-        type: "response.done",
-        response: {
-          usage: {
-            total_tokens: 275,
-            input_tokens: 127,
-            output_tokens: 148,
-            input_token_details: { cached_tokens: 64 },
-          },
-        },
-      },
-    ],
-    [127, 148, 64, 0, 0],
-  ],
-  [
-    "Anthropic behind a proxy whose last report leaves the input out",
-    [
-      {
-        type: "message_start",
-        message: { usage: { input_tokens: 4200, cache_read_input_tokens: 1500, output_tokens: 1 } },
-      },
-      { type: "content_block_delta", delta: { text: "Hello" } },
-      {
-        type: "message_delta",
-        delta: { stop_reason: "end_turn" },
-        usage: { input_tokens: 0, cache_read_input_tokens: 0, output_tokens: 15 },
-      },
-    ],
-    [5700, 15, 1500, 0, 0],
-  ],
-];
-
-describe("readUsageStream", () => {
-  const told = "x".repeat(1_200);
-  it.each<[string, readonly unknown[], number]>([
-    [
-      "reasoning that a gateway tells twice, once",
-      [{ choices: [{ delta: { reasoning: told, reasoning_details: [{ text: told }] } }] }],
-      1_200,
-    ],
-    [
-      "reasoning under two names, once",
-      [{ choices: [{ delta: { reasoning: told, reasoning_content: told } }] }],
-      1_200,
-    ],
-    ["the text of an older completion", [{ choices: [{ index: 0, text: told }] }], 1_200],
-    [
-      "the transcript of audio, and not its bytes",
-      [{ choices: [{ delta: { audio: { transcript: told, data: "AAAA".repeat(3_000) } } }] }],
-      1_200,
-    ],
-    [
-      "what Ollama and llama.cpp write into the chunk itself",
-      [{ message: { content: told } }, { response: told }, { content: told }],
-      3_600,
-    ],
-  ])("counts %s, of a stream that breaks off", (_what, chunks, length) => {
-    const stream = readUsageStream();
-    for (const chunk of chunks) stream.push(chunk);
-    expect(stream.partial()).toMatchObject({ reported: null, text_length: length });
-    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-  });
-
-  it("reads counts that lie in the last chunk itself", () => {
-    const stream = readUsageStream();
-    stream.push({ model: "llama3.2", message: { content: "Hi" }, done: false });
-    stream.push({
-      model: "llama3.2",
-      message: { content: "" },
-      done: true,
-      prompt_eval_count: 26,
-      eval_count: 2,
-    });
-    expect(stream.result()).toMatchObject({
-      ok: true,
-      value: { shape: "ollama", model: "llama3.2", counts: { input_tokens: 26, output_tokens: 2 } },
-    });
-    const bedrock = readUsageStream();
-    bedrock.push({ generation: "Hi", prompt_token_count: 5, generation_token_count: 1 });
-    bedrock.push({
-      generation: "!",
-      generation_token_count: 2,
-      "amazon-bedrock-invocationMetrics": { inputTokenCount: 5, outputTokenCount: 2 },
-    });
-    expect(bedrock.result()).toMatchObject({
-      ok: true,
-      value: { counts: { input_tokens: 5, output_tokens: 2 } },
-    });
-  });
-
-  it.each(streams)("reads %s", (_page, chunks, counts) => {
-    const stream = readUsageStream();
-    for (const chunk of chunks) stream.push(chunk);
-    const read = stream.result();
-    if (!read.ok) throw new Error(read.error.message);
-    const c = read.value.counts;
-    expect([
-      c.input_tokens,
-      c.output_tokens,
-      c.cached_input_tokens,
-      c.cache_write_tokens,
-      c.reasoning_tokens,
-    ]).toEqual(counts);
-  });
-
-  it.each(streams)("reads the same from server-sent events split anywhere: %s", (_page, chunks, counts) => {
-    const wire = `: comment\r\n${chunks.map((chunk) => `event: x\r\ndata: ${JSON.stringify(chunk)}\r\n\r\n`).join("")}data: {broken\n\ndata: [DONE]\n\n`;
-    fc.assert(
-      fc.property(fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (sizes) => {
-        const stream = readUsageStream();
-        const feed = readServerSentEvents(stream);
-        for (let at = 0, turn = 0; at < wire.length; turn++) {
-          const size = sizes[turn % sizes.length] ?? 1;
-          feed(wire.slice(at, at + size));
-          at += size;
-        }
-        const read = stream.result();
-        expect(read.ok && totalTokens(read.value.counts)).toBe((counts[0] ?? 0) + (counts[1] ?? 0));
-      }),
-      { numRuns: 20 },
-    );
-  });
-
-  it("says that a stream which ended without usage has none, and how to get it", () => {
-    const stream = readUsageStream();
-    stream.push(chat("Hello"));
-    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-    expect(stream.partial()).toEqual({ reported: null, text_length: 5, text_since_report: 5, chunks: 1 });
-  });
-
-  it("does not take what Anthropic says at the start for the count of a stream that was cut off", () => {
-    const stream = readUsageStream();
-    const chunks = streams.find(([page]) => page.includes("anthropic"))?.[1] ?? [];
-    for (const chunk of chunks.slice(0, 4)) stream.push(chunk);
-    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-    expect(stream.partial()).toMatchObject({
-      reported: { counts: { input_tokens: 35, output_tokens: 1 } },
-      text_since_report: 5,
-    });
-  });
-
-  it("does not take a count that text came after for the stream's: a placeholder of zeros, or one that was cut off", () => {
-    const stream = readUsageStream();
-    const usage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
-    stream.push({ ...chat("Hello"), usage });
-    stream.push(chat(" there"));
-    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-    expect(stream.partial()).toMatchObject({ text_since_report: 11 });
-    stream.push({ choices: [], usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11 } });
-    expect(stream.result()).toMatchObject({ ok: true, value: { counts: { output_tokens: 2 } } });
-  });
-
-  it("measures text that a library took out of its chunks, and no sound", () => {
-    const stream = readUsageStream();
-    for (const chunk of ["Hel", "lo", { type: "response.audio.delta", delta: "UklGRg==" }])
-      stream.push(chunk);
-    expect(stream.partial()).toMatchObject({ text_length: 5, chunks: 3 });
-    expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
-  });
-
-  it("counts all that a model says for a stream that may break: tool calls, refusals, thoughts, every choice", () => {
-    const lengthOf = (...chunks: unknown[]): number => {
-      const stream = readUsageStream();
-      for (const chunk of chunks) stream.push(chunk);
-      return stream.partial().text_length;
-    };
-    expect(
-      lengthOf(
-        { choices: [{ delta: { role: "assistant", content: "ab" } }, { delta: { content: "cd" } }] },
-        { choices: [{ delta: { refusal: "ef" } }, { delta: { reasoning_content: "gh" } }] },
-        {
-          choices: [
-            { delta: { tool_calls: [{ id: "call_1", function: { name: "f", arguments: '{"a"' } }] } },
-          ],
-        },
-      ),
-    ).toBe(13);
-    expect(lengthOf({ candidates: [{ content: { parts: [{ text: "ab" }, { text: "c" }] } }, null] })).toBe(3);
-    expect(lengthOf({ type: "response.function_call_arguments.delta", delta: "ab" })).toBe(2);
-    let deep: unknown = "x";
-    for (let level = 0; level < 100_000; level++) deep = [deep];
-    expect(lengthOf({ choices: [{ delta: deep }] })).toBe(0);
-  });
-
-  it("keeps the provider's last word of a stream that broke", () => {
-    const stream = readUsageStream();
-    for (const chunk of (streams[2]?.[1] ?? []).slice(0, 5)) stream.push(chunk);
-    expect(stream.partial()).toMatchObject({
-      reported: { counts: { input_tokens: 35, output_tokens: 7 } },
-      text_length: 5,
-    });
-  });
-
-  it("lets hostile chunks pass", () => {
-    const stream = readUsageStream();
-    for (const chunk of [
-      null,
-      1,
-      "x",
-      [],
-      { choices: 3 },
-      { choices: [null] },
-      { type: {} },
-      { candidates: [{}] },
-      { type: "message_delta", usage: 3 },
-    ])
-      stream.push(chunk);
-    expect(stream.result().ok).toBe(false);
   });
 });
 

@@ -3,11 +3,11 @@
  *
  * Several deliverers may run at once: a message is in the hands of one. It is sent at least once: who ends between
  * sending and saying so leaves it to be sent again when its lease is over. E-mail then carries the same Message-ID, by
- * which mail systems can drop the second; Slack knows no such thing and shows it twice.
+ * which mail systems can drop the second, and a webhook the same webhook-id; Slack knows no such thing and shows it twice.
  *
  * The same code runs as an Edge Function (index.ts) and as `npm run deliver`.
  */
-import { type Outcome, type Sender, slackSender, smtpSender } from "./senders.ts";
+import { type Outcome, type Sender, slackSender, smtpSender, webhookSender } from "./senders.ts";
 import { createRedactor, type DeliverySettings } from "./settings.ts";
 import type { Notification } from "./words.ts";
 
@@ -107,10 +107,11 @@ export async function deliverDue(options: DeliveryOptions): Promise<Delivered> {
   return counts;
 }
 
-function makeSenders({ smtp, slackWebhookUrl }: DeliverySettings): readonly Sender[] {
+function makeSenders({ smtp, slackWebhookUrl, webhook }: DeliverySettings): readonly Sender[] {
   return [
     ...(smtp ? [smtpSender(smtp)] : []),
     ...(slackWebhookUrl === null ? [] : [slackSender(slackWebhookUrl)]),
+    ...(webhook === null ? [] : [webhookSender(webhook)]),
   ];
 }
 

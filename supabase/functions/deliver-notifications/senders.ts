@@ -1,6 +1,6 @@
-/** The two ways out: e-mail over SMTP, and a Slack incoming webhook. Each says how sending went; none throws. */
+/** The ways out: e-mail over SMTP, a Slack incoming webhook, a webhook of one's own. Each says how sending went; none throws. */
 import nodemailer from "nodemailer";
-import { mailOf, type Notification, oneLine, slackText } from "./words.ts";
+import { mailOf, type Notification, oneLine, slackText, webhookBody } from "./words.ts";
 
 export type Outcome =
   | {
@@ -18,7 +18,7 @@ export type Outcome =
     };
 
 export interface Sender {
-  readonly channel: "email" | "slack";
+  readonly channel: "email" | "slack" | "webhook";
   /** At once. */
   readonly concurrency: number;
   /** No attempt takes longer. */
@@ -43,12 +43,14 @@ export interface SmtpSettings {
   readonly security: "tls" | "starttls" | "none";
   readonly login: { readonly user: string; readonly pass: string } | null;
   readonly from: string;
-  readonly appUrl: string | null;
 }
 
 /** One address and nothing else: no list, no name, no comment. */
 const address = /^[^\s\p{C}@<>(),;:\\"[\]]{1,64}@[^\s\p{C}@<>(),;:\\"[\]]{1,253}$/u;
 export const isAddress = (text: string): boolean => address.test(text);
+/** A sender: an address, or a name with one in <>; in one line. */
+export const isSender = (text: string): boolean =>
+  !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(text) && isAddress((/<([^<>]*)>\s*$/.exec(text)?.[1] ?? text).trim());
 
 interface SmtpError extends Error {
   readonly code?: string;
@@ -101,6 +103,8 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
     async send(notification) {
       const { recipients } = notification;
       const turnOff = notification.mail?.turn_off_url ?? null;
+      const own = notification.mail?.from ?? null;
+      const from = own !== null && isSender(own) ? own : settings.from;
       if (recipients.length === 0)
         return {
           sent: false,
@@ -118,10 +122,10 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
         };
       try {
         const info = await transport.sendMail({
-          from: settings.from,
+          from,
           to: recipients.map((recipient) => ({ name: "", address: recipient })),
-          ...mailOf(notification, settings.appUrl),
-          messageId: messageId(notification, settings.from),
+          ...mailOf(notification),
+          messageId: messageId(notification, from),
           date: new Date(notification.created_at),
           // Nobody's holiday reply shall come back to it.
           headers: {
@@ -145,12 +149,43 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
   };
 }
 
-// ---- Slack ----
+// ---- over HTTP ----
 
-/** Seconds of a Retry-After header; its form with a date is not one that Slack uses. */
+/** Seconds of a Retry-After header; its form with a date is not one that is used here. */
 function retryAfter(response: Response): number {
   const seconds = Number(response.headers.get("retry-after") ?? "60");
   return Number.isFinite(seconds) ? Math.min(86_400, Math.max(1, Math.ceil(seconds))) : 60;
+}
+
+/** Posts to an address that is a secret; `refused` says what an answer below 500 means that is neither 2xx nor 429. */
+async function post(
+  name: string,
+  url: string,
+  request: { readonly headers: Readonly<Record<string, string>>; readonly body: string },
+  waits: Patience,
+  refused: (status: number) => { readonly isFinal: boolean; readonly isChannelDown: boolean },
+): Promise<Outcome> {
+  const failed = { sent: false, isFinal: false, isChannelDown: true } as const;
+  try {
+    const response = await fetch(url, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...request.headers },
+      body: request.body,
+      // Nobody else learns the address.
+      redirect: "manual",
+      signal: AbortSignal.timeout(waits.answerMs),
+    });
+    const said = oneLine(await response.text(), 100);
+    if (response.ok) return { sent: true };
+    const error = `${name} answered ${response.status}${said ? ` (${said})` : ""}`;
+    if (response.status === 429) return { ...failed, error, retryAfterSeconds: retryAfter(response) };
+    if (response.status >= 500) return { ...failed, error };
+    return { sent: false, error, ...refused(response.status) };
+  } catch (error) {
+    const { name: kind, message, cause } = error as Error & { cause?: { code?: string } };
+    const why = kind === "TimeoutError" ? "no answer in time" : (cause?.code ?? message);
+    return { ...failed, error: oneLine(`${name} could not be reached: ${why}`, 300) };
+  }
 }
 
 export function slackSender(webhookUrl: string, waits: Patience = patience): Sender {
@@ -159,30 +194,69 @@ export function slackSender(webhookUrl: string, waits: Patience = patience): Sen
     // Slack takes about one message a second.
     concurrency: 1,
     timeoutMs: waits.answerMs,
-    async send(notification) {
-      const failed = { sent: false, isFinal: false, isChannelDown: true } as const;
-      try {
-        const response = await fetch(webhookUrl, {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          // Plain text: what the text says is not to be formatted.
-          body: JSON.stringify({ text: slackText(notification), mrkdwn: false }),
-          // The address is a secret: nobody else learns it.
-          redirect: "manual",
-          signal: AbortSignal.timeout(waits.answerMs),
-        });
-        const said = oneLine(await response.text(), 100);
-        if (response.ok) return { sent: true };
-        const error = `Slack answered ${response.status}${said ? ` (${said})` : ""}`;
-        if (response.status === 429) return { ...failed, error, retryAfterSeconds: retryAfter(response) };
-        if (response.status >= 500) return { ...failed, error };
+    send: (notification) =>
+      post(
+        "Slack",
+        webhookUrl,
+        // Plain text: what the text says is not to be formatted.
+        { headers: {}, body: JSON.stringify({ text: slackText(notification), mrkdwn: false }) },
+        waits,
         // The webhook is gone or archived, or takes no such message.
-        return { sent: false, error, isFinal: true, isChannelDown: false };
-      } catch (error) {
-        const { name, message, cause } = error as Error & { cause?: { code?: string } };
-        const why = name === "TimeoutError" ? "no answer in time" : (cause?.code ?? message);
-        return { ...failed, error: oneLine(`Slack could not be reached: ${why}`, 300) };
-      }
+        () => ({ isFinal: true, isChannelDown: false }),
+      ),
+  };
+}
+
+export interface WebhookSettings {
+  readonly url: string;
+  /** What messages are signed with. */
+  readonly key: Uint8Array<ArrayBuffer>;
+  /** The key as it was given. */
+  readonly secret: string;
+}
+
+const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes));
+
+/**
+ * The headers of a signed message: HMAC-SHA-256 of `id.seconds.body`, as https://www.standardwebhooks.com has it, so that
+ * there is a library for whoever takes it. `seconds` since 1970.
+ */
+export async function signWebhook(
+  key: Uint8Array<ArrayBuffer>,
+  id: string,
+  seconds: number,
+  body: string,
+): Promise<Readonly<Record<string, string>>> {
+  const signing = await crypto.subtle.importKey("raw", key, { name: "HMAC", hash: "SHA-256" }, false, [
+    "sign",
+  ]);
+  const signature = await crypto.subtle.sign(
+    "HMAC",
+    signing,
+    new TextEncoder().encode(`${id}.${seconds}.${body}`),
+  );
+  return {
+    "webhook-id": id,
+    "webhook-timestamp": String(seconds),
+    "webhook-signature": `v1,${base64(new Uint8Array(signature))}`,
+  };
+}
+
+export function webhookSender({ url, key }: WebhookSettings, waits: Patience = patience): Sender {
+  return {
+    channel: "webhook",
+    concurrency: 4,
+    timeoutMs: waits.answerMs,
+    async send(notification) {
+      const body = webhookBody(notification);
+      // The same message always has the same id: whoever takes it can drop the second.
+      const id = `governance-${notification.notification_id}-${Date.parse(notification.created_at)}`;
+      const headers = await signWebhook(key, id, Math.floor(Date.now() / 1000), body);
+      return post("The webhook", url, { headers, body }, waits, (status) => ({
+        // 410 is how it says that it is gone for good. All else can be put right over there.
+        isFinal: status === 410,
+        isChannelDown: ![400, 409, 413, 422].includes(status),
+      }));
     },
   };
 }

@@ -1,12 +1,13 @@
 /** A deliverer's settings: from the environment alone, and never written to a log. */
-import { isAddress, type SmtpSettings } from "./senders.ts";
+import { isSender, type SmtpSettings, type WebhookSettings } from "./senders.ts";
 
 export interface DeliverySettings {
   readonly smtp: SmtpSettings | null;
   readonly slackWebhookUrl: string | null;
+  readonly webhook: WebhookSettings | null;
 }
 
-/** What stands in the environment, by name. */
+/** The environment's variables, by name. */
 export type Environment = (name: string) => string | undefined;
 
 /** A setting that cannot be used, in one sentence that holds no secret. */
@@ -16,7 +17,7 @@ export class SettingError extends Error {
 
 const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|\[?::1\]?)$/.test(host);
 
-function readSmtp(text: string, from: string | undefined, appUrl: string | null): SmtpSettings {
+function readSmtp(text: string, from: string | undefined): SmtpSettings {
   if (!URL.canParse(text) || !/^smtps?:\/\/[^/]/.test(text))
     throw new SettingError("SMTP_URL is not an address like smtps://user:password@mail.example.com:465.");
   const url = new URL(text);
@@ -32,8 +33,7 @@ function readSmtp(text: string, from: string | undefined, appUrl: string | null)
       : { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) };
   if (login && tls === "none" && !isLoopback(url.hostname))
     throw new SettingError("SMTP_URL would send its password in clear: leave out ?tls=none, or the login.");
-  const sender = /<([^<>]*)>\s*$/.exec(from ?? "")?.[1] ?? from ?? "";
-  if (!isAddress(sender.trim()) || /[\r\n]/.test(from ?? ""))
+  if (!isSender(from ?? ""))
     throw new SettingError(
       'MAIL_FROM is not an address like alerts@example.com or "Alerts <alerts@example.com>".',
     );
@@ -43,7 +43,6 @@ function readSmtp(text: string, from: string | undefined, appUrl: string | null)
     security: isTls ? "tls" : tls === "none" ? "none" : "starttls",
     login,
     from: (from ?? "").trim(),
-    appUrl,
   };
 }
 
@@ -54,25 +53,43 @@ function readWebAddress(name: string, text: string): string {
   return url.href;
 }
 
-/** Reads SMTP_URL, MAIL_FROM, SLACK_WEBHOOK_URL and APP_URL; throws {@link SettingError}. */
+function readWebhook(url: string, secret: string | null): WebhookSettings {
+  const encoded = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret ?? "")?.[1];
+  let bytes: string | null = null;
+  try {
+    bytes = encoded === undefined ? null : atob(encoded);
+  } catch {
+    // Not base64: as if it were missing.
+  }
+  if (secret === null || bytes === null || bytes.length < 24)
+    throw new SettingError(
+      "WEBHOOK_SECRET is not a key of 24 bytes or more as base64 behind whsec_: make one with `echo whsec_$(openssl rand -base64 32)`.",
+    );
+  const key = Uint8Array.from(bytes, (letter) => letter.charCodeAt(0));
+  return { url: readWebAddress("WEBHOOK_URL", url), key, secret };
+}
+
+/** Reads SMTP_URL, MAIL_FROM, SLACK_WEBHOOK_URL, WEBHOOK_URL and WEBHOOK_SECRET; throws {@link SettingError}. */
 export function readSettings(environment: Environment): DeliverySettings {
   const get = (name: string): string | null => environment(name)?.trim() || null;
-  const [smtpUrl, slackUrl, appUrl] = [get("SMTP_URL"), get("SLACK_WEBHOOK_URL"), get("APP_URL")];
-  if (smtpUrl === null && slackUrl === null)
+  const [smtpUrl, slackUrl, webhookUrl] = [get("SMTP_URL"), get("SLACK_WEBHOOK_URL"), get("WEBHOOK_URL")];
+  if (smtpUrl === null && slackUrl === null && webhookUrl === null)
     throw new SettingError(
-      "Neither SMTP_URL nor SLACK_WEBHOOK_URL is set: there is no way to send anything.",
+      "None of SMTP_URL, SLACK_WEBHOOK_URL and WEBHOOK_URL is set: there is no way to send anything.",
     );
-  const app = appUrl === null ? null : readWebAddress("APP_URL", appUrl);
   return {
-    smtp: smtpUrl === null ? null : readSmtp(smtpUrl, get("MAIL_FROM") ?? undefined, app),
+    smtp: smtpUrl === null ? null : readSmtp(smtpUrl, get("MAIL_FROM") ?? undefined),
     slackWebhookUrl: slackUrl === null ? null : readWebAddress("SLACK_WEBHOOK_URL", slackUrl),
+    webhook: webhookUrl === null ? null : readWebhook(webhookUrl, get("WEBHOOK_SECRET")),
   };
 }
 
 /** Takes every secret, in each form it may appear in, out of a text. */
-export function createRedactor({ smtp, slackWebhookUrl }: DeliverySettings, serviceRoleKey: string) {
-  const path = slackWebhookUrl === null ? "" : new URL(slackWebhookUrl).pathname;
-  const secrets = [serviceRoleKey, slackWebhookUrl, path, smtp?.login?.pass]
+export function createRedactor({ smtp, slackWebhookUrl, webhook }: DeliverySettings, serviceRoleKey: string) {
+  const addresses = [slackWebhookUrl, webhook?.url ?? null].flatMap((url) =>
+    url === null ? [] : [url, new URL(url).pathname, new URL(url).search],
+  );
+  const secrets = [serviceRoleKey, ...addresses, smtp?.login?.pass, webhook?.secret, webhook?.secret.slice(6)]
     .flatMap((secret) => (secret && secret.length > 3 ? [secret, encodeURIComponent(secret)] : []))
     .sort((a, b) => b.length - a.length);
   return (text: string): string =>

@@ -20,13 +20,13 @@ export interface Notification {
     /** When the alert was raised. */
     readonly at?: string;
   };
-  /** Of a message to a user: what a mail says around its sentence, in the user's language; null to operators. */
+  /** A mail to a user, whole, in their language, as the database wrote it; null to operators. */
   readonly mail?: {
-    readonly hello: string;
-    /** What to do next, with its link. */
-    readonly lines: readonly string[];
-    readonly why: string;
-    readonly turn_off: string;
+    readonly subject: string;
+    readonly text: string;
+    readonly html: string;
+    /** The sender that the project names; null: the deliverer's own. */
+    readonly from: string | null;
     /** Turns mails like this off, without a sign-in; null where the project has no such address. */
     readonly turn_off_url: string | null;
   } | null;
@@ -59,12 +59,25 @@ function amount(value: unknown, details: Readonly<Record<string, unknown>>): str
   return `${(value / 1e6).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${text(details["currency"]).toUpperCase()}`;
 }
 
+/** `5 March 2027, 14:30 UTC`. */
+function moment(at: string): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return oneLine(at);
+  const day = date.toLocaleDateString("en-GB", {
+    day: "numeric",
+    month: "long",
+    year: "numeric",
+    timeZone: "UTC",
+  });
+  return `${day}, ${date.toISOString().slice(11, 16)} UTC`;
+}
+
 /** The facts of an alert, a line each, for operators. */
 function factLines({ payload }: Notification): readonly string[] {
   const { details, user_id: userId, display_name: name, severity, at } = payload;
   const lines: (string | null)[] = [
     severity ? `Severity: ${oneLine(severity)}` : null,
-    at ? `At: ${oneLine(at)}` : null,
+    at ? `At: ${moment(at)}` : null,
     userId ? `User: ${name ? `${oneLine(name, 100)} (${oneLine(userId)})` : oneLine(userId)}` : null,
   ];
   if (details?.["budget"] !== undefined && details["budget"] !== null)
@@ -83,33 +96,28 @@ function factLines({ payload }: Notification): readonly string[] {
 export interface Mail {
   readonly subject: string;
   readonly text: string;
+  readonly html?: string;
 }
 
-/** `appUrl`: where users manage their account, in mails to them; null for none. */
-export function mailOf(notification: Notification, appUrl: string | null): Mail {
-  const { payload } = notification;
-  if (notification.audience === "operators") {
-    const said = oneLine(notification.body, 500);
+export function mailOf(notification: Notification): Mail {
+  const { audience, body, mail, payload } = notification;
+  if (audience === "operators")
     return {
       subject: oneLine(`[${payload.severity ?? "alert"}] ${notification.subject}`),
-      text: `${[said, "", ...factLines(notification)].join("\n")}\n`,
+      text: `${[oneLine(body, 500), "", ...factLines(notification)].join("\n")}\n`,
     };
-  }
-  // The database words what users read (governance.user_mail): the one catalogue of their words is there.
-  const sentence = oneLine(notification.body, 500);
-  const { mail } = notification;
-  const lines = mail?.lines ?? [];
-  const said = [
-    oneLine(mail?.hello ?? ""),
-    sentence,
-    lines.map((line) => oneLine(line, 1_000)).join("\n"),
-    appUrl ?? "",
-    mail ? `${oneLine(mail.why)}\n${oneLine(mail.turn_off, 1_000)}` : "",
-  ];
-  return {
-    subject: oneLine(sentence.replace(/\.$/, "")),
-    text: `${said.filter((part) => part !== "").join("\n\n")}\n`,
-  };
+  // The database writes what users read (governance.write_mail): the console shows the same before it is sent.
+  if (mail)
+    return {
+      subject: oneLine(mail.subject),
+      text: mail.text
+        .split("\n")
+        .map((line) => oneLine(line, 1_000))
+        .join("\n"),
+      html: mail.html,
+    };
+  const sentence = oneLine(body, 500);
+  return { subject: oneLine(sentence.replace(/\.$/, "")), text: `${sentence}\n` };
 }
 
 /** Slack reads `&`, `<` and `>` as its own signs: mentions, channels and links cannot be made of what is escaped. */
@@ -122,4 +130,24 @@ export function slackText(notification: Notification): string {
   return slackEscape(
     [head, ...factLines(notification).filter((line) => !line.startsWith("Severity"))].join("\n"),
   );
+}
+
+/** The message of a webhook: the alert as it was raised, for programs. Text is data there, and is left as it is. */
+export function webhookBody(notification: Notification): string {
+  const { audience, body, payload } = notification;
+  return JSON.stringify({
+    type: "governance.alert",
+    timestamp: payload.at ?? notification.created_at,
+    data: {
+      audience,
+      message: body,
+      kind: payload.kind ?? null,
+      severity: payload.severity ?? null,
+      user_id: payload.user_id ?? null,
+      display_name: payload.display_name ?? null,
+      threshold: payload.threshold ?? null,
+      value: payload.value ?? null,
+      details: payload.details ?? {},
+    },
+  });
 }

@@ -1,23 +1,27 @@
 /** Alerts reach people: against a real SMTP server, a real HTTP endpoint for Slack's webhook, and a real project. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SMTPServer, type SMTPServerOptions } from "smtp-server";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { deliverDue } from "../../../supabase/functions/deliver-notifications/deliver.ts";
 import {
   type Patience,
   slackSender,
   smtpSender,
+  webhookSender,
 } from "../../../supabase/functions/deliver-notifications/senders.ts";
 import { createRedactor, readSettings } from "../../../supabase/functions/deliver-notifications/settings.ts";
 import { oneLine } from "../../../supabase/functions/deliver-notifications/words.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { createTestServer } from "../../support/server.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const password = "p@ss/word:1";
@@ -30,7 +34,7 @@ const children: ChildProcess[] = [];
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "deliver-"));
-  const { url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { url } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: url, upkeepIntervalMs: null });
   // An authority of our own, and a server that it vouches for, as in the world.
   const certify = (name: string, ...more: string[]): void => {
@@ -112,17 +116,19 @@ async function startMailServer(options: SMTPServerOptions = {}) {
 interface Posted {
   readonly headers: Readonly<Record<string, unknown>>;
   readonly body: { readonly text: string; readonly mrkdwn: boolean };
+  /** As it came. */
+  readonly raw: string;
 }
 
-/** Slack's side; answers as told, the last answer for ever. */
+/** Slack's side, or that of a webhook; answers as told, the last answer for ever. */
 async function startSlack(
   ...answers: { status: number; headers?: Record<string, string>; afterMs?: number; body?: string }[]
 ) {
   const posted: Posted[] = [];
-  const server = createServer(async (request, response) => {
+  const server = createTestServer(async (request, response) => {
     let text = "";
     for await (const chunk of request) text += String(chunk);
-    posted.push({ headers: request.headers, body: JSON.parse(text) as Posted["body"] });
+    posted.push({ headers: request.headers, body: JSON.parse(text) as Posted["body"], raw: text });
     const answer = answers[Math.min(posted.length, answers.length) - 1] ?? { status: 200 };
     if (answer.afterMs) await new Promise((resolve) => setTimeout(resolve, answer.afterMs));
     response
@@ -144,7 +150,7 @@ async function listen(server: Server): Promise<string> {
 // ---- our side ----
 
 interface Queued {
-  readonly channel?: "email" | "slack";
+  readonly channel?: "email" | "slack" | "webhook";
   readonly audience?: "user" | "operators";
   readonly recipient?: string | null;
   readonly subject?: string;
@@ -170,7 +176,7 @@ async function queue(...messages: Queued[]): Promise<number[]> {
     );
     const [row] = await project.run(`insert into governance.notifications
       (channel, audience, recipient, subject, body, payload, due_at, created_at) values (${quoted(channel)}, ${quoted(audience)},
-      ${quoted(channel === "slack" ? null : recipient)}, ${quoted(subject)}, ${quoted(body)}, ${quoted(payload)}, governance.now(), governance.now())
+      ${quoted(channel === "email" ? recipient : null)}, ${quoted(subject)}, ${quoted(body)}, ${quoted(payload)}, governance.now(), governance.now())
       returning notification_id::text`);
     ids.push(Number(row?.[0]));
   }
@@ -210,6 +216,7 @@ async function deliver(environment: Record<string, string>, waits?: Patience) {
           senders: [
             ...(settings.smtp ? [smtpSender(settings.smtp, waits)] : []),
             ...(settings.slackWebhookUrl ? [slackSender(settings.slackWebhookUrl, waits)] : []),
+            ...(settings.webhook ? [webhookSender(settings.webhook, waits)] : []),
           ],
         }
       : {}),
@@ -254,7 +261,6 @@ describe("what was queued", () => {
     const environment = {
       ...smtpTo(mail.port),
       SLACK_WEBHOOK_URL: slack.url,
-      APP_URL: "https://app.example.com/plans",
     };
     const first = await deliver(environment);
     expect(first).toMatchObject({ postponed: 0, failed: 0 });
@@ -267,16 +273,20 @@ describe("what was queued", () => {
     expect(header(raw, "To")).toEqual(["ann@example.com"]);
     expect(header(raw, "From")).toEqual(["Alerts <alerts@example.com>"]);
     expect(header(raw, "Auto-Submitted")).toEqual(["auto-generated"]);
-    expect(raw).toMatch(/The plan Business gives you more\.\s+https:\/\/app\.example\.com\/plans\s/);
+    expect(raw).toContain("The plan Business gives you more.");
     expect(mail.mails.some(({ to }) => to.includes("quiet@example.com"))).toBe(false);
 
     const toOperators = mail.mails.filter(({ raw: text }) =>
       header(text, "Subject")[0]?.includes("monthly_budget"),
     );
     expect(toOperators.map(({ to }) => to)).toEqual([["ops@example.com", "lead@example.com"]]);
-    expect(slack.posted.map(({ body }) => body.text).join("\n")).toMatch(
-      /\[critical\] monthly_budget: \d+% of the budget/,
+    const told = slack.posted.map(({ body }) => body.text).join("\n");
+    expect(told).toMatch(
+      /\[critical\] monthly_budget: \d+% of the budget for \p{Lu}\p{Ll}+ \d{4} is used\n/u,
     );
+    // Moments, too, as people write them.
+    expect(told).toMatch(/^At: \d{1,2} \p{Lu}\p{Ll}+ \d{4}, \d\d:\d\d UTC$/mu);
+    expect(told).not.toMatch(/\d{4}-\d\d/);
 
     expect((await states()).map(({ status }) => status)).toEqual(Array(first.sent).fill("sent"));
     await project.run("select public.run_maintenance()");
@@ -310,7 +320,7 @@ describe("what was queued", () => {
     await queue({});
     // In front of the project: what it is told about sent messages does not get through.
     let isCut = true;
-    const door = createServer(async (request, response) => {
+    const door = createTestServer(async (request, response) => {
       if (isCut && request.url?.endsWith("/finish_notification")) return;
       let body = "";
       for await (const chunk of request) body += String(chunk);
@@ -730,9 +740,74 @@ describe("what could not be delivered", () => {
   });
 });
 
+const webhookSecret = `whsec_${Buffer.from("a key of 32 bytes for the tests!").toString("base64")}`;
+describe("a webhook", () => {
+  const to = (url: string) => ({ WEBHOOK_URL: url, WEBHOOK_SECRET: webhookSecret });
+
+  it("gets what a route tells of, signed so that whoever takes it can check it, under one id however often", async () => {
+    const hook = await startSlack({ status: 503 }, { status: 204 });
+    await project.run(`delete from governance.alert_events;
+      insert into governance.settings (key, value)
+        values ('alert_routes', '[{"route": "pager", "severity": "critical", "channels": ["webhook"]}]');
+      select governance.raise_alert(null, null, 'upkeep_failed', 'critical', 'Upkeep failed at purge: <!channel> "x"', null, 3,
+        'x', '{"step": "purge"}', governance.now());
+      select governance.raise_alert(null, null, 'unknown_price', 'warning', 'No price', null, null, '', '{}', governance.now());
+      select governance.queue_notifications(governance.now());
+      delete from governance.settings where key = 'alert_routes'`);
+    expect(await deliver(to(hook.url))).toMatchObject({ sent: 0, postponed: 1 });
+    await project.run("select governance.set_test_clock(now() + interval '5 minutes')");
+    expect(await deliver(to(hook.url))).toMatchObject({ sent: 1 });
+    expect(hook.posted).toHaveLength(2);
+    for (const { headers, raw, body } of hook.posted) {
+      const [id, seconds] = [String(headers["webhook-id"]), String(headers["webhook-timestamp"])];
+      const key = Buffer.from(webhookSecret.slice(6), "base64");
+      const mac = createHmac("sha256", key).update(`${id}.${seconds}.${raw}`).digest("base64");
+      expect(headers["webhook-signature"]).toBe(`v1,${mac}`);
+      expect(Math.abs(Number(seconds) * 1000 - Date.now())).toBeLessThan(60_000);
+      expect(id).toBe(hook.posted[0]?.headers["webhook-id"]);
+      expect(body).toMatchObject({
+        type: "governance.alert",
+        data: {
+          audience: "operators",
+          kind: "upkeep_failed",
+          severity: "critical",
+          message: 'Upkeep failed at purge: <!channel> "x"',
+          value: 3,
+          details: { step: "purge" },
+        },
+      });
+    }
+  });
+
+  it.each<[string, Parameters<typeof startSlack>[0], "queued" | "failed", number]>([
+    ["fails is asked once a round", { status: 500 }, "queued", 1],
+    ["refuses the signature is asked once a round", { status: 401 }, "queued", 1],
+    ["refuses a message gets the others all the same", { status: 422 }, "queued", 3],
+    ["is gone for good is given up, and asked no more", { status: 410 }, "failed", 1],
+    [
+      "sends elsewhere is not followed",
+      { status: 302, headers: { location: "http://127.0.0.1:1/" } },
+      "queued",
+      1,
+    ],
+    ["does not answer in time is asked once a round", { status: 200, afterMs: 3_000 }, "queued", 1],
+  ])("that %s", async (_case, answer, status, asked) => {
+    const hook = await startSlack(answer);
+    await queue(...Array.from({ length: 3 }, () => ({ channel: "webhook", audience: "operators" }) as const));
+    const settings = readSettings((name) => to(hook.url)[name as "WEBHOOK_URL"]);
+    if (!settings.webhook) throw new Error("no webhook");
+    const sender = { ...webhookSender(settings.webhook, hasty), concurrency: 1 };
+    const said: string[] = [];
+    await deliverDue({ project, settings, log: (line) => said.push(line), senders: [sender] });
+    expect((await states()).map((each) => each.status)).toEqual([status, status, status]);
+    expect(hook.posted).toHaveLength(asked);
+    expect(said.join()).not.toContain("secretsecret");
+  });
+});
+
 describe("npm run deliver", () => {
   it.each<[string, Record<string, string>, string[], string]>([
-    ["nothing to send by", {}, ["--once"], "Neither SMTP_URL nor SLACK_WEBHOOK_URL"],
+    ["nothing to send by", {}, ["--once"], "None of SMTP_URL, SLACK_WEBHOOK_URL and WEBHOOK_URL"],
     ["an SMTP_URL that is none", { SMTP_URL: "mail:secret@x" }, ["--once"], "SMTP_URL is not an address"],
     ["no sender", { SMTP_URL: "smtps://mail.example.com" }, ["--once"], "MAIL_FROM"],
     [
@@ -752,6 +827,12 @@ describe("npm run deliver", () => {
       { SLACK_WEBHOOK_URL: "http://hooks.example.com/secret-path" },
       ["--once"],
       "SLACK_WEBHOOK_URL is not",
+    ],
+    [
+      "a webhook that nothing signs",
+      { WEBHOOK_URL: "https://hooks.example.com/secret-path", WEBHOOK_SECRET: "whsec_c2VjcmV0LXBhc3M=" },
+      ["--once"],
+      "WEBHOOK_SECRET is not",
     ],
     [
       "no key",
@@ -801,11 +882,13 @@ describe("npm run deliver", () => {
           SMTP_URL: `smtps://u:${encodeURIComponent(password)}@mail.example.com`,
           MAIL_FROM: "a@b.example",
           SLACK_WEBHOOK_URL: "https://hooks.slack.example/services/T/B/xyz",
+          WEBHOOK_URL: "https://hooks.example/in?token=abc",
+          WEBHOOK_SECRET: webhookSecret,
         })[name],
     );
     const redact = createRedactor(settings, "service-key");
-    const text = `${password} ${encodeURIComponent(password)} https://hooks.slack.example/services/T/B/xyz /services/T/B/xyz service-key`;
-    expect(redact(text)).toBe("[secret] [secret] [secret] [secret] [secret]");
+    const text = `${password} ${encodeURIComponent(password)} https://hooks.slack.example/services/T/B/xyz /services/T/B/xyz service-key ?token=abc ${webhookSecret} ${webhookSecret.slice(6)}`;
+    expect(redact(text)).toBe(Array(8).fill("[secret]").join(" "));
   });
 });
 

@@ -50,7 +50,7 @@ beforeAll(async () => {
     `select governance.raise_alert(null, a.account_id, 'daily_limit_95', 'critical', '95% of the daily limit is used', 95, 96,
        'x', '{}', governance.now()) from governance.accounts a where a.user_id like 'user-%'`,
   );
-}, 60_000);
+});
 
 it("users at their limits are one line with how many and who, below what waits for an operator", async () => {
   const { groups: lines, open, users_own: own } = await groups();
@@ -65,6 +65,23 @@ it("users at their limits are one line with how many and who, below what waits f
   expect(await project.rpc("console_rail_counts")).toMatchObject({ open_alerts: 1 });
   expect((await groups({ needs_operator: false, severity: "critical" })).groups).toHaveLength(1);
   expect((await groups({ kind: "budget" })).groups).toEqual([]);
+});
+
+it("a severity finds what needs an operator; users' own limits are found by asking for them", async () => {
+  const found = async (filter: Record<string, unknown>): Promise<string[][]> => {
+    const { alerts } = await project.rpc<{ alerts: { kind: string }[] }>("console_alerts", {
+      p_open_only: true,
+      p_filter: filter,
+    });
+    const grouped = (await groups(filter)).groups.map(({ kind }) => kind);
+    return [grouped, [...new Set(alerts.map(({ kind }) => kind.replace(/_\d+$/, "")))]];
+  };
+  expect(await found({ severity: "critical" })).toEqual([["upkeep_failed"], ["upkeep_failed"]]);
+  expect(await found({ severity: "warning" })).toEqual([[], []]);
+  for (const asked of [{ needs_operator: false }, { kind: "daily_limit" }])
+    expect(await found({ severity: "critical", ...asked })).toEqual([["daily_limit"], ["daily_limit"]]);
+  // How many there are is said of all, whatever is filtered.
+  expect(await groups({ severity: "warning" })).toMatchObject({ open: 1, users_own: users });
 });
 
 it("what waits for an operator stays until somebody has seen it; users' own go after a day", async () => {

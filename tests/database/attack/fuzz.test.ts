@@ -3,17 +3,18 @@
  * what no one expects. Seeded, so that a fault comes again.
  */
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startLocalProject } from "../../../local-project/index.ts";
 import { readPreset } from "../../../local-project/migrations.ts";
 import { seedRandom } from "../../../local-project/sample-data/random.ts";
 import { hostile, type Reply, Target } from "../../support/attack-target.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 let target: Target;
 let sql: pg.Client;
 beforeAll(async () => {
-  const { url, ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { url, ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   target = new Target(await startLocalProject({ databaseUrl: ownerUrl }));
   sql = new pg.Client({ connectionString: url });
   await sql.connect();

@@ -482,6 +482,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       "2027-04-03T16:00:00Z",
       "2027-04-04T13:30:00",
     ],
+    // A zone whose name is an abbreviation too, in any letters.
+    ["cet", "2027-03-28T12:00:00Z", "2027-03-28T22:00:00", "2027-10-31T12:00:00Z", "2027-10-31T23:00:00"],
   ])(
     "ends the day where %s ends it, on both days when the clocks change",
     async (zone, spring, springEnd, autumn, autumnEnd) => {

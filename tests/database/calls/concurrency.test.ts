@@ -29,18 +29,22 @@ async function many(name: string, calls: readonly unknown[]): Promise<readonly A
 afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
+  // The server that we ship gets most; the other one enough to notice where it differs. A connection costs more than its
+  // calls: each reads and plans the functions anew.
+  const callers = version === 18 ? 64 : 24;
+  const accounts = callers / 8;
   const callsEach = sized(version === 18 ? 50 : 25, 200);
-  it(`64 connections × ${callsEach} mixed calls on 8 accounts keep the books`, async () => {
-    project = await openProject(version, { connections: 64 });
-    for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
+  it(`${callers} connections × ${callsEach} mixed calls on ${accounts} accounts keep the books`, async () => {
+    project = await openProject(version, { connections: callers });
+    for (let user = 0; user < accounts; user += 1) await project.call("upsert_account", `user-${user}`);
     const done = { calls: 0, blocked: 0, refused: 0 };
     const known: string[] = [];
     await Promise.all(
-      Array.from({ length: 64 }, async (_, worker) => {
+      Array.from({ length: callers }, async (_, worker) => {
         const random = dice(worker + 1);
         for (let n = 0; n < callsEach; n += 1) {
           const chance = random();
-          const user = `user-${Math.floor(random() * 8)}`;
+          const user = `user-${Math.floor(random() * accounts)}`;
           let answer: Answer;
           if (chance < 0.45 || known.length === 0) {
             const id = chance < 0.05 && known.length > 0 ? pick(known, random) : `call-${worker}-${n}`;
@@ -82,7 +86,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
         }
       }),
     );
-    expect(done.calls).toBe(64 * callsEach);
+    expect(done.calls).toBe(callers * callsEach);
     expect(done.blocked).toBeGreaterThan(0);
     expect(done.refused).toBeGreaterThan(0);
     await expectSoundBooks(project);
@@ -101,10 +105,11 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  const rounds = sized(version === 18 ? 4 : 2, 200);
-  it(`64 connections × ${rounds} batches and single calls, mixed with upkeep, on 8 accounts keep the books`, async () => {
-    project = await openProject(version, { connections: 66 });
-    for (let user = 0; user < 8; user += 1) await project.call("upsert_account", `user-${user}`);
+  // Fewer may hold no release of a call that is still open.
+  const rounds = sized(5, 200);
+  it(`${callers} connections × ${rounds} batches and single calls, mixed with upkeep, on ${accounts} accounts keep the books`, async () => {
+    project = await openProject(version, { connections: callers + 2 });
+    for (let user = 0; user < accounts; user += 1) await project.call("upsert_account", `user-${user}`);
     const done = { calls: 0, refused: 0, settled: 0, released: 0 };
     const known: string[] = [];
     let isOver = false;
@@ -115,13 +120,13 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       }
     })();
     await Promise.all(
-      Array.from({ length: 64 }, async (_, worker) => {
+      Array.from({ length: callers }, async (_, worker) => {
         const random = dice(worker + 500);
         const some = <T>(make: (at: number) => T): T[] =>
           Array.from({ length: 1 + Math.floor(random() ** 2 * 20) }, (__, at) => make(at));
         for (let n = 0; n < rounds; n += 1) {
           const chance = random();
-          const user = () => `user-${Math.floor(random() * 8)}`;
+          const user = () => `user-${Math.floor(random() * accounts)}`;
           let answers: readonly Answer[];
           if (chance < 0.4 || known.length === 0) {
             const calls = some((at) => ({
@@ -170,7 +175,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     );
     isOver = true;
     await upkeep;
-    expect(done.calls).toBeGreaterThan(64 * rounds);
+    expect(done.calls).toBeGreaterThan(callers * rounds);
     for (const count of [done.refused, done.settled, done.released]) expect(count).toBeGreaterThan(0);
     await expectSoundBooks(project);
   });
@@ -219,8 +224,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  it("1,000 authorisations of 100 at once against 50,000 hold exactly 500", async () => {
-    project = await openProject(version, { connections: 100 });
+  it("1,000 authorisations of 100 tokens at once against 50,000 hold exactly 500", async () => {
+    project = await openProject(version, { connections: version === 18 ? 100 : callers });
     const answers = await Promise.all(
       Array.from({ length: 1000 }, (_, n) =>
         project.call("authorize_usage", `one-${n}`, "crowded", "gpt-4o", 100),
@@ -236,7 +241,6 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await expectSoundBooks(project);
   });
 
-  // The server that we ship gets most; the other one enough to notice where it differs.
   const keys = sized(version === 18 ? 20 : 8, 200);
   it(`${keys} keys × 50 calls at once: ${keys} effects, identical answers`, async () => {
     project = await openProject(version, { connections: 50 });

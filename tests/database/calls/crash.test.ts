@@ -108,7 +108,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       }
       await clients.stop();
 
-      const project = projectAt(url, { connections: 8 });
+      const connections = 8;
+      const project = projectAt(url, { connections });
       const { rows } = await project.sql.query<{ request_id: string; status: string }>(
         "select request_id, status from governance.requests",
       );
@@ -135,15 +136,19 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       // What is not known is asked again with the same key: one effect, whatever had become of it.
       const unknown = [...tried].filter(([id]) => !settled.has(id));
       expect(unknown.length).toBeGreaterThan(serverKills);
-      for (const [id, user] of unknown) {
-        expect(await project.call("authorize_usage", id, user, "gpt-4o-mini", 100)).toMatchObject({
-          decision: "allow",
-        });
-        expect(await project.call("settle_usage", id, 30, 20)).toMatchObject({
-          status: "settled",
-          charged_tokens: 50,
-        });
-      }
+      const left = unknown.values();
+      const askAgain = async (): Promise<void> => {
+        for (const [id, user] of left) {
+          expect(await project.call("authorize_usage", id, user, "gpt-4o-mini", 100)).toMatchObject({
+            decision: "allow",
+          });
+          expect(await project.call("settle_usage", id, 30, 20)).toMatchObject({
+            status: "settled",
+            charged_tokens: 50,
+          });
+        }
+      };
+      await Promise.all(Array.from({ length: connections }, askAgain));
       expect(
         await project.one(
           "select count(*)::int as calls, count(*) filter (where status = 'settled')::int as settled from governance.requests",
@@ -158,7 +163,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
         status: "held",
       });
       await project.sql.query("select governance.set_test_clock(governance.now() + interval '1 hour')");
-      await project.call("run_maintenance");
+      // A round leaves what does not fit into its time to the next one.
+      for (let rounds = 0; rounds < 10; rounds++) if (!(await project.call("run_maintenance")).more) break;
       expect(
         await project.one("select count(*)::int as held from governance.requests where status = 'held'"),
       ).toEqual({ held: 0 });

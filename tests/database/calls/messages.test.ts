@@ -1,10 +1,11 @@
 /** Messages that once held a core for minutes: folding them takes little, and a timeout ends what takes long. */
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPreset } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 
 describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
   const url = urls[version];

@@ -5,10 +5,11 @@
 import { createHash, randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import pg from "pg";
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 const period = { from: "2026-03-01T00:00:00Z", to: "2026-04-01T00:00:00Z" };
 const noon = "2026-03-10T12:00:00Z";
 

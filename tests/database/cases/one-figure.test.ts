@@ -1,9 +1,10 @@
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CLASSES } from "../../../shared/governance/reconciliation/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 const day = 86_400_000;
 const now = Date.now();
 const from = new Date(now - 40 * day).toISOString();

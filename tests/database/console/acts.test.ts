@@ -229,6 +229,7 @@ interface Effects {
   before: { balance: Record<string, number>; plan_id: string };
   after: { balance: Record<string, number>; plan_id: string };
   entries: { type: string; amount: number; description: string | null }[];
+  told: string[];
   lots: { lot_id: number; before: Record<string, number> | null; after: Record<string, number> }[];
 }
 interface Act {
@@ -253,9 +254,21 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
 
   const makeUser = async (plan = "starter"): Promise<string> => {
     const user = fresh("corrected");
-    await project.rpc("upsert_account", { p_user_id: user, p_plan_id: plan });
+    await project.rpc("upsert_account", {
+      p_user_id: user,
+      p_plan_id: plan,
+      p_email: `${user}@example.com`,
+      p_metadata: { language: "de" },
+    });
     return user;
   };
+  const mails = async (user: string): Promise<string[]> =>
+    (
+      await project.sql.query<{ body: string }>(
+        "select body from governance.notifications join governance.accounts a using (account_id) where a.user_id = $1 and audience = 'user' order by notification_id",
+        [user],
+      )
+    ).rows.map(({ body }) => body);
   const balance = async (user: string) =>
     (await project.rpc<Detail>("console_get_account", { p_user_id: user })).balance;
   const command = (user: string, act: object, more: object = {}) => ({
@@ -309,8 +322,14 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
       );
       expect(await balance(user)).toEqual(before);
       expect(preview.why).toBeNull();
+      expect(await mails(user)).toEqual([]);
       const done = await act(user, wanted);
       expect(done).toMatchObject({ status: "done", effects: { after: preview.effects.after } });
+      // The mails too, word for word, in the user's language.
+      expect(await mails(user)).toEqual(preview.effects.told);
+      expect(preview.effects.told).toEqual(
+        wanted.kind === "take_tokens" ? [expect.stringContaining("von unserem Support zurückgenommen")] : [],
+      );
       expect(done.effects.entries.map(({ type, amount }) => [type, amount])).toEqual(
         preview.effects.entries.map(({ type, amount }) => [type, amount]),
       );

@@ -32,7 +32,7 @@ describe.each(installedVersions())("the audit log, on PostgreSQL %i", (version) 
     });
   const check = () =>
     desk.rpc<Check>("console_verify_audit", { p_command_id: fresh("check"), p_operator: "anna" });
-  /** Once all is sealed: whatever transaction runs on this server, of another test too, holds the seal up. */
+  /** Once all is sealed: whatever transaction runs on this server holds the seal up. */
   const sealed = async (): Promise<Check> => {
     for (let tries = 0; ; tries += 1) {
       const found = await check();

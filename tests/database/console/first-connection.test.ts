@@ -7,15 +7,17 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
-import { afterAll, beforeAll, expect, inject, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { readingFunctions } from "../../../electron/main/backend/reading.ts";
-import { type Console, createConsole } from "../../../electron/main/console/console.ts";
+import type { Console } from "../../../electron/main/console/console.ts";
+import { createConsole } from "../../../electron/main/console/consoles.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { createInstaller, settingsOf } from "../../../local-project/installer.ts";
 import { defaultResourcesDir, readMigrations } from "../../../local-project/migrations.ts";
 import { call, value } from "../../support/console-calls.ts";
 import { createEmptyDatabase } from "../../support/database.ts";
 import { findPostgres, makeSupabaseLike, withClient } from "../../support/postgres.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "first-connection-"));
 const dataDir = join(folder, "data");
@@ -34,7 +36,7 @@ const database = () => ({ address: ownerUrl, password, certificate: "", skips_ce
 const address = () => ({ url: project.url, key: project.serviceRoleKey });
 
 beforeAll(async () => {
-  ownerUrl = await makeSupabaseLike(await createEmptyDatabase(inject("postgresUrls")[18]));
+  ownerUrl = await makeSupabaseLike(await createEmptyDatabase(postgresUrls()[18]));
   // Served as it is: no migration of ours, no preset.
   const nothing = join(folder, "nothing");
   mkdirSync(join(nothing, "migrations"), { recursive: true });
@@ -74,7 +76,7 @@ beforeAll(async () => {
     },
   };
   console_.start();
-}, 60_000);
+});
 afterAll(async () => {
   await console_?.close();
   await project?.stop();
@@ -163,7 +165,7 @@ test("applied from the console, configured by a preset, and the first call is le
 });
 
 test("the same migrations as one file for psql", { skip: findPostgres(15) === null }, async () => {
-  const url = await makeSupabaseLike(await createEmptyDatabase(inject("postgresUrls")[18]));
+  const url = await makeSupabaseLike(await createEmptyDatabase(postgresUrls()[18]));
   const { name, text } = await value(console_, "setup.sql", {});
   const file = join(folder, name);
   writeFileSync(file, text);

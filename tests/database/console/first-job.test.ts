@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import { afterAll, beforeAll, expect, inject, test, vi } from "vitest";
-import { type Console, createConsole } from "../../../electron/main/console/console.ts";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import type { Console } from "../../../electron/main/console/console.ts";
+import { createConsole } from "../../../electron/main/console/consoles.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { readMigrations } from "../../../local-project/migrations.ts";
 import type {
@@ -17,6 +18,7 @@ import type {
 } from "../../../shared/contract/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { shortestOfFive } from "../../support/console-calls.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-pg-"));
 let project: LocalProject;
@@ -31,7 +33,7 @@ async function value<T>(name: string, input: object): Promise<T> {
 }
 
 beforeAll(async () => {
-  const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: ownerUrl, poolSize: 20 });
   backend = createClient(project.url, project.serviceRoleKey, { auth: { persistSession: false } });
   const opened = createConsole({

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HistoryItem, LedgerEntry } from "../../../shared/contract/index.ts";
 import { historyKinds, historyOperations } from "../../../shared/contract/index.ts";
+import { alertSentence } from "../../../shared/governance/alerts/words.ts";
 import {
   expectSoundBooks,
   installedVersions,
@@ -53,6 +54,11 @@ describe.each(installedVersions())("the history of an account, on PostgreSQL %i"
       p_operator: "op",
     });
     await desk.rpc("run_maintenance");
+    await desk.sql.query(
+      `select governance.raise_alert(null, a.account_id, 'user_budget', 'warning', 'as the database says it', 10000000,
+         12500000, '2027-W01', '{"metric": "cost_micros", "currency": "usd"}', governance.now())
+       from governance.accounts a where a.user_id = 'ann'`,
+    );
   });
   afterAll(() => desk?.close());
 
@@ -90,6 +96,11 @@ describe.each(installedVersions())("the history of an account, on PostgreSQL %i"
       tokens: 500_000,
       payment_intent_id: "pi_hist",
     });
+    // An alert has what it is said from, in the reader's language.
+    const alert = page.items.find((item) => item.kind === "alert" && item.alert_kind === "user_budget");
+    expect(alert?.kind === "alert" ? alertSentence({ ...alert, kind: alert.alert_kind }) : null).toBe(
+      "US$12.50 used so far (the week from 4 January 2027).",
+    );
     expect(page.items.filter(({ kind }) => kind === "stopped").length).toBeGreaterThanOrEqual(2);
     // The payment's own grant is not told twice.
     expect(page.items.filter((item) => item.kind === "grant" && item.amount === 500_000)).toEqual([]);

@@ -134,7 +134,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     expect(ids.map(([, id]) => id)).toContain(hit?.id);
   });
 
-  it("finds a call by the end of its request id: any stopped one, and the newest of the others", async () => {
+  it("finds a call by the end of its request id, and a newer one by any part", async () => {
     await desk.rpc("block_user", { p_command_id: "stop-u-3", p_user_id: "u-3", p_reason: "test" });
     for (const [request, user] of [
       ["9b1f-aa07-STOPPED-e1c2d3f4", "u-3"],
@@ -157,6 +157,38 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
         [user],
       ]);
     }
+  });
+
+  it("finds whom a ticket is about however it was pasted: in quotes, in a link, cut in the middle, in a whole e-mail", async () => {
+    const intent = "pi_3Qf7Kx2LkdIwHu7ix0a1b2c3";
+    const mail = (about: string): string =>
+      `Hello support team, yesterday (28/11/2026, 10:45) I bought something and nothing happened, everything is blocked. ${about} Please answer quickly, otherwise I am leaving. Regards, a customer`;
+    for (const [pasted, user] of [
+      [`"${intent}"`, "u-4"],
+      [`  ${intent}.  `, "u-4"],
+      [`<${intent}>,`, "u-4"],
+      [`„${intent}“`, "u-4"],
+      [`\u200b${intent}\u00a0`, "u-4"],
+      [`https://dashboard.stripe.com/payments/${intent}?limit=1`, "u-4"],
+      [`payment=${intent}`, "u-4"],
+      ["pi_3Qf7Kx2Lk…1b2c3", "u-4"],
+      ["pi_3Qf7Kx2Lk...", "u-4"],
+      [mail(`The payment was ${intent}.`), "u-4"],
+      [mail("From: Wei Chen <Wei@Chen.example>."), "u-4"],
+      [mail("My id is u-2, or the call: req-7f3a9c1d5e!"), "u-2"],
+      ['"u-3"', "u-3"],
+      ["kata@mueller.example,", "u-2"],
+      ["“Jonathan Smith”", "u-1"],
+      ["Smith, Jonathan", "u-1"],
+      ["O'Sullivan.", "u-3"],
+    ] as const) {
+      const found = await page({ p_query: pasted });
+      expect([pasted, found.accounts.map(({ user_id: id }) => id)]).toEqual([pasted, [user]]);
+      const hits = await everything(pasted);
+      expect([pasted, [...new Set(hits.map((hit) => hit.user_id))]]).toEqual([pasted, [user]]);
+    }
+    for (const nothing of [mail(""), "«»", "…", "\u200b"])
+      expect([nothing, (await everything(nothing)).length]).toEqual([nothing, 0]);
   });
 
   it("finds what was never credited by a part of its id, says so, and leads to it", async () => {
@@ -242,10 +274,64 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     expect(rows).toHaveLength(1);
   });
 
+  it("an act does not wait for a list that is being read, and the next list shows it", async () => {
+    const copier = await desk.sql.connect();
+    const block = { p_user_id: "u-4", p_reason: "storm", p_until: null, p_operator: "ann" };
+    const blocked = async (): Promise<string[]> =>
+      (await desk.rpc<AccountPage>("console_search_accounts", { p_filter: "blocked" })).accounts.map(
+        ({ user_id: id }) => id,
+      );
+    try {
+      await copier.query("begin");
+      await copier.query(
+        "select governance.copy_to_listings(array(select account_id from governance.accounts))",
+      );
+      // Such a read holds what it copied until it has answered.
+      await copier.query("update governance.account_listings set reserved = reserved");
+      await desk.rpc("block_user", { ...block, p_command_id: "while-read" });
+    } finally {
+      await copier.query("commit");
+      copier.release();
+    }
+    expect(await blocked()).toEqual(["u-4"]);
+    await desk.rpc("unblock_user", {
+      p_user_id: "u-4",
+      p_reason: "over",
+      p_operator: "ann",
+      p_command_id: "after-read",
+    });
+    expect(await blocked()).toEqual([]);
+    expect(await desk.one("select count(*)::int as n from governance.listings_due")).toEqual({ n: 0 });
+  });
+
   it("sorts by the figures of the contract, and by no other", async () => {
     const { names } = await desk.one<{ names: string[] }>(
       "select governance.columns_of('governance.account_figures') as names",
     );
     expect(names.toSorted()).toEqual(Object.keys(accountFigures).toSorted());
+  });
+
+  it("finds both accounts of an e-mail, and each one's page names the other", async () => {
+    for (const [user, email] of [
+      ["twin-1", "Both@Twins.example"],
+      ["twin-2", "both@twins.example"],
+    ])
+      await desk.rpc("upsert_account", { p_user_id: user, p_email: email, p_display_name: "Tom Twin" });
+    for (const typed of [
+      "both@twins.example",
+      "<BOTH@twins.example>",
+      "It is both@twins.example, thanks a lot",
+    ]) {
+      expect((await users(typed)).sort()).toEqual(["twin-1", "twin-2"]);
+      expect((await page({ p_query: typed })).accounts.map(({ user_id: id }) => id).sort()).toEqual([
+        "twin-1",
+        "twin-2",
+      ]);
+    }
+    const others = async (user: string): Promise<unknown> =>
+      (await desk.rpc<{ same_email: unknown }>("console_get_account", { p_user_id: user })).same_email;
+    expect(await others("twin-1")).toMatchObject([{ user_id: "twin-2", display_name: "Tom Twin" }]);
+    expect(await others("twin-2")).toMatchObject([{ user_id: "twin-1" }]);
+    expect(await others("u-1")).toEqual([]);
   });
 });

@@ -1,15 +1,17 @@
 /** The Edge Function of apps, run by Deno, in front of the local project on a real PostgreSQL. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { jwtVerify, SignJWT } from "jose";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { createTestServer } from "../../support/server.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 
@@ -22,7 +24,7 @@ let isDown = false;
 
 /** What Supabase puts in front of a project: the project's rpc, and sign-in, of which one address matters here. */
 function createGateway(): Server {
-  return createServer(async (request, response) => {
+  return createTestServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     if (isDown) {
@@ -94,7 +96,7 @@ async function send(
 /** Stripe's Checkout Sessions, as far as the function asks: what it was sent is kept. */
 const sessions: { readonly authorization: string; readonly form: Record<string, string> }[] = [];
 let isStripeDown = false;
-const stripe = createServer(async (request, response) => {
+const stripe = createTestServer(async (request, response) => {
   let body = "";
   for await (const chunk of request) body += String(chunk);
   if (isStripeDown) return void response.writeHead(500).end('{"error":{"message":"secret of Stripe"}}');
@@ -120,7 +122,7 @@ async function rpc(name: string, parameters: Record<string, unknown>): Promise<v
 }
 
 beforeAll(async () => {
-  const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "andora" });
+  const { ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "andora" });
   dataDir = mkdtempSync(join(tmpdir(), "edge-functions-"));
   project = await startLocalProject({ dataDir, databaseUrl: ownerUrl, port: 0, log: () => {} });
   gateway = createGateway();

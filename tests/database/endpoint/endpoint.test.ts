@@ -1,11 +1,12 @@
 import { rmSync } from "node:fs";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createEmptyDatabase } from "../../support/database.ts";
 import { startFixtureProject, type TestProject, writeFixtureResources } from "../../support/endpoint.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 
 interface Rule {
   /** What the documentation says, in its words or near. */

@@ -13,13 +13,17 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, inject, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { type LocalProjectError, startLocalProject } from "../../../local-project/index.ts";
 import { PGLITE_VERSION } from "../../../local-project/project.ts";
+import { compileQuickly } from "../../support/compile-quickly.ts";
 import { createEmptyDatabase } from "../../support/database.ts";
 import { startFixtureProject, writeFixtureResources } from "../../support/endpoint.ts";
 import { makeSupabaseLike, startPostgres } from "../../support/postgres.ts";
+import { sized } from "../../support/size.ts";
+import { postgresUrls } from "../../support/project.ts";
 
+const kills = sized(2, 4);
 const resourcesDir = writeFixtureResources();
 const temporary = mkdtempSync(join(tmpdir(), "endpoint-lifecycle-"));
 const children = new Set<ChildProcess>();
@@ -46,7 +50,7 @@ async function startProcess(dataDir: string): Promise<Started> {
     const project = await startLocalProject(${JSON.stringify({ dataDir, resourcesDir, cacheDir: join(resourcesDir, "cache") })});
     process.on("SIGTERM", () => void project.stop().then(() => process.exit(0)));
     process.stdout.write(JSON.stringify({ url: project.url, serviceRoleKey: project.serviceRoleKey }) + "\\n");`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+  const child = spawn(process.execPath, [compileQuickly, "--input-type=module", "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   children.add(child);
@@ -96,10 +100,10 @@ describe("the data folder", () => {
       (error: unknown) => error,
     )) as LocalProjectError;
 
-  it("loses no acknowledged call when the process is killed, four times over", async () => {
+  it(`loses no acknowledged call when the process is killed, ${kills} times over`, async () => {
     const dataDir = newFolder();
     const acknowledged: string[] = [];
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < kills; round++) {
       const project = await startProcess(dataDir);
       const writing = (async () => {
         for (let index = 0; index < 10_000; index++) {
@@ -128,7 +132,9 @@ describe("the data folder", () => {
     const script = `
       import { startLocalProject } from ${JSON.stringify(new URL("../../../local-project/index.ts", import.meta.url).href)};
       await startLocalProject(${JSON.stringify({ dataDir, resourcesDir, cacheDir })});`;
-    const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "ignore" });
+    const child = spawn(process.execPath, [compileQuickly, "--input-type=module", "-e", script], {
+      stdio: "ignore",
+    });
     await expect
       .poll(() => existsSync(join(dataDir, "postgres/PG_VERSION")), { timeout: 60_000, interval: 20 })
       .toBe(true);
@@ -339,7 +345,7 @@ describe("in front of a server", () => {
   });
 
   it("serves an owner who is no superuser, and leaves the configuration that is there", async () => {
-    const databaseUrl = await makeSupabaseLike(await createEmptyDatabase(inject("postgresUrls")[18]));
+    const databaseUrl = await makeSupabaseLike(await createEmptyDatabase(postgresUrls()[18]));
     const first = await startFixtureProject({ resourcesDir, databaseUrl });
     expect(first.said).toContain("Applied the preset default.");
     expect(await call(first, "who")).toMatchObject({ body: { role: "service_role" } });
@@ -352,7 +358,7 @@ describe("in front of a server", () => {
 
 describe("npm run local-project", () => {
   function run(...args: string[]): ChildProcess {
-    const child = spawn(process.execPath, ["cli/local-project.ts", ...args], {
+    const child = spawn(process.execPath, [compileQuickly, "cli/local-project.ts", ...args], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     children.add(child);

@@ -2,12 +2,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import { afterAll, beforeAll, describe, expect, inject, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 const databases = [
   { name: "PGlite", server: null },
   { name: "PostgreSQL 18", server: urls[18] },

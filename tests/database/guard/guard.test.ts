@@ -7,7 +7,7 @@ import { seeded } from "../../support/size.ts";
 import { DatabaseSync } from "node:sqlite";
 import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import {
   type CallContext,
@@ -21,6 +21,7 @@ import {
 } from "../../../shared/governance/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { Dice } from "../../support/models/core-cases.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const callsWanted = 1_000;
 const users = Array.from({ length: 40 }, (_, index) =>
@@ -300,11 +301,11 @@ async function connectAdmin(): Promise<void> {
 }
 
 beforeAll(async () => {
-  const database = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const database = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   ownerUrl = database.ownerUrl;
   adminUrl = database.url;
   await connectAdmin();
-  server = new pg.Client({ connectionString: inject("postgresUrls")[18] });
+  server = new pg.Client({ connectionString: postgresUrls()[18] });
   server.on("error", () => undefined);
   await server.connect();
   project = await startProject(0);

@@ -5,16 +5,18 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
+import { createTestServer } from "../../support/server.ts";
 
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
@@ -119,7 +121,7 @@ let providerUrl: string;
 let redisUrl: string;
 
 async function serve(answer: (body: string, request: IncomingMessage, response: ServerResponse) => unknown) {
-  const server = createServer(async (request, response) => {
+  const server = createTestServer(async (request, response) => {
     let body = "";
     for await (const piece of request) body += String(piece);
     await answer(body, request, response);
@@ -180,7 +182,7 @@ beforeAll(async () => {
       dependencies: { "@supabase/supabase-js": "2", "@anthropic-ai/sdk": "1" },
     }),
   );
-  const { ownerUrl, url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { ownerUrl, url } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
   admin = new pg.Client({ connectionString: url });
   admin.on("error", () => undefined);

@@ -11,12 +11,13 @@ import { basename, delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { DatabaseSync } from "node:sqlite";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { postgresStore, redisStore, type SettlementStore } from "../../../packages/guard/src/index.ts";
 import { sqliteStore } from "../../../packages/guard/src/sqlite.ts";
 import { openTool } from "../../../packages/tools.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 import { type Provider, startProvider, words } from "../../support/provider.ts";
 import { sized } from "../../support/size.ts";
 import { repository } from "../../stages.ts";
@@ -84,7 +85,7 @@ beforeAll(async () => {
     ["install", "--offline", "--no-audit", "--no-fund", ...packed.map(({ filename }) => `./${filename}`)],
     folder,
   );
-  const { ownerUrl, url } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { ownerUrl, url } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   project = await startLocalProject({ databaseUrl: ownerUrl, port: 0, log: () => {} });
   provider = await startProvider();
   admin = new pg.Client({ connectionString: url });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { PGlite } from "@electric-sql/pglite";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   listPresets,
   MigrationError,
@@ -16,7 +16,7 @@ import {
 import * as stripe from "../../support/stripe/events.ts";
 import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
 import { makeSupabaseLike, withClient } from "../../support/postgres.ts";
-import { expectSoundBooks, type Project, projectAt } from "../../support/project.ts";
+import { expectSoundBooks, postgresUrls, type Project, projectAt } from "../../support/project.ts";
 
 const FIRST = `
 create schema governance;
@@ -54,7 +54,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(resourcesDir, { recursive: true }));
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 
 const migrateAt = (url: string, options: Parameters<typeof migrate>[1] = {}) =>
   withClient(url, (client) => migrate(pgConnection(client), { resourcesDir, ...options }));

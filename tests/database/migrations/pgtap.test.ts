@@ -9,9 +9,10 @@ import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import { pgtap } from "@electric-sql/pglite-pgtap";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migrate } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const folder = new URL("../../../supabase/tests/", import.meta.url);
 const files = readdirSync(folder).filter((file) => file.endsWith(".test.sql"));
@@ -39,7 +40,7 @@ describe("pgTAP on PGlite", () => {
   });
 });
 
-const server = inject("postgresUrls")[15];
+const server = postgresUrls()[15];
 const hasPgTap =
   server !== null &&
   existsSync("/usr/bin/pg_prove") &&

@@ -7,8 +7,9 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { promisify } from "node:util";
 import pg from "pg";
-import { describe, expect, inject, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 /** What Supabase's command answers as JSON among the lines for people. */
 async function supabase<Finding>(...args: readonly string[]): Promise<Finding[]> {
@@ -21,7 +22,7 @@ async function supabase<Finding>(...args: readonly string[]): Promise<Finding[]>
 }
 
 async function project(version: 15 | 18): Promise<{ url: string; client: pg.Client }> {
-  const server = inject("postgresUrls")[version];
+  const server = postgresUrls()[version];
   if (server === null) throw new Error(`PostgreSQL ${version} is not installed here.`);
   const { url } = await createProjectDatabase(server, { preset: "default" });
   const client = new pg.Client({ connectionString: url });
@@ -124,7 +125,7 @@ describe("our conventions", () => {
 });
 
 const hasCheck = existsSync("/usr/share/postgresql/15/extension/plpgsql_check.control");
-describe.runIf(inject("postgresUrls")[15] !== null && hasCheck)("Supabase's linters on PostgreSQL 15", () => {
+describe.runIf(postgresUrls()[15] !== null && hasCheck)("Supabase's linters on PostgreSQL 15", () => {
   it("`supabase db lint` finds no error, and no warning but two kinds", async () => {
     const { url, client } = await project(15);
     await client.end();

@@ -7,11 +7,12 @@ import { PGlite } from "@electric-sql/pglite";
 import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readSchema } from "../../../cli/schema.ts";
 import { pgConnection, readMigrations } from "../../../local-project/migrations.ts";
 import { createEmptyDatabase, createProjectDatabase } from "../../support/database.ts";
 import { makeSupabaseLike } from "../../support/postgres.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 /** Everything that the catalogue knows of our two schemas, a line a fact. */
 const CATALOGUE = `
@@ -101,7 +102,7 @@ async function build(make: () => Promise<Database>, scripts: readonly string[]):
   return database;
 }
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 const places: [string, () => Promise<Database>][] = [["PGlite", onPglite]];
 for (const version of [18, 15] as const) {
   const server = urls[version];
@@ -165,16 +166,6 @@ describe("supabase/schemas", () => {
   it("gives each room a number of its own", () => {
     const numbers = rooms.map((room) => room.slice(0, 2));
     expect(numbers.filter((one, index) => numbers.indexOf(one) !== index)).toEqual([]);
-  });
-
-  it("has no line above 120 columns", () => {
-    const long = rooms.flatMap((room) =>
-      text(room)
-        .split("\n")
-        .map((line, index) => ({ at: `${room}:${index + 1}`, length: line.length }))
-        .filter(({ length }) => length > 120),
-    );
-    expect(long).toEqual([]);
   });
 
   it("has each function's comment right below its body", () => {

@@ -44,6 +44,12 @@ describe.each(installedVersions())("the configuration on the desk, PostgreSQL %i
   const preview = (changes: unknown): Promise<Preview> =>
     project.rpc("console_preview_config", { p_changes: changes });
 
+  /** The project with all its prices and packs in another currency. */
+  const inEuros = async (): Promise<unknown> =>
+    (await records())
+      .filter(({ kind }) => ["project", "price", "pack"].includes(kind))
+      .map(({ kind, key, record: now }) => ({ kind, key, record: { ...now, currency: "eur" } }));
+
   beforeAll(async () => {
     project = await openProject(version);
   });
@@ -57,6 +63,10 @@ describe.each(installedVersions())("the configuration on the desk, PostgreSQL %i
       new Set(["project", "plan", "pack", "price", "estimate", "alert", "setting"]),
     );
     expect(all.every((each) => each.version === 1 && each.by === "preset default")).toBe(true);
+  });
+
+  it("takes another currency while nothing has cost anything", async () => {
+    expect((await preview(await inEuros())).problem).toBeNull();
   });
 
   it("changes a plan on the version seen, keeps who and why, and refuses a change over somebody else's", async () => {
@@ -214,6 +224,33 @@ describe.each(installedVersions())("the configuration on the desk, PostgreSQL %i
     expect(ahead.effects[0]).toMatchObject({ key: "starter", users: 2, above_daily: 1 });
     // 2,000 in at 2.50, 1,000 out at 10.00 a million; then only what goes out costs.
     expect(ahead.effects[1]).toMatchObject({ calls: 2, cost_micros: 15_000, would_cost_micros: 10_000 });
+    // A price from another day is compared with the one in force: what was charged of cached tokens keeps its share.
+    const gpt = (await record("price", "openai/gpt-4o@2024-10-01")).record;
+    await project.rpc("authorize_usage", { p_request_id: "cached", p_user_id: "u2", p_model: "gpt-4o" });
+    const settled = await project.rpc<{ cost_micros: number }>("settle_usage", {
+      p_request_id: "cached",
+      p_input_tokens: 1000,
+      p_metadata: { cached_input_tokens: 1000 },
+      p_output_tokens: 0,
+    });
+    const dated = await preview([
+      {
+        kind: "price",
+        key: "openai/gpt-4o@2030-01-01",
+        record: { ...gpt, effective_from: "2030-01-01" },
+      },
+    ]);
+    const cost = 15_000 + settled.cost_micros;
+    expect(dated.effects[0]).toMatchObject({ calls: 3, cost_micros: cost, would_cost_micros: cost });
+    // A price of a day before the one in force changes no call to come, also at zero.
+    const past = await preview([
+      {
+        kind: "price",
+        key: "openai/gpt-4o@1999-01-01",
+        record: { ...gpt, effective_from: "1999-01-01", input_micros_per_million: 0 },
+      },
+    ]);
+    expect(past.effects[0]).toMatchObject({ is_superseded: true, would_cost_micros: cost });
     // A default plan cannot be retired, and the place is named.
     const refused = await preview([{ kind: "plan", key: "starter", record: null }]);
     expect(refused.problem).toMatchObject({ code: "invalid_preset" });
@@ -242,6 +279,14 @@ describe.each(installedVersions())("the configuration on the desk, PostgreSQL %i
     const then = await project.rpc<Version[]>("console_config_as_of", { p_version_id: last });
     expect(then).toEqual(wanted);
     await project.rpc("console_save_config", save("plan", "pro", pro.record));
+  });
+
+  it("keeps its currency once a call has cost something: no sum holds two", async () => {
+    expect((await preview(await inEuros())).problem).toMatchObject({
+      code: "invalid_preset",
+      path: "currency",
+      message: expect.stringContaining("costs are counted in usd already"),
+    });
   });
 
   it("refuses hostile changes with a word, a place, and no effect", async () => {

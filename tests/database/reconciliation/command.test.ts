@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import type { Report } from "../../../shared/governance/reconciliation/index.ts";
 import { checkoutSession, event } from "../../support/stripe/events.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 
@@ -24,7 +25,7 @@ describe("npm run reconcile", () => {
     "id,Created date (UTC),Amount,Amount Refunded,Currency,Captured,Fee,Status,Customer ID,PaymentIntent ID\n";
 
   beforeAll(async () => {
-    const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "athro" });
+    const { ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "athro" });
     db = new pg.Pool({ connectionString: ownerUrl, max: 2 });
     project = await startLocalProject({ dataDir: join(folder, "data"), databaseUrl: ownerUrl, port: 0 });
     await db.query("select upsert_account('ann', 'full')");

@@ -3,7 +3,7 @@
  * corrected by people, posted by the database, and gone in the next run.
  */
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type Difference,
   type LedgerRecord,
@@ -21,6 +21,7 @@ import {
   refund,
 } from "../../support/stripe/events.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const HEADER = [
   "id",
@@ -41,7 +42,7 @@ const HEADER = [
   "pack_id (metadata)",
 ].join(",");
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 
 describe("from planted differences to a closed period", () => {
   let db: pg.Pool;

@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, inject, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { dump, findDumpPrograms, restore } from "../../support/dump.ts";
-import { openProject, type Project } from "../../support/project.ts";
+import { openProject, postgresUrls, type Project } from "../../support/project.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "governance-restore-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -86,7 +86,7 @@ const pairs = [
 
 describe.each(pairs)("a dump of a project on PostgreSQL %i restored into a fresh one on %i", (from, to) => {
   const programs = findDumpPrograms(from);
-  const servers = inject("postgresUrls");
+  const servers = postgresUrls();
   const obstacle =
     servers[from] === null || servers[to] === null
       ? "PostgreSQL 15 is not installed here"
@@ -101,8 +101,19 @@ describe.each(pairs)("a dump of a project on PostgreSQL %i restored into a fresh
 
   it("opens no door, keeps the books, and every kept cursor goes on or begins again safely", async () => {
     const source = await openProject(from);
-    for (const user of ["a", "b"]) await source.rpc("upsert_account", { p_user_id: user });
+    for (const user of ["a", "b"])
+      await source.rpc("upsert_account", { p_user_id: user, p_email: `${user}@example.com` });
     await use(source, "a", 10);
+    const tellUser = (project: Project): Promise<unknown> =>
+      project.rpc("console_act", {
+        p_command_id: `take-${(calls += 1)}`,
+        p_user_id: "a",
+        p_act: { kind: "take_tokens", tokens: 10 },
+        p_reason: "x",
+        p_operator: "op",
+      });
+    await source.rpc("run_maintenance");
+    await tellUser(source);
     const early = new Reader();
     await early.read(source);
     await use(source, "b", 5);
@@ -137,6 +148,14 @@ describe.each(pairs)("a dump of a project on PostgreSQL %i restored into a fresh
     expect(await target.rpcAs("authenticated", "a", "my_token_balance")).toMatchObject({
       plan: expect.anything(),
     });
+
+    // Mails that waited are the source's to send; what happens here is told from here.
+    const toUsers = async (project: Project): Promise<number> =>
+      (await project.rpc<{ audience: string }[]>("claim_notifications")).filter((n) => n.audience === "user")
+        .length;
+    expect(await toUsers(target)).toBe(0);
+    await tellUser(target);
+    expect([await toUsers(target), await toUsers(source)]).toEqual([1, 1]);
 
     // The books are those of the backup.
     expect(await target.rpc("verify_ledger")).toMatchObject({ problems: [], accounts_checked: 2 });
@@ -176,7 +195,7 @@ describe.each(pairs)("a dump of a project on PostgreSQL %i restored into a fresh
     }
     expect(late.restarts).toBe(1);
     await Promise.all([source.close(), target.close()]);
-  }, 300_000);
+  });
 });
 
 describe("a function of the project that signed-in users may call", () => {

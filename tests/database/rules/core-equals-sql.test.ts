@@ -1,16 +1,17 @@
 /** The core decides as a real PostgreSQL does (core-comparison.ts says how): generated cases, more on 18 than on 15. */
 import pg from "pg";
-import { describe, inject, it } from "vitest";
+import { describe, it } from "vitest";
 import { pgConnection } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { expectEqual } from "../../support/models/core-comparison.ts";
 import { sized } from "../../support/size.ts";
+import { postgresUrls } from "../../support/project.ts";
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 
 describe.for<[string, number, string | null]>([
   ["PostgreSQL 18", sized(600, 10_000), urls[18]],
-  ["PostgreSQL 15", sized(150, 10_000), urls[15]],
+  ["PostgreSQL 15", sized(100, 10_000), urls[15]],
 ])("on %s", ([name, cases, url]) => {
   it.runIf(url)(
     `folds every character, and decides ${cases} generated histories, as the core does`,

@@ -248,32 +248,44 @@ describe.each(installedVersions())("the rules desk on PostgreSQL %i", (version) 
     const prices = () =>
       project.rpc<{ prices: { model: string }[]; unpriced: { model: string }[] }>("console_prices");
     expect((await prices()).unpriced).toMatchObject([{ model: "brand-new" }]);
+    const price = {
+      provider: "openai",
+      model: "brand-new",
+      input_micros_per_million: 1_250_000,
+      output_micros_per_million: 10_000_000,
+      effective_from: "2027-05-01",
+    };
+    const change = (from: string, input: number, version: number) => ({
+      kind: "price",
+      key: `openai/brand-new@${from}`,
+      record: { ...price, effective_from: from, input_micros_per_million: input },
+      expected_version: version,
+    });
     const wanted = {
       p_command_id: "prices-1",
       p_reason: "As the provider lists it",
-      p_prices: [
-        {
-          provider: "openai",
-          model: "brand-new",
-          input_micros_per_million: 1_250_000,
-          output_micros_per_million: 10_000_000,
-          effective_from: "2027-05-01",
-        },
-      ],
+      p_changes: [change("2027-05-01", 1_250_000, 0), change("2027-06-01", 1_000_000, 0)],
     };
     expect(
-      await project.refusal("console_save_prices", {
+      await project.refusal("console_apply_config", {
         ...wanted,
-        p_prices: [...wanted.p_prices, { ...wanted.p_prices[0], input_micros_per_million: -1 }],
+        p_changes: [...wanted.p_changes, change("2027-07-01", -1, 0)],
       }),
-    ).toMatchObject({ hint: "invalid_preset", message: expect.stringContaining("prices[1]") });
+    ).toMatchObject({ hint: "invalid_preset" });
     const before = (await prices()).prices.length;
-    const saved = await project.rpc("console_save_prices", wanted);
-    expect(saved).toEqual({ changed: ["brand-new"] });
-    expect(await project.rpc("console_save_prices", wanted)).toEqual(saved);
+    const saved = await project.rpc("console_apply_config", wanted);
+    expect(saved).toMatchObject({ changed: [{ kind: "price" }, { kind: "price" }] });
+    expect(await project.rpc("console_apply_config", wanted)).toEqual(saved);
+    // A colleague who saw no price does not overwrite this one.
+    expect(
+      await project.refusal("console_apply_config", { ...wanted, p_command_id: "prices-2" }),
+    ).toMatchObject({ hint: "version_conflict" });
     const after = await prices();
-    expect([after.prices.length, after.unpriced]).toEqual([before + 1, []]);
+    expect([after.prices.length, after.unpriced]).toEqual([before + 2, []]);
     await project.setClock("2027-05-01T11:00:00Z", true);
     expect(await settle("priced")).toBe(1_250_000);
+    // The price to come is in force from its own day.
+    await project.setClock("2027-06-01T00:00:01Z", true);
+    expect(await settle("priced-later")).toBe(1_000_000);
   });
 });

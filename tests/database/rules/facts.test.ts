@@ -2,16 +2,17 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
-import { expect, inject, it } from "vitest";
+import { expect, it } from "vitest";
 import { factNames, facts } from "../../../shared/governance/rules/facts.ts";
 import { repository } from "../../stages.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const ofCore = Object.fromEntries(factNames.map((fact) => [fact, facts[fact].type]));
 
 it("the row of facts in SQL has each fact of the core, and a rule reads it as the same type", async () => {
   const client = new pg.Client({
-    connectionString: (await createProjectDatabase(inject("postgresUrls")[18] as string)).url,
+    connectionString: (await createProjectDatabase(postgresUrls()[18] as string)).url,
   });
   await client.connect();
   try {

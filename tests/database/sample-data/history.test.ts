@@ -1,9 +1,10 @@
 import pg from "pg";
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type Database, postgresDatabase } from "../../../local-project/database.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { type SampleData, startSampleData } from "../../../local-project/sample-data/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const small = { users: 60, days: 20, callsPerSecond: 0 };
 const nowhere = { url: "http://127.0.0.1:1", serviceRoleKey: "none" };
@@ -16,7 +17,7 @@ interface Books {
 }
 const open: Books[] = [];
 async function newBooks(): Promise<Books> {
-  const { url, ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { url, ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   const sql = new pg.Client({ connectionString: url });
   await sql.connect();
   const books: Books = {
@@ -40,6 +41,41 @@ const content = `select md5(string_agg(x, '|' order by x)) as md5 from (
   select t.hash::text from governance.token_transactions t
   union all select to_jsonb(r)::text from (select * from governance.usage_daily) r
   union all select (to_jsonb(r) - 'xid' - 'account_id')::text from governance.requests r) s(x)`;
+
+/** A call that comes while the history is being written, and upkeep after it. */
+const liveCall = [
+  "select upsert_account('live'), update_user_token_balance('live', 1000, 'bonus')",
+  "select authorize_usage('live-1', 'live', 'gpt-4o-mini', 10)",
+  "select settle_usage('live-1', 10, 0)",
+  "select governance.follow_events()",
+  "select governance.follow_events()",
+  "select governance.count_revenue()",
+];
+
+describe("the sample's revenue", () => {
+  it("is counted wholly, though calls and upkeep ran while the history was being written", async () => {
+    const books = await newBooks();
+    let loaded = 0;
+    const run: Database["run"] = async (text) => {
+      const rows = await books.database.run(text);
+      if (text.includes("governance.sample_account") && ++loaded === 5)
+        for (const statement of liveCall) await books.sql.query(statement);
+      return rows;
+    };
+    await startSampleData({ ...nowhere, run }, small).filled;
+    expect(loaded).toBeGreaterThan(5);
+    const deferred = (lines: string): string =>
+      `select coalesce(sum((l ->> 'closing_deferred_minor')::bigint), 0)::int as minor from jsonb_array_elements(${lines}) l`;
+    await books.sql.query("select governance.follow_events(); select governance.count_revenue()");
+    const booked = await books.one<{ minor: number }>(
+      deferred("console_token_roll_forward('2000-01-01', now() + interval '1 day')"),
+    );
+    expect(booked.minor).toBeGreaterThan(0);
+    expect(
+      await books.one(deferred("console_revenue('2020-01-01', current_date + 1, 'month') -> 'lines'")),
+    ).toEqual(booked);
+  });
+});
 
 describe("the sample's history", () => {
   let books: Books;
@@ -99,7 +135,9 @@ describe("the sample's history", () => {
         (select coalesce(sum(tokens), 0)::int from governance.call_totals, since where step = 'minute' and start >= since.at and kind = 'settled') as tokens_counted,
         (select coalesce(sum(charged_tokens), 0)::int from governance.requests, since where ended_at >= since.at and status = 'settled') as tokens,
         (select count(*)::int from governance.account_listings l join governance.accounts a using (account_id)
-          where l.tokens_this_month = a.month_tokens and l.available = a.subscription_tokens + a.purchased_tokens + a.promotional_tokens) as listed`);
+          -- Of a month that ended while the history was being written, a listing says nothing any more.
+          where (l.tokens_this_month = a.month_tokens or (l.tokens_this_month = 0 and a.month_ends_at <= now()))
+            and l.available = a.subscription_tokens + a.purchased_tokens + a.promotional_tokens) as listed`);
     expect(found).toMatchObject({ listed: 60 });
     const { counted, calls, tokens_counted, tokens } = found as Record<string, number>;
     expect([counted, tokens_counted]).toEqual([calls, tokens]);
@@ -167,11 +205,33 @@ describe("starting again", () => {
     const { count } = await broken.one<{ count: number }>("select count(*)::int from governance.accounts");
     expect(count).toBeGreaterThan(10);
     expect(count).toBeLessThan(60);
+    // Upkeep closes the days that there are so far.
+    await broken.sql.query("select public.run_maintenance()");
+    expect(
+      await broken.one("select count(*) filter (where is_over) > 5 as closed from governance.usage_days"),
+    ).toEqual({ closed: true });
 
     await startSampleData({ ...nowhere, run: broken.database.run }, small).filled;
     expect(await broken.one(content)).toEqual(await whole.one(content));
     await startSampleData({ ...nowhere, run: broken.database.run }, small).filled;
     expect(await broken.one(content)).toEqual(await whole.one(content));
+
+    // The costs desk has one figure, whatever it is broken down by and whichever roll-up that is read from.
+    const { cost } = await broken.one<{ cost: number }>(
+      "select sum(cost_micros)::float8 as cost from governance.requests where status = 'settled'",
+    );
+    const range = "(now() - interval '40 days')::date, (now() + interval '2 days')::date";
+    for (const upkeep of ["before", "after"]) {
+      for (const by of ["model", "provider", "plan", "task_type", "scope", "user", "session"])
+        expect([
+          upkeep,
+          by,
+          await broken.one(
+            `select (public.console_costs(${range}, 'day', '${by}') ->> 'cost_micros')::float8 as cost`,
+          ),
+        ]).toEqual([upkeep, by, { cost }]);
+      await broken.sql.query("select public.run_maintenance()");
+    }
   });
 
   it("never touches a project that has accounts of its own", async () => {
@@ -238,10 +298,18 @@ describe("live traffic", () => {
       .toEqual({ refused: true });
 
     sample.pause();
-    await new Promise((resolve) => setTimeout(resolve, 8_000));
-    const { calls } = sample.status();
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
-    expect(sample.status()).toMatchObject({ running: false, calls });
+    // Calls under way come to their end; then none is added for as long as a dozen would have been made.
+    let calls = -1;
+    await expect
+      .poll(
+        async () => {
+          calls = sample?.status().calls ?? -1;
+          await new Promise((resolve) => setTimeout(resolve, 2_000));
+          return sample?.status();
+        },
+        { timeout: 60_000 },
+      )
+      .toMatchObject({ running: false, calls: expect.toSatisfy((count: number) => count === calls) });
     sample.resume();
     await expect
       .poll(() => (sample as SampleData).status().calls, { timeout: 60_000 })

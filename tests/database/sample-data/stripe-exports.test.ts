@@ -1,5 +1,5 @@
 import pg from "pg";
-import { describe, expect, inject, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { postgresDatabase } from "../../../local-project/database.ts";
 import { startSampleData } from "../../../local-project/sample-data/index.ts";
 import { makeStripeExports } from "../../../local-project/sample-data/stripe-exports.ts";
@@ -12,6 +12,7 @@ import {
   type RollForwardLine,
 } from "../../../shared/governance/reconciliation/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 /** Rows of both sides by where they went: as many as there are. */
 function countPlaces({ stripe_rows, ledger_rows }: Report): [number, number] {
@@ -67,7 +68,7 @@ function settleAtStripe(files: Readonly<Record<string, string>>, report: Report)
 
 describe("the sample's Stripe exports", () => {
   it("reconcile with the ledger but for one planted difference of every class, and tie out once all are put right", async () => {
-    const { url, ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+    const { url, ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
     const database = postgresDatabase(ownerUrl, { poolSize: 2 });
     const sql = new pg.Client({ connectionString: url });
     await sql.connect();

@@ -210,6 +210,26 @@ describe("what is sold through Stripe in other ways", () => {
     });
   });
 
+  it("an upgrade adds to the period that it credits, and leaves a trial that was paid before its end its own", async () => {
+    await join("tried");
+    const of = (plan_id: string): object => ({ user_id: "tried", plan_id });
+    await send(
+      created(subscription("tried", of("basic"))),
+      paid(invoice("tried", of("basic"), [line("tried", 0, "p", period(-13, 1))])),
+      paid(invoice("tried_2", of("basic"), [line("tried_2", 2_000, "p", period(-1, 29))])),
+      paid(
+        invoice("tried_3", of("pro"), [
+          line("tried_3", -1_900, "p", { ...period(0, 29), ...proration }),
+          line("tried_4", 5_700, "q", { ...period(0, 29), ...proration, metadata: of("pro") }),
+        ]),
+      ),
+    );
+    expect(await found("tried")).toEqual({
+      plan: "pro",
+      lots: ["100000 until 1: 0", "100000 until 29: 2000", "200000 until 29: 3800"],
+    });
+  });
+
   it("a period that begins anew with a credit takes over what the old one gave, until its own end", async () => {
     await join("anew");
     const of = (plan_id: string): object => ({ user_id: "anew", plan_id });
@@ -324,6 +344,30 @@ describe("what is sold through Stripe in other ways", () => {
       expect(await found(userId)).toMatchObject({ lots: [expect.stringMatching(/^500000 .*: 1000$/)] });
     });
   }
+
+  for (const isTold of [true, false])
+    it(`a price that nobody told of is the subscription's plan ${isTold ? "where its items were told since" : "only once its items are told"}`, async () => {
+      const name = isTold ? "told" : "untold";
+      await join(name);
+      const items = [item({ id: `p_${name}`, lookup_key: "basic", metadata: {} })];
+      const told = (at: number): StripeEvent =>
+        event("customer.subscription.updated", subscription(name, { user_id: name }, items), { created: at });
+      const answer = await project.call(
+        "process_stripe_event",
+        JSON.stringify(told(isTold ? now + 1 : now - day)),
+      );
+      expect(answer).toMatchObject({ status: "processed" });
+      const first = await project.call(
+        "process_stripe_event",
+        JSON.stringify(
+          paid(invoice(name, { user_id: name }, [line(name, 2_000, `another_${name}`)], { created: now })),
+        ),
+      );
+      expect(first).toMatchObject(isTold ? { status: "processed" } : { reason: "unknown_plan" });
+      // Told of again, and still without this price: it was the plan's all the same.
+      if (!isTold) await send(told(now + 1));
+      expect(await found(name)).toEqual({ plan: "basic", lots: ["100000 until 30: 2000"] });
+    });
 
   it("a change of plan in Stripe's portal, which leaves the metadata as it was, follows the price", async () => {
     await join("portal");
@@ -451,6 +495,98 @@ describe("what is sold through Stripe in other ways", () => {
     expect(await project.call("get_user_token_balance", "charged")).toBe(375_000);
   });
 
+  it("tokens that an item names which is sold once are kept, on a subscription's invoice and on one of its own", async () => {
+    await join("once", "lined", "priced", "packed");
+    // Stripe writes the moment of such an item as a period without length.
+    const once = { ...alone, ...period(0, 0) };
+    const single = (user_id: string): Extra => ({ parent: null, metadata: { user_id } });
+    await send(
+      paid(
+        invoice("once", { user_id: "once", plan_id: "basic" }, [
+          line("once1", 2_000, "p", { metadata: { user_id: "once", plan_id: "basic" } }),
+          line("once2", 500, "p2", { ...once, metadata: { tokens: "7000" } }),
+        ]),
+      ),
+      paid(
+        invoice(
+          "lined",
+          {},
+          [line("lined", 900, "p", { ...once, metadata: { tokens: "9000" } })],
+          single("lined"),
+        ),
+      ),
+      paid(
+        invoice(
+          "priced",
+          {},
+          [
+            line("priced", 900, "p", {
+              ...once,
+              quantity: 3,
+              price: { id: "p9", metadata: { tokens: "1000" } },
+            }),
+          ],
+          single("priced"),
+        ),
+      ),
+      paid(
+        invoice(
+          "packed",
+          {},
+          [line("packed", 1_000, "p", { ...once, metadata: { pack_id: "pack" } })],
+          single("packed"),
+        ),
+      ),
+    );
+    const balances = await project.sql.query<{ user_id: string; subscription: number; purchased: number }>(
+      `select user_id, subscription_tokens::int as subscription, purchased_tokens::int as purchased
+       from governance.accounts where user_id in ('once', 'lined', 'priced', 'packed') order by user_id`,
+    );
+    expect(balances.rows).toEqual([
+      { user_id: "lined", subscription: 0, purchased: 9_000 },
+      { user_id: "once", subscription: 100_000, purchased: 7_000 },
+      { user_id: "packed", subscription: 0, purchased: 500_000 },
+      { user_id: "priced", subscription: 0, purchased: 3_000 },
+    ]);
+    expect(await booked("once")).toEqual([
+      { collected: 2_000, covered: null, by: null },
+      { collected: 500, covered: null, by: null },
+    ]);
+    expect(await desk("lined", [row("lined", "9.00", "lined")])).toEqual({ tied_out: true, differences: [] });
+    // A refund takes its part back, as of a pack.
+    await send(
+      paymentOf("lined", "lined", 900),
+      charge("lined", 900),
+      event("charge.refunded", charge("lined", 900, { amount_refunded: 300 }).data.object),
+    );
+    expect(await project.call("get_user_token_balance", "lined")).toBe(6_000);
+  });
+
+  it("an invoice whose metadata names a user that is not known yet waits, though its subscription was another's", async () => {
+    await join("known");
+    const metadata = { user_id: "known", plan_id: "basic" };
+    await send(
+      created(subscription("left", metadata)),
+      paid(invoice("left_1", metadata, [line("left1", 2_000, "p")])),
+    );
+    const answer = await project.call(
+      "process_stripe_event",
+      JSON.stringify(
+        event(
+          "invoice.paid",
+          invoice(
+            "left_2",
+            { ...metadata, user_id: "not-yet" },
+            [line("left2", 2_000, "p", period(30, 60))],
+            { created: 1_999_999_999 },
+          ),
+        ),
+      ),
+    );
+    expect(answer).toMatchObject({ status: "quarantined", reason: "unknown_user" });
+    expect(await project.call("get_user_token_balance", "known")).toBe(100_000);
+  });
+
   it("other lines of an invoice, and a seat more that was paid by itself, leave nothing to ask a person", async () => {
     await join("fee", "seat");
     const of = (user_id: string): object => ({ user_id, plan_id: "basic" });
@@ -472,6 +608,91 @@ describe("what is sold through Stripe in other ways", () => {
       tied_out: true,
       differences: [],
     });
+  });
+
+  it("a part of a period is one in every version's words, and a credit, an empty seat or a fee alone asks nobody", async () => {
+    await join("parts", "credit", "empty", "fees");
+    const of = (user_id: string, plan_id?: string): object => ({ user_id, ...(plan_id ? { plan_id } : {}) });
+    const asItem = {
+      parent: {
+        type: "invoice_item_details",
+        invoice_item_details: { proration: true, invoice_item: "ii_1" },
+      },
+    };
+    const asOld = { type: "invoiceitem", parent: null, pricing: null, price: { id: "setup", metadata: {} } };
+    const seat = item({ id: "seat_price", metadata: { tokens: "1000" } });
+    const answers = await send(
+      paid(invoice("parts", of("parts", "basic"), [line("parts", 2_000, "p")])),
+      paid(
+        invoice("parts_2", of("parts", "pro"), [
+          line("parts_2", -1_000, "p", { ...asItem, metadata: { plan_id: "basic" } }),
+          line("parts_3", 3_000, "q", { ...asItem, metadata: { plan_id: "pro" } }),
+        ]),
+      ),
+      paid(invoice("credit", of("credit", "basic"), [line("credit", 2_000, "p")])),
+      paid(invoice("credit_2", of("credit", "basic"), [line("credit_2", -1_500, "p", asItem)])),
+      created(subscription("empty", of("empty"), [seat])),
+      paid(invoice("empty", of("empty"), [line("empty", 0, "seat_price", { quantity: 0 })])),
+      // As before 2025-03-31; the fee is for a moment, not for a period.
+      paid(
+        invoice("fees", of("fees", "basic"), [
+          line("fees", 500, "setup", { ...asOld, subscription: "sub_fees", ...period(0, 0) }),
+          line("fees_2", 2_000, "p"),
+        ]),
+      ),
+      paid(invoice("fees_3", of("fees", "basic"), [line("fees_3", 500, "setup", alone)])),
+    );
+    expect((await found("parts")).lots).toEqual(["100000 until 30: 2000", "200000 until 30: 2000"]);
+    expect((await found("credit")).lots).toEqual(["100000 until 30: 2000"]);
+    expect(await found("empty")).toEqual({ plan: "free", lots: [] });
+    expect((await found("fees")).lots).toEqual(["100000 until 30: 2000"]);
+    const nothing = "processed nothing_sold";
+    expect(answers.filter((told) => told !== "processed" && !told.endsWith("noted"))).toEqual(
+      Array(3).fill(nothing),
+    );
+  });
+
+  it("use that is paid afterwards, beside the plan or alone, and the tiers of a price give the coming period its tokens once", async () => {
+    await join("meter", "arrears", "tiers", "many");
+    const of = (user_id: string): object => ({ user_id, plan_id: "basic" });
+    const before = period(-30, 0);
+    await send(
+      paid(
+        invoice("meter", of("meter"), [
+          line("meter", 234, "m", before),
+          line("meter_2", 2_000, "meter_plan"),
+        ]),
+      ),
+      paid(invoice("arrears", of("arrears"), [line("arrears", 234, "m", before)], { period_end: now })),
+      created(
+        subscription("tiers", { user_id: "tiers" }, [item({ id: "tier", metadata: { tokens: "1000" } })]),
+      ),
+      paid(
+        invoice("tiers", { user_id: "tiers" }, [
+          line("tiers", 500, "tier", { quantity: 5 }),
+          line("tiers_2", 140, "tier", { quantity: 2 }),
+          line("tiers_3", 1_000, "tier", { quantity: 0 }),
+        ]),
+      ),
+    );
+    const answers = [];
+    for (const quantity of [1.5, -1, 1e9, "3"])
+      answers.push(
+        ...(await send(
+          paid(
+            invoice(`many_${quantity}`, { user_id: "many" }, [
+              line(`many_${quantity}`, 500, "tier", {
+                quantity,
+                price: { id: "tier", metadata: { tokens: "1000" } },
+              }),
+            ]),
+          ),
+        )),
+      );
+    expect(answers).toEqual(Array(4).fill("quarantined invalid_tokens"));
+    expect((await found("meter")).lots).toEqual(["100000 until 30: 2234"]);
+    expect((await found("arrears")).lots).toEqual(["100000 until 33: 234"]);
+    expect((await found("tiers")).lots).toEqual(["7000 until 30: 1640"]);
   });
 
   it("the plan at its end decides what becomes of a subscription's tokens, though an invoice comes after the end", async () => {
@@ -509,5 +730,54 @@ describe("what is sold through Stripe in other ways", () => {
     );
     expect(await found("patient")).toMatchObject({ plan: "pro", lots: ["300000 until 30: 2000"] });
     expect(await alert()).toMatchObject({ by: "Stripe", resolution: expect.stringMatching(/waited for/) });
+  });
+
+  it("an invoice that a known customer paid for nobody knows which plan waits for a person after a while, and is still taken up by itself", async () => {
+    await join("regular");
+    await join("stranger");
+    const session = { mode: "subscription", client_reference_id: "regular", metadata: {} };
+    await send(
+      event("checkout.session.completed", {
+        ...session,
+        id: "cs_regular",
+        subscription: "sub_regular",
+        customer: "cus_regular",
+        payment_status: "paid",
+      }),
+    );
+    const waiting = paid(invoice("regular", {}, [line("regular", 2_000, "regular_price")]));
+    // Whose this one is nobody knows: it may be for something else that is sold here.
+    expect(await send(waiting, paid(invoice("nobodys", {}, [line("nobodys", 100, "other")])))).toEqual([
+      "ignored not_known_yet",
+      "ignored not_known_yet",
+    ]);
+    const upkeep = (): Promise<{ alerts_triggered: number }> => project.rpc("run_maintenance");
+    const waits = async (): Promise<string[]> =>
+      (
+        await project.rpc<{ events: { event_id: string; reason: string }[] }>("console_stripe_events")
+      ).events.flatMap(({ event_id, reason }) => (event_id === waiting.id ? [reason] : []));
+    await upkeep();
+    expect(await waits()).toEqual([]);
+    await project.sql.query(
+      "update governance.webhook_events_processed set received_at = received_at - interval '16 minutes' where status = 'parked'",
+    );
+    expect((await upkeep()).alerts_triggered).toBe(1);
+    expect(await waits()).toEqual(["unknown_plan"]);
+    // Delivered again, or let through as it is, it waits on.
+    expect(await send(waiting)).toEqual(["quarantined unknown_plan"]);
+    const release = { p_command_id: "let", p_event_id: waiting.id, p_operator: "ann", p_reason: "paid" };
+    expect(await project.refusal("console_release_stripe_event", release)).toMatchObject({
+      hint: "still_quarantined",
+    });
+    await send(
+      updated(subscription("regular", {}, [item({ id: "regular_price", metadata: { plan_id: "pro" } })])),
+    );
+    expect(await waits()).toEqual([]);
+    expect(await found("regular")).toMatchObject({ plan: "pro", lots: ["300000 until 30: 2000"] });
+    const alert = await project.one<{ resolution: string }>(
+      "select resolution from governance.alert_events where period_key = $1",
+      [waiting.id],
+    );
+    expect(alert.resolution).toMatch(/waited for/);
   });
 });

@@ -1,6 +1,6 @@
 /** Stripe's events become lots, and tokens follow the money, on real PostgreSQL servers. */
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   charge,
   checkoutSession,
@@ -16,6 +16,7 @@ import {
   subscription,
 } from "../../support/stripe/events.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 interface Answer {
   event_id: string;
@@ -24,7 +25,7 @@ interface Answer {
   effects: { type: string; user_id: string; tokens: number; transaction_id: number | null }[];
 }
 
-const urls = inject("postgresUrls");
+const urls = postgresUrls();
 const servers = [18, 15].flatMap((version) => {
   const url = urls[version as 15 | 18];
   return url === null ? [] : [[version, url] as const];
@@ -245,6 +246,13 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
           effects: [],
         });
       }
+      expect(await balance(p.userId)).toMatchObject({ purchased: 320_000 });
+    });
+
+    it("is known by its metadata however the keys are spelt", async () => {
+      const p = await topUp();
+      const metadata = { "User-Id": ` ${p.userId} `, PACK_ID: p.packId };
+      await send(event("checkout.session.completed", checkoutSession(p, { metadata })));
       expect(await balance(p.userId)).toMatchObject({ purchased: 320_000 });
     });
 
@@ -499,6 +507,33 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         event("charge.dispute.closed", dispute(p, "warning_closed")),
       ]);
       expect(await balance(p.userId)).toMatchObject({ purchased: 320_000, frozen: 0 });
+    });
+
+    it("beside another of the same payment takes its own part, and frees the rest once both are decided", async () => {
+      for (const verdicts of [
+        ["lost", "won"],
+        ["won", "lost"],
+      ]) {
+        const p = await topUp();
+        await send(paid(p));
+        const parts = verdicts.map((_, n) => ({
+          ...dispute(p, "needs_response"),
+          id: `dp_${p.name}_${n}`,
+          amount: 50,
+        }));
+        await sendAll(parts.map((part) => event("charge.dispute.created", part)));
+        await sendAll(
+          parts.map((part, n) => event("charge.dispute.closed", { ...part, status: verdicts[n] })),
+        );
+        expect(await balance(p.userId)).toMatchObject({ purchased: 240_000, frozen: 0, debt: 0 });
+        const { state, last } = await one<Record<string, string>>(
+          `select s.dispute_state as state, (array_agg(r.record_type order by r.transaction_id desc))[1] as last
+          from governance.stripe_lots s join governance.purchase_records r using (lot_id)
+          join governance.accounts a using (account_id) where a.user_id = $1 group by s.lot_id, s.dispute_state`,
+          [p.userId],
+        );
+        expect([state, last]).toEqual(["clawed", "dispute_clawback"]);
+      }
     });
 
     it("and a refund of the same payment never take more than was bought", async () => {

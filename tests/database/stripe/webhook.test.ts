@@ -5,7 +5,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkoutSession, event, invoiceSinceBasil } from "../../support/stripe/events.ts";
 import {
   brokenInside,
@@ -14,6 +14,7 @@ import {
   startStripeServer,
 } from "../../support/stripe/server.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const secret = "whsec_test_0123456789";
@@ -41,7 +42,7 @@ describe("the Stripe webhook", () => {
   let stripe: Awaited<ReturnType<typeof startStripeServer>>;
 
   beforeAll(async () => {
-    const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "athro" });
+    const { ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "athro" });
     db = new pg.Pool({ connectionString: ownerUrl, max: 4 });
     await db.query("select upsert_account('edna', 'full')");
     // PostgREST's part, for the one function that is called.
@@ -112,7 +113,7 @@ describe("the Stripe webhook", () => {
       deno.stderr?.on("data", listen);
       deno.once("exit", (code) => reject(new Error(`deno ended with ${code}: ${said}`)));
     });
-  }, 120_000);
+  });
   afterAll(async () => {
     if (deno.pid !== undefined && deno.exitCode === null) process.kill(-deno.pid);
     project.close();

@@ -47,7 +47,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     const calling = (async () => {
       for (let n = 0; !isDone; n += 1) {
         const started = performance.now();
-        const user = `user-${1 + ((n * 7919) % users)}`;
+        // Half of the users make calls: what a call meets first, it rolls itself.
+        const user = `user-${1 + ((n * 7919) % (users / 2))}`;
         await caller.query("select public.authorize_usage($1, $2, 'gpt-4o-mini', 10)", [`call-${n}`, user]);
         await caller.query("select public.settle_usage($1, 5, 5)", [`call-${n}`]);
         if (n % 3 === 0)
@@ -75,15 +76,14 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     console.log(
       `PostgreSQL ${version}: back in ${rounds} rounds of at most ${Math.round(longest)} ms, beside ${calls} calls of at most ${Math.round(slowest)} ms`,
     );
-    // What calls met first, they rolled themselves.
-    expect(sums.allowances).toBeGreaterThan(users / 4);
+    expect(sums.allowances).toBeGreaterThanOrEqual(users / 2);
     const left = await project.one<{ due: string; held: string }>(`
       select (select count(*) from governance.accounts a where governance.needs_roll(a, governance.now())) as due,
         (select count(*) from governance.requests where status = 'held') as held`);
     expect(left).toEqual({ due: "0", held: "0" });
     await Promise.all([upkeep.end(), caller.end()]);
     await project.close();
-  }, 300_000);
+  });
 
   it("keeps what the other steps did when one fails or is stopped by the timeout, and does less of it next time", async () => {
     const project = await openProject(version, { connections: 2 });
@@ -111,9 +111,13 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     await project.sql.query(`create or replace function governance.check_rollups(p_now timestamptz, p_limit int default 200) returns int
         language plpgsql set search_path = '' as $$ begin return 0; end $$`);
     await project.setClock(new Date(Date.now() + 3_600_000).toISOString());
-    const second = await client.query("select public.run_maintenance() as round");
-    expect(second.rows[0].round).toMatchObject({ expired_reservations: 1, more: false });
+    // A round that is short of time leaves the rest to the next one, on a busy machine too.
+    await client.query("set statement_timeout = '2min'");
+    const round = async () => (await client.query("select public.run_maintenance() as round")).rows[0].round;
+    expect(await round()).toMatchObject({ expired_reservations: 1 });
     expect((await state()).value.shares["rollups"]).toBe(0.5);
+    // What others have under way on the server, the next rounds wait for.
+    await expect.poll(round).toMatchObject({ more: false });
     const { alerts } = await project.rpc<{ alerts: { kind: string; message: string }[] }>("console_alerts");
     expect(alerts).toContainEqual(
       expect.objectContaining({
@@ -123,7 +127,7 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     );
     client.release();
     await project.close();
-  }, 60_000);
+  });
 
   it("says once that it was away, also when only deliveries go on", async () => {
     const project = await openProject(version);

@@ -74,6 +74,8 @@ const troubles: readonly (readonly [check: string, sql: string])[] = [
     "lists",
     "update governance.maintenance_state set value = value || jsonb_build_object('consumed', 0, 'mark_at', clock_timestamp() - interval '1 hour') where key = 'followed_events'",
   ],
+  ["guard_queues", "select public.report_guard_queue('backend-2', 0, 3)"],
+  ["guard_queues", "select public.report_guard_queue('backend-3', 12, 0, 600)"],
   ["clock", "select governance.set_test_clock('2030-01-01')"],
 ];
 
@@ -103,7 +105,7 @@ it.each(installedVersions())(
   async (version) => {
     const project = await ready(version);
     expect(failing(await project.rpc<Health>("console_health"))).toEqual([]);
-    expect(troubles.length).toBeGreaterThanOrEqual(20);
+    expect(new Set(troubles.map(([check]) => check)).size).toBeGreaterThanOrEqual(20);
     const client = await project.sql.connect();
     for (const [check, sql] of troubles) {
       await client.query("begin");
@@ -113,7 +115,8 @@ it.each(installedVersions())(
       const found = rows[0]?.health;
       expect({ sql, found: found ? failing(found) : [] }).toEqual({
         sql,
-        found: expect.arrayContaining([check]),
+        // Nothing else; but by a clock years ahead other things are late as well.
+        found: check === "clock" ? expect.arrayContaining([check]) : [check],
       });
       expect(found?.is_well).toBe(false);
       expect(found?.checks.filter(({ ok }) => !ok).every(({ advice }) => advice !== null)).toBe(true);
@@ -150,10 +153,12 @@ it("npm run doctor says it in lines and in JSON, mends what it can, and ends wit
     );
     const mended = await doctor(["--url", served.url, "--fix", "--json"]);
     expect(mended.code).toBe(0);
-    expect(JSON.parse(mended.stdout)).toMatchObject({
-      well: true,
-      fixed: [expect.stringContaining("Closed 1 rights")],
-    });
+    const answer = JSON.parse(mended.stdout) as { readonly checks: readonly { readonly check: string }[] };
+    expect(answer).toMatchObject({ well: true, fixed: [expect.stringContaining("Closed 1 rights")] });
+    // A line for each trouble there is, by its name.
+    expect(answer.checks.map(({ check }) => check)).toEqual(
+      expect.arrayContaining(troubles.map(([check]) => check)),
+    );
     expect(await doctor([])).toMatchObject({ code: 2, stderr: expect.stringContaining("--url is missing") });
     expect(await doctor(["--url", "nowhere"])).toMatchObject({ code: 2 });
     expect(await doctor(["--url", served.url], "")).toMatchObject({ code: 2 });
@@ -164,12 +169,13 @@ it("npm run doctor says it in lines and in JSON, mends what it can, and ends wit
     await served.stop();
     await project.close();
   }
-}, 120_000);
+});
 
 it("the desk shows what upkeep did, holds by age, and who verified the ledger with what was found", async () => {
   const project = await ready(18);
   interface Details {
     readonly runs: readonly { readonly counts: Record<string, unknown> }[];
+    readonly guards: readonly object[];
     readonly holds: readonly {
       readonly from_seconds: number;
       readonly holds: number;
@@ -181,8 +187,27 @@ it("the desk shows what upkeep did, holds by age, and who verified the ledger wi
     readonly slow_functions_reason: string | null;
   }
   const details = async (): Promise<Details> => await project.rpc<Details>("console_health_details");
+  await project.rpc("report_guard_queue", { p_backend: "shop", p_waiting: 4, p_oldest_seconds: 30 });
+  await project.rpc("report_guard_queue", { p_backend: "chat", p_waiting: 0 });
+  await project.rpc("report_guard_queue", { p_backend: "shop", p_waiting: 2, p_oldest_seconds: 60 });
+  // Events are followed once whatever was under way on the server is over.
+  await expect
+    .poll(async () => {
+      await project.rpc("run_maintenance");
+      return (await details()).runs.map(({ counts }) => counts);
+    })
+    .toContainEqual(expect.objectContaining({ events_followed: expect.any(Number) }));
   const before = await details();
-  expect(before.runs[0]?.counts).toMatchObject({ events_followed: expect.any(Number) });
+  // What each told last; a little that waits is no trouble.
+  expect(before.guards).toMatchObject([
+    { backend: "shop", waiting: 2, parked: 0, oldest_at: expect.any(String) },
+    { backend: "chat", waiting: 0, oldest_at: null },
+  ]);
+  expect(failing(await project.rpc<Health>("console_health"))).toEqual([]);
+  for (const bad of [{ p_backend: "" }, { p_waiting: -1 }, { p_oldest_seconds: -1 }])
+    expect(
+      await project.refusal("report_guard_queue", { p_backend: "shop", p_waiting: 1, ...bad }),
+    ).toMatchObject({ hint: "invalid_argument" });
   expect(before.holds[0]).toMatchObject({ from_seconds: 0, holds: 1, tokens: 10 });
   expect(before.verified).toBeNull();
   expect(before.partitions.length).toBeGreaterThan(6);

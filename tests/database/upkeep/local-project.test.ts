@@ -2,9 +2,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, inject, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 const soon = { timeout: 60_000, interval: 100 };
 
@@ -17,7 +18,7 @@ describe.each(["PGlite", "PostgreSQL"])("upkeep of a local project on %s", (kind
 
   beforeAll(async () => {
     dataDir = mkdtempSync(join(tmpdir(), "local-upkeep-"));
-    const server = inject("postgresUrls")[18];
+    const server = postgresUrls()[18];
     where =
       kind === "PGlite"
         ? { dataDir }

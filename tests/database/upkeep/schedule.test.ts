@@ -1,10 +1,11 @@
 /** Where pg_cron is installed, as on Supabase, upkeep runs by itself; where it is not, nothing is missing but the schedule. */
 import { existsSync } from "node:fs";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { migrate, pgConnection } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { makeSupabaseLike, type PostgresServer, startPostgres } from "../../support/postgres.ts";
+import { postgresUrls } from "../../support/project.ts";
 
 describe.runIf(existsSync("/usr/share/postgresql/15/extension/pg_cron.control"))("with pg_cron", () => {
   let server: PostgresServer;
@@ -75,7 +76,7 @@ describe.runIf(existsSync("/usr/share/postgresql/15/extension/pg_cron.control"))
 });
 
 it("without pg_cron nothing is scheduled, and upkeep is there to be called", async () => {
-  const { ownerUrl } = await createProjectDatabase(inject("postgresUrls")[18], { preset: "default" });
+  const { ownerUrl } = await createProjectDatabase(postgresUrls()[18], { preset: "default" });
   const client = new pg.Client({ connectionString: ownerUrl });
   await client.connect();
   expect((await client.query("select governance.schedule_maintenance() as is_scheduled")).rows).toEqual([

@@ -221,6 +221,37 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
   });
 });
 
+describe("a time zone whose name the server no longer knows", () => {
+  it("stops no call and no import, and the month's allowance lasts until the month of UTC ends", async () => {
+    const project = await openProject(18);
+    try {
+      await project.setClock("2027-11-30T10:00:00Z", true);
+      await project.call("upsert_account", "gone", "starter", null, null, "Asia/Tokyo");
+      const before = await project.call("get_user_token_balance", "gone");
+      await project.sql.query("update governance.accounts set timezone = 'Asia/Gone'");
+      await use(project, "gone", 300);
+      await project.sql.query(
+        `create table public.old_chat (id int primary key, user_id text, created_at timestamptz, metadata jsonb);
+         grant select on public.old_chat to project_owner;
+         insert into public.old_chat values (1, 'gone', '2027-11-28T23:00:00Z',
+           '{"model": "gpt-4o-mini", "usage": {"prompt_tokens": 7, "completion_tokens": 0}}')`,
+      );
+      expect(await project.call("import_usage_history", "public.old_chat")).toMatchObject({
+        rows_imported: 1,
+      });
+      // December has begun in Tokyo, and not yet at UTC.
+      await project.setClock("2027-11-30T18:00:00Z", true);
+      expect(await project.call("get_user_token_balance", "gone")).toBe(Number(before) - 300);
+      await use(project, "gone", 200);
+      await project.setClock("2027-12-01T00:30:00Z", true);
+      expect(await project.call("get_user_token_balance", "gone")).toBe(before);
+      expect((await project.call("verify_ledger"))["problems"]).toEqual([]);
+    } finally {
+      await project.close();
+    }
+  });
+});
+
 describe("totals of days", () => {
   let desk: Project;
   beforeAll(async () => {

@@ -23,6 +23,12 @@ export interface ContentsOptions {
   readonly sandbox?: boolean;
 }
 
+interface InputEvent {
+  readonly type: "keyDown" | "char" | "keyUp";
+  readonly keyCode: string;
+  readonly modifiers?: readonly string[];
+}
+
 interface Event {
   readonly defaultPrevented: boolean;
   preventDefault(): void;
@@ -299,6 +305,18 @@ export class WebContents extends EventEmitter {
     return Math.log(this.#zoom) / Math.log(1.2);
   }
   focus(): void {}
+  /** Keys alone: what the application gives its page. */
+  sendInputEvent({ type, keyCode, modifiers = [] }: InputEvent): void {
+    const bits = { alt: 1, control: 2, meta: 4, shift: 8 } as Readonly<Record<string, number>>;
+    const key = modifiers.includes("shift") ? keyCode : keyCode.toLowerCase();
+    this.#devTools?.tell("Input.dispatchKeyEvent", {
+      type: type === "keyDown" ? "rawKeyDown" : type,
+      modifiers: modifiers.reduce((sum, each) => sum + (bits[each] ?? 0), 0),
+      key,
+      windowsVirtualKeyCode: keyCode.toUpperCase().charCodeAt(0),
+      ...(type === "char" ? { text: key } : {}),
+    });
+  }
   replaceMisspelling(_text: string): void {}
   print(): void {}
   close(): void {

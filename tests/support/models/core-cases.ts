@@ -81,7 +81,11 @@ const price = (
 
 export const prices: readonly Price[] = [
   price("openai", "gpt-4o-mini", 150_000, 600_000, { cached_input_micros_per_million: 75_000 }),
-  price("openai", "gpt-4o", 2_500_000, 10_000_000),
+  price("openai", "gpt-4o", 2_500_000, 10_000_000, {
+    batch_input_micros_per_million: 1_250_001,
+    priority_input_micros_per_million: 4_250_000,
+    priority_output_micros_per_million: 17_000_000,
+  }),
   price("openai", "gpt-4o", 3_333_333, 12_345_678, {
     effective_from: "2026-03-29T00:30:00Z",
     reasoning_micros_per_million: 20_000_000,
@@ -90,6 +94,11 @@ export const prices: readonly Price[] = [
     cached_input_micros_per_million: 300_000,
     cache_write_micros_per_million: 3_750_000,
     cache_write_1h_micros_per_million: 6_100_001,
+    batch_input_micros_per_million: 1_500_000,
+    batch_output_micros_per_million: 7_500_000,
+    long_context_above_tokens: 1_999,
+    long_context_input_micros_per_million: 6_000_001,
+    long_context_output_micros_per_million: 22_500_000,
   }),
   price("perplexity", "late", 1, 1, { effective_from: "2027-01-01" }),
   price("zeta", "shared", 7, 7),
@@ -352,6 +361,8 @@ export type Step =
       readonly cache_write: number;
       readonly cache_write_1h: number;
       readonly reasoning: number;
+      /** The tier that the settlement names; null for none. */
+      readonly tier: string | null;
       /** A model that worked for a part, with its input, output and writes for an hour; null for none. */
       readonly other: { readonly model: string; readonly input: number; readonly output: number } | null;
     }
@@ -410,7 +421,7 @@ export function history(dice: Dice, id: string): Case {
   const created_at = at;
   const steps: Step[] = [];
   const open: string[] = [];
-  const calls = dice.whole(2, 5);
+  const calls = dice.whole(2, 6);
   if (dice.chance(0.3))
     steps.push({
       kind: "grant",
@@ -438,9 +449,10 @@ export function history(dice: Dice, id: string): Case {
         expires: dice.chance(0.5) ? at + dice.pick([1_000, 3_600_000]) : null,
         type: "bonus",
       });
-    else if (event < 0.35 && open.length > 0) {
+    else if (event < 0.45 && open.length > 0) {
       const request_id = open.splice(dice.whole(0, open.length - 1), 1)[0] as string;
-      const input = dice.pick([0, 1, 10, 333, 2_000, 9_999]);
+      // The most is more than most accounts have: later calls are judged in debt.
+      const input = dice.pick([0, 1, 10, 333, 2_000, 9_999, 300_000]);
       const output = dice.pick([0, 1, 7, 500, 3_000]);
       if (dice.chance(0.2)) steps.push({ kind: "release", at, request_id });
       else {
@@ -455,6 +467,7 @@ export function history(dice: Dice, id: string): Case {
           cache_write,
           cache_write_1h: dice.chance(0.5) ? Math.floor(cache_write / 2) : 0,
           reasoning: dice.chance(0.2) ? Math.floor(output / 2) : 0,
+          tier: dice.pick([null, null, "batch", "flex", "priority", "fast", "standard"]),
           other: dice.chance(0.2)
             ? {
                 model: dice.pick(["gpt-4o", "claude-3-5-sonnet", "shared", "unpriced"]),

@@ -11,6 +11,8 @@ import {
   compileRules,
   countWords,
   type Decision,
+  type FactName,
+  factNames,
   foldLetters,
   foldText,
   identityText,
@@ -99,7 +101,7 @@ begin
         when 'settle' then
           v_metadata := jsonb_build_object(
             'cached_input_tokens', s -> 'cached', 'cache_write_tokens', s -> 'cache_write', 'cache_write_1h_tokens', s -> 'cache_write_1h',
-            'reasoning_tokens', s -> 'reasoning') || case when s -> 'other' = 'null' then '{}' else jsonb_build_object('by_other_models',
+            'reasoning_tokens', s -> 'reasoning', 'service_tier', s -> 'tier') || case when s -> 'other' = 'null' then '{}' else jsonb_build_object('by_other_models',
               jsonb_build_array(jsonb_build_object('model', s -> 'other' -> 'model', 'input_tokens', s -> 'other' -> 'input',
                 'output_tokens', s -> 'other' -> 'output'))) end;
           if v_is_batched then
@@ -208,8 +210,8 @@ function plainCounts(used: { readonly input: number; readonly output: number }):
   return counts.value;
 }
 
-/** What the core answers to a step, with the keys that are compared. */
-function stepInCore(account: AccountModel, step: Step): unknown {
+/** What the core answers to a step, with the keys that are compared; `seen` gets the value of each fact that it judged. */
+function stepInCore(account: AccountModel, step: Step, seen: Tally["byFact"]): unknown {
   switch (step.kind) {
     case "authorize": {
       account.roll(step.at);
@@ -218,8 +220,9 @@ function stepInCore(account: AccountModel, step: Step): unknown {
         month: account.month_tokens + account.reserved,
       };
       const call = { ...step, at_ms: step.at };
-      const estimate = account.facts(call).estimated_tokens ?? -1;
-      return decisionOf(account.authorize(call), account, used, estimate);
+      const facts = account.facts(call);
+      for (const [fact, values] of seen) values.set(facts[fact], (values.get(facts[fact]) ?? 0) + 1);
+      return decisionOf(account.authorize(call), account, used, facts.estimated_tokens ?? -1);
     }
     case "settle": {
       const counts = makeCounts({
@@ -229,6 +232,7 @@ function stepInCore(account: AccountModel, step: Step): unknown {
         cacheWrite: step.cache_write,
         cacheWrite1h: step.cache_write_1h,
         reasoning: step.reasoning,
+        tier: step.tier ?? undefined,
       });
       if (!counts.ok) throw new Error(counts.error.message);
       const others =
@@ -313,11 +317,18 @@ interface Tally {
   cases: number;
   decisions: number;
   readonly byOutcome: Map<string, number>;
+  /** How often each fact had which value. */
+  readonly byFact: ReadonlyMap<FactName, Map<unknown, number>>;
 }
 
 async function compareDecisions(connection: SqlConnection, name: string, wanted: number): Promise<Tally> {
   await connection.exec(replaySql);
-  const tally: Tally = { cases: 0, decisions: 0, byOutcome: new Map() };
+  const tally: Tally = {
+    cases: 0,
+    decisions: 0,
+    byOutcome: new Map(),
+    byFact: new Map(factNames.map((fact) => [fact, new Map()])),
+  };
   for (let set = 0; tally.cases < wanted; set++) {
     const dice = new Dice(seed + set * 7919);
     const rules = ruleSet(dice);
@@ -339,7 +350,7 @@ async function compareDecisions(connection: SqlConnection, name: string, wanted:
       if (!plan) throw new Error(given.plan_id);
       const account = new AccountModel(policy, plan, given.timezone, given.created_at);
       for (const [at, step] of given.steps.entries()) {
-        const fromCore = stepInCore(account, step);
+        const fromCore = stepInCore(account, step, tally.byFact);
         const fromSql = comparable(step, answers[index]?.[at] ?? {});
         if (JSON.stringify(sorted(fromCore)) !== JSON.stringify(sorted(fromSql)))
           expect(
@@ -372,9 +383,16 @@ function sorted(value: unknown): unknown {
   );
 }
 
-/** A comparison over cases that all end alike would prove little. */
-function expectVariety({ cases, decisions, byOutcome }: Tally): void {
+/** A comparison over cases that all end alike, or over a fact that is always the same, would prove little. */
+function expectVariety({ cases, decisions, byOutcome, byFact }: Tally): void {
   expect(decisions).toBeGreaterThan(cases);
+  const rarelyElse = [...byFact].filter(
+    ([, values]) => decisions - Math.max(...values.values()) < decisions / 100,
+  );
+  expect(
+    rarelyElse.map(([fact]) => fact),
+    "facts that have one value in all but a hundredth of the decisions: vary them in core-cases.ts",
+  ).toEqual([]);
   if (cases < 2_000) return;
   for (const outcome of [
     "allow",

@@ -351,6 +351,7 @@ const documents: Readonly<Record<string, (random: Random) => Json>> = {
     by_other_models: [{ model: "gpt-4o", input_tokens: 1, output_tokens: 1 }],
     reasoning_tokens: 1,
     stated_cost_micros: 5,
+    service_tier: "batch",
   }),
   p_filter: (random) => ({
     user_id: from(people, random),

@@ -1,10 +1,12 @@
 /**
- * Subscriptions as a project lives with them: tried, started, paid, failed, upgraded, downgraded, cancelled, begun again,
- * two at once, or never paid, alone or beside another price. `subscriptionHistory` draws one life and answers Stripe's events of it, each with the day of its
- * delivery; `expectedAccount` says, from the same life, what the user has in the end. The model knows days, periods and
- * plans, and nothing of lots, locks or order.
+ * Subscriptions as a project lives with them: tried, started, paid with tax or a coupon, refunded, failed, written off,
+ * paused, upgraded, downgraded, cancelled at once or at the end of a period, begun again, two at once, never paid, or moved
+ * to another user; alone or beside another price. `subscriptionHistory` draws one life and answers Stripe's events of it in
+ * shapes of several API versions, each with the day of its delivery, some lost; `expectedAccounts` says, from the same
+ * life, what each user has in the end. The model knows days, periods and plans, and nothing of lots, locks or order.
  */
 import { event, type StripeEvent } from "../stripe/events.ts";
+import { paidInvoice } from "../stripe/paid-invoice.ts";
 
 const DAY = 86_400;
 /** Tokens of a paid month last this much longer than the month: Stripe takes about an hour to collect the next one. */
@@ -13,7 +15,7 @@ const PERIOD_DAYS = 30;
 const TRIAL_DAYS = 14;
 
 /** Plans of the test's preset; `end` is `on_cancel`. */
-export const plans = {
+const plans = {
   free: { allowance: 0, price: 0, end: "keep" },
   basic: { allowance: 100_000, price: 2_000, end: "expire" },
   pro: { allowance: 300_000, price: 6_000, end: "expire" },
@@ -50,10 +52,16 @@ interface PaidPeriod {
   /** Later where the period was begun anew. */
   to: number;
   readonly net: number;
+  /** Tokens that a refund took back. */
+  refunded: number;
 }
 
 interface Subscription {
   readonly id: string;
+  /** Of whom it is in the end. */
+  owner: string;
+  /** Invoices have the shape of before 2025-03-31. */
+  readonly isOld: boolean;
   readonly paid: PaidPeriod[];
   endedOn: number | null;
 }
@@ -64,6 +72,8 @@ export interface Delivery {
 }
 
 export interface History {
+  /** The user, and a second one where a subscription is moved. */
+  readonly users: readonly string[];
   readonly deliveries: readonly Delivery[];
   readonly subscriptions: readonly Subscription[];
 }
@@ -71,8 +81,6 @@ export interface History {
 export interface ExpectedAccount {
   readonly plan: PlanId;
   readonly subscription: number;
-  /** Money of all invoices, net of tax, in minor units. */
-  readonly booked: number;
 }
 
 interface Line {
@@ -87,24 +95,40 @@ interface Line {
 /** Where a subscription's plan is written. */
 type Naming = "metadata" | "lookup key" | "session";
 
-export function expectedAccount(history: History, day: number): ExpectedAccount {
+/** Money of all invoices, net of tax, in minor units. */
+export const expectedMoney = (history: History): number =>
+  history.subscriptions.flatMap((one) => one.paid).reduce((sum, { net }) => sum + net, 0);
+
+export function expectedAccounts(history: History, day: number): Record<string, ExpectedAccount> {
+  return Object.fromEntries(
+    history.users.map((user) => [
+      user,
+      expectedAccount(
+        history.subscriptions.filter((one) => one.owner === user),
+        day,
+      ),
+    ]),
+  );
+}
+
+function expectedAccount(subscriptions: readonly Subscription[], day: number): ExpectedAccount {
   let subscription = 0;
-  let booked = 0;
   let current: { plan: PlanId; from: number } | null = null;
-  for (const one of history.subscriptions) {
+  for (const one of subscriptions) {
     // The plan that was paid last: an upgrade within a period counts from its day.
     const last = [...one.paid].sort((a, b) => a.from - b.from).at(-1);
-    for (const period of one.paid) booked += period.net;
     // A period gives the largest allowance that was paid for it, once.
     const largest = new Map<number, number>();
     for (const { plan, to } of one.paid)
       largest.set(to, Math.max(largest.get(to) ?? 0, plans[plan].allowance));
     const isGone = one.endedOn !== null && last !== undefined && plans[last.plan].end === "expire";
-    if (!isGone) for (const [to, tokens] of largest) if (day < to + GRACE_DAYS) subscription += tokens;
+    const live = (to: number): boolean => !isGone && day < to + GRACE_DAYS;
+    for (const [to, tokens] of largest) if (live(to)) subscription += tokens;
+    for (const { to, refunded } of one.paid) if (live(to)) subscription -= refunded;
     if (one.endedOn === null && last && (!current || last.from > current.from))
       current = { plan: last.plan, from: last.from };
   }
-  return { plan: current?.plan ?? "free", subscription, booked };
+  return { plan: current?.plan ?? "free", subscription };
 }
 
 export interface HistoryOptions {
@@ -128,23 +152,31 @@ export function subscriptionHistory(options: HistoryOptions): History {
     // The next one starts after this one ended, or beside it.
     day = random() < 0.5 ? endsOn + pick(random, 1, 20) : day + pick(random, 3, 40);
   }
-  return { deliveries: life.deliveries, subscriptions: life.subscriptions };
+  return { deliveries: life.deliveries, subscriptions: life.subscriptions, users: [...life.users] };
 }
 
 class Life {
   readonly deliveries: Delivery[] = [];
   readonly subscriptions: Subscription[] = [];
+  readonly users: Set<string>;
   readonly #options: HistoryOptions;
   #invoices = 0;
 
   constructor(options: HistoryOptions) {
     this.#options = options;
+    this.users = new Set([options.userId]);
   }
 
   /** Draws a subscription from its start; answers the day on which it ended or was last looked at. */
   subscribe(name: string, startDay: number): number {
     const { random, lastDay } = this.#options;
-    const one: Subscription = { id: `sub_${name}`, paid: [], endedOn: null };
+    const one: Subscription = {
+      id: `sub_${name}`,
+      owner: this.#options.userId,
+      isOld: random() < 0.3,
+      paid: [],
+      endedOn: null,
+    };
     this.subscriptions.push(one);
     // Whole days and a fraction of its own: no two subscriptions start at the same moment.
     const start = startDay + this.subscriptions.length / 100;
@@ -169,13 +201,17 @@ class Life {
     }
     for (let to = from; from <= lastDay; from = to) {
       to = from + PERIOD_DAYS;
-      if (from > start && random() < 0.12) {
+      if (from > start && random() < 0.06) {
+        // Paused: Stripe voids what it would have collected, and the subscription stays active.
+        const paused = { pause_collection: { behavior: "void", resumes_at: null } };
+        this.#update(from - 1, one, naming, plan, "active", paused);
+        this.#invoice(from, "invoice.voided", one, "void");
+        this.#update(to - 1, one, naming, plan, "active", { pause_collection: null });
+      } else if (from > start && random() < 0.12) {
         this.#fail(from, one);
-        this.#tell(
-          from + 1,
-          "customer.subscription.updated",
-          this.#subscription(one, naming, plan, "unpaid"),
-        );
+        // Written off: it may be paid all the same.
+        if (random() < 0.3) this.#invoice(from + 1, "invoice.marked_uncollectible", one, "uncollectible");
+        this.#update(from + 1, one, naming, plan, "unpaid");
         if (random() < 0.4 && from + 9 <= lastDay)
           // Paid late: for the period that is under way.
           this.#pay(from + pick(random, 2, 8), one, naming, plan, [
@@ -190,15 +226,25 @@ class Life {
           this.#pay(from, one, naming, plan, [{ ...line, amount: -used, isProration: true }, line]);
         else this.#pay(from, one, naming, plan, [line, ...this.#seats(naming, line)], used);
         credit -= used;
-        if (naming !== "session" && random() < 0.3) {
+        if (random() < 0.08) this.#move(from + pick(random, 1, 29) + 0.3, one, naming, plan);
+        if (one.paid.at(-1)?.refunded === 0 && naming !== "session" && random() < 0.3) {
           const changeDay = from + pick(random, 2, 20);
           if (changeDay <= lastDay)
             [plan, credit, to] = this.#change(one, naming, plan, changeDay, to, credit);
         }
       }
       if (random() < 0.25) {
-        const endDay = from + pick(random, 21, 30);
-        this.#end(one, naming, plan, Math.min(endDay, lastDay));
+        const isAtEnd = random() < 0.4;
+        const endDay = isAtEnd ? to : from + pick(random, 21, 30);
+        if (isAtEnd && to > lastDay) continue;
+        // Cancelled for the end of the period, or thought better of first.
+        const atEnd = (cancel_at_period_end: boolean): object => ({ cancel_at_period_end });
+        if (isAtEnd) this.#update(to - 9, one, naming, plan, "active", atEnd(true));
+        if (isAtEnd && random() < 0.4) {
+          this.#update(to - 8, one, naming, plan, "active", atEnd(false));
+          continue;
+        }
+        this.#end(one, naming, plan, isAtEnd ? to : Math.min(endDay, lastDay));
         return Math.ceil(endDay);
       }
     }
@@ -218,7 +264,7 @@ class Life {
     const left = (to - day) / PERIOD_DAYS;
     const back = Math.floor(plans[from].price * left);
     const more = Math.floor(plans[next].price * left);
-    this.#tell(day, "customer.subscription.updated", this.#subscription(one, naming, next, "active"));
+    this.#update(day, one, naming, next, "active");
     const unused = { plan: from, from: day, to, amount: -back, isProration: true };
     if (plans[next].price > plans[from].price && this.#options.random() < 0.3) {
       // The period begins anew: what the old one gave goes on into it.
@@ -237,6 +283,29 @@ class Life {
     return [next, credit + Math.max(back - more, 0), to];
   }
 
+  /** The project writes another user into the subscription's metadata. */
+  #move(day: number, one: Subscription, naming: Naming, plan: PlanId): void {
+    const { userId, lastDay } = this.#options;
+    if (day > lastDay) return;
+    one.owner = one.owner === userId ? `${userId}_other` : userId;
+    this.users.add(one.owner);
+    this.#update(day, one, naming, plan, "active");
+  }
+
+  #update(
+    day: number,
+    one: Subscription,
+    naming: Naming,
+    plan: PlanId,
+    status: string,
+    changes: object = {},
+  ): void {
+    this.#tell(day, "customer.subscription.updated", {
+      ...this.#subscription(one, naming, plan, status),
+      ...changes,
+    });
+  }
+
   #pay(
     day: number,
     one: Subscription,
@@ -247,61 +316,51 @@ class Life {
   ): void {
     const { random } = this.#options;
     const number = ++this.#invoices;
-    const total = lines.reduce((sum, line) => sum + line.amount, 0);
+    const subtotal = lines.reduce((sum, line) => sum + line.amount, 0);
+    // With a coupon or tax, where nothing else makes the sum hard to follow.
+    const isPlain = lines.length === 1 && fromBalance === 0 && subtotal > 0;
+    const discount = isPlain && random() < 0.2 ? Math.floor(subtotal * (random() < 0.3 ? 1 : random())) : 0;
+    const tax =
+      isPlain && random() < 0.2 ? Math.round(((subtotal - discount) * pick(random, 5, 25)) / 100) : 0;
+    const total = subtotal - discount + tax;
     const paid = Math.max(total - fromBalance, 0);
     const name = `${one.id.slice(4)}_${number}`;
     const sold = lines.filter((line) => line.amount >= 0 && !line.isSeats).at(-1);
     const seats = lines.find((line) => line.isSeats);
-    if (sold) {
-      const net = seats ? Math.trunc((paid * sold.amount) / (sold.amount + seats.amount)) : paid;
-      one.paid.push({ plan: sold.plan, from: sold.from, to: sold.to, net });
-    }
-    const metadata = this.#metadata(naming, plan);
-    this.#tell(day, "invoice.paid", {
-      id: `in_${name}`,
-      object: "invoice",
-      status: "paid",
-      customer: this.#customer(one),
-      currency: "usd",
-      amount_due: paid,
-      amount_paid: paid,
+    const net = seats && sold ? Math.trunc((paid * sold.amount) / (sold.amount + seats.amount)) : paid - tax;
+    if (sold) one.paid.push({ plan: sold.plan, from: sold.from, to: sold.to, net, refunded: 0 });
+    const metadata = this.#metadata(one, naming, plan);
+    const invoice = paidInvoice({
+      name,
+      paid,
+      subtotal,
       total,
-      subtotal: total,
-      metadata: {},
-      parent: {
-        type: "subscription_details",
-        subscription_details: { subscription: one.id, metadata },
-      },
-      lines: {
-        object: "list",
-        has_more: false,
-        data: lines.map((line, index) => ({
-          id: `il_${name}_${index}`,
-          object: "line_item",
-          amount: line.amount,
-          currency: "usd",
-          quantity: 1,
-          metadata: naming === "metadata" ? { ...metadata, plan_id: line.plan } : metadata,
-          period: { start: this.#seconds(line.from), end: this.#seconds(line.to) },
-          parent: {
-            type: "subscription_item_details",
-            subscription_item_details: {
-              proration: line.isProration,
-              subscription: one.id,
-              subscription_item: `si_${one.id}`,
-            },
-          },
-          pricing: {
-            type: "price_details",
-            price_details: {
-              price: line.isSeats ? "price_seats" : priceId(naming, line.plan),
-              product: "prod_1",
-            },
-          },
-        })),
-      },
+      tax,
+      discount,
+      metadata,
+      subscription: one.id,
+      customer: this.#customer(one),
+      isOld: one.isOld,
+      lines: lines.map((line) => ({
+        ...line,
+        start: this.#seconds(line.from),
+        end: this.#seconds(line.to),
+        metadata: naming === "metadata" ? { ...metadata, plan_id: line.plan } : metadata,
+        price: line.isSeats ? { id: "price_seats", lookup_key: "seats" } : priceOf(naming, line.plan),
+      })),
     });
-    if (paid > 0)
+    // Stripe tells a paid invoice twice, under two names; an endpoint may hear of one alone.
+    const heard = random();
+    if (heard < 0.9) this.#tell(day, "invoice.paid", invoice);
+    if (heard > 0.7) this.#tell(day, "invoice.payment_succeeded", invoice);
+    if (paid > 0 && isPlain && lines[0]?.isProration === false && random() < 0.08)
+      this.#refund(
+        Math.min(day + pick(random, 0, 20), this.#options.lastDelivery - 2),
+        name,
+        paid,
+        one.paid.at(-1) as PaidPeriod,
+      );
+    if (paid > 0 && !one.isOld)
       this.#tell(day, "invoice_payment.paid", {
         id: `inpay_${name}`,
         object: "invoice_payment",
@@ -324,11 +383,36 @@ class Life {
       });
   }
 
+  #refund(day: number, name: string, paid: number, period: PaidPeriod): void {
+    const { random } = this.#options;
+    const amount = random() < 0.5 ? paid : pick(random, 1, paid);
+    const refund = {
+      id: `re_${name}`,
+      object: "refund",
+      amount,
+      currency: "usd",
+      charge: `ch_${name}`,
+      payment_intent: `pi_${name}`,
+    };
+    const fails = random() < 0.2;
+    this.#tell(day, "refund.created", { ...refund, status: "pending" });
+    this.#tell(day + 1, fails ? "refund.failed" : "refund.updated", {
+      ...refund,
+      status: fails ? "failed" : "succeeded",
+    });
+    if (!fails) period.refunded = Math.floor((plans[period.plan].allowance * amount) / paid);
+  }
+
   #fail(day: number, one: Subscription): void {
-    this.#tell(day, "invoice.payment_failed", {
-      id: `in_${one.id}_failed_${day}`,
+    this.#invoice(day, "invoice.payment_failed", one, "open");
+  }
+
+  /** An invoice of which nothing was paid. */
+  #invoice(day: number, type: string, one: Subscription, status: string): void {
+    this.#tell(day, type, {
+      id: `in_${one.id}_open_${day}`,
       object: "invoice",
-      status: "open",
+      status,
       customer: this.#customer(one),
       amount_due: 2_000,
       amount_paid: 0,
@@ -359,11 +443,7 @@ class Life {
   }
 
   #subscription(one: Subscription, naming: Naming, plan: PlanId, status: string): Record<string, unknown> {
-    const price = {
-      id: priceId(naming, plan),
-      lookup_key: naming === "lookup key" ? plan : null,
-      metadata: {},
-    };
+    const price = { ...priceOf(naming, plan), metadata: {} };
     const seats = {
       id: `si_seats_${one.id}`,
       price: { id: "price_seats", lookup_key: "seats", metadata: {} },
@@ -373,7 +453,7 @@ class Life {
       object: "subscription",
       status,
       customer: this.#customer(one),
-      metadata: this.#metadata(naming, plan),
+      metadata: this.#metadata(one, naming, plan),
       items: {
         object: "list",
         data: [seats, { id: `si_${one.id}`, price }].slice(naming === "lookup key" ? 0 : 1),
@@ -388,14 +468,16 @@ class Life {
     return [{ ...line, amount: 100 * pick(random, 1, 20), isSeats: true }];
   }
 
-  #metadata(naming: Naming, plan: PlanId): Record<string, string> {
-    if (naming === "session") return {};
-    return { user_id: this.#options.userId, ...(naming === "metadata" ? { plan_id: plan } : {}) };
+  #metadata(one: Subscription, naming: Naming, plan: PlanId): Record<string, string> {
+    if (naming === "session" && this.users.size === 1) return {};
+    return { user_id: one.owner, ...(naming === "metadata" ? { plan_id: plan } : {}) };
   }
 
-  /** Delivered at once, late, or twice. */
+  /** Delivered at once, late, or twice; of what others tell too, some never. */
   #tell(day: number, type: string, object: object): void {
     const { random, lastDelivery } = this.#options;
+    const isTold = ["charge.succeeded", "invoice.payment_failed", "refund.created"].includes(type);
+    if (isTold && random() < 0.1) return;
     const created = this.#seconds(day);
     const sent = event(type, object, {
       created,
@@ -411,8 +493,8 @@ class Life {
   #seconds = (day: number): number => Math.round(this.#options.start + day * DAY);
 }
 
-const priceId = (naming: Naming, plan: PlanId): string =>
-  naming === "lookup key" ? `price_${plan}` : "price_1";
+const priceOf = (naming: Naming, plan: PlanId): { id: string; lookup_key: string | null } =>
+  naming === "lookup key" ? { id: `price_${plan}`, lookup_key: plan } : { id: "price_1", lookup_key: null };
 
 const pick = (random: () => number, from: number, to: number): number =>
   from + Math.floor(random() * (to - from + 1));

@@ -1,5 +1,5 @@
 /**
- * What usage is, told plainly: a list of uses, each with its moment and the one day that it was stamped with
+ * A plain model of usage: a list of uses, each with its moment and the one day that it was stamped with
  * (supabase/CONVENTIONS.md, Time). Every total is a sum over the list. Dates come from the runtime's own time zone
  * database, not from PostgreSQL's.
  */
@@ -33,18 +33,24 @@ export function dateIn(zone: string, atMs: number): string {
 
 const later = (one: string, other: string): string => (one > other ? one : other);
 
+const mondays = new Map<string, string>();
+
 /** Monday of the week, first of the month, or the day itself. */
 export function firstDay(period: "day" | "week" | "month", day: string): string {
   if (period === "day") return day;
   if (period === "month") return `${day.slice(0, 7)}-01`;
+  const known = mondays.get(day);
+  if (known !== undefined) return known;
   const date = new Date(`${day}T00:00:00Z`);
   date.setUTCDate(date.getUTCDate() - ((date.getUTCDay() + 6) % 7));
-  return date.toISOString().slice(0, 10);
+  const monday = date.toISOString().slice(0, 10);
+  mondays.set(day, monday);
+  return monday;
 }
 
 export class ZoneModel {
   readonly uses: Use[] = [];
-  private readonly accounts = new Map<string, { zone: string; day: string }>();
+  private readonly accounts = new Map<string, { zone: string; day: string; isGone: boolean }>();
   nowMs: number;
 
   constructor(nowMs: number) {
@@ -62,14 +68,29 @@ export class ZoneModel {
   /** The account's own day now: the date in its zone, and never before a day that it has had. */
   dayOf(user: string): string {
     const account = this.account(user);
-    account.day = later(account.day, dateIn(account.zone, this.nowMs));
+    // A zone that is gone keeps the day that is under way; the next one is UTC's.
+    if (account.isGone && dateIn(account.zone, this.nowMs) > account.day) {
+      account.zone = "UTC";
+      account.isGone = false;
+    }
+    if (!account.isGone) account.day = later(account.day, dateIn(account.zone, this.nowMs));
     return account.day;
   }
 
   setZone(user: string, zone: string): void {
     const known = this.accounts.get(user);
     if (known) this.dayOf(user);
-    this.accounts.set(user, { zone, day: later(known?.day ?? "", dateIn(zone, this.nowMs)) });
+    this.accounts.set(user, {
+      zone,
+      day: later(known?.day ?? "", dateIn(zone, this.nowMs)),
+      isGone: false,
+    });
+  }
+
+  /** The server no longer knows the user's zone. */
+  loseZone(user: string): void {
+    this.dayOf(user);
+    this.account(user).isGone = true;
   }
 
   settle(user: string, tokens: number, model: string, conversation: string): void {
@@ -78,11 +99,12 @@ export class ZoneModel {
   }
 
   import(user: string, atMs: number, tokens: number, model: string, conversation: string): void {
-    const day = dateIn(this.zoneOf(user), atMs);
+    const { zone, isGone } = this.account(user);
+    const day = dateIn(isGone ? "UTC" : zone, atMs);
     this.uses.push({ user, atMs, day, tokens, model, conversation, isImported: true });
   }
 
-  private account(user: string): { zone: string; day: string } {
+  private account(user: string): { zone: string; day: string; isGone: boolean } {
     const account = this.accounts.get(user);
     if (!account) throw new Error(`The model has no account ${user}.`);
     return account;

@@ -7,12 +7,14 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../../local-project/index.ts";
 import { readMigrations } from "../../../../local-project/migrations.ts";
 import type {
+  Notice,
   OperationInput,
   OperationName,
   OperationOutput,
   Reply,
 } from "../../../../shared/contract/index.ts";
-import { type Console, createConsole } from "../console.ts";
+import type { Console } from "../console.ts";
+import { createConsole } from "../consoles.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-alerts-"));
 let project: LocalProject;
@@ -165,6 +167,32 @@ test("a message that was given up is listed with its error, and sent again when 
     ok: false,
     error: { code: "already_resolved" },
   });
+});
+
+test("an alert reaches screens and notices where Realtime says that it listens and tells nothing", async () => {
+  await project.run("drop trigger local_realtime_notify_change on governance.signals");
+  const changes: unknown[] = [];
+  const notices: Notice[] = [];
+  const follows = [
+    console_.dispatcher.follow("alerts", {}, (item) => changes.push(item)),
+    console_.dispatcher.follow("notices", {}, (notice) => notices.push(notice as Notice)),
+  ];
+  const [first, second] = (await list()).alerts;
+  // The console finds out that it is not told.
+  await acknowledge(first?.alert_event_id ?? 0);
+  await vi.waitFor(() => expect(changes.length).toBeGreaterThan(1), { timeout: 10_000 });
+  // Told in words of its own, though another is acknowledged as it comes.
+  await project.run(`select public.authorize_usage('stuck', 'cleo', 'gpt-4o', 10)`);
+  await project.run(`select public.settle_usage('stuck', 900000000, 0)`);
+  await acknowledge(second?.alert_event_id ?? 0);
+  await vi.waitFor(
+    () =>
+      expect(notices).toContainEqual(
+        expect.objectContaining({ title: "Settlement waits for a decision", about: "cleo" }),
+      ),
+    { timeout: 10_000 },
+  );
+  for (const stop of follows) if (stop.ok) stop.value();
 });
 
 test("without a connection the list is as it was last seen, and an acknowledgement waits and is sent later", async () => {

@@ -1,6 +1,12 @@
 /** Alerts: those that were raised, whether people heard of them, and those that are set. */
 import { z } from "zod";
-import { alertGroups, alertPage, alertsOperations, costAlert } from "../../../../shared/contract/index.ts";
+import {
+  alertCauses,
+  alertGroups,
+  alertPage,
+  alertsOperations,
+  costAlert,
+} from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
@@ -8,7 +14,7 @@ import { createTopic, type Topic } from "../topic.ts";
 
 export type AlertHandlers = Pick<
   Handlers,
-  "alerts.list" | "alerts.groups" | "alerts.decide" | "alerts.set" | "alerts.send_again"
+  "alerts.list" | "alerts.groups" | "alerts.causes" | "alerts.decide" | "alerts.set" | "alerts.send_again"
 >;
 
 export function alertHandlers(desk: DeskContext): AlertHandlers {
@@ -57,6 +63,17 @@ export function alertHandlers(desk: DeskContext): AlertHandlers {
         { retries: 2 },
       ),
 
+    "alerts.causes": async ({ alert_event_id: id }) => {
+      const answer = await readThrough(
+        desk,
+        `alert_causes:${id}`,
+        "console_alert_causes",
+        { p_alert_event_id: id },
+        alertCauses,
+      );
+      return answer.ok ? ok(answer.value.value) : answer;
+    },
+
     "alerts.set": async () => {
       const answer = await readThrough(desk, "cost_alerts", "console_cost_alerts", {}, z.array(costAlert));
       return answer.ok ? ok({ alerts: answer.value.value, as_of: answer.value.as_of }) : answer;
@@ -75,18 +92,20 @@ export function alertHandlers(desk: DeskContext): AlertHandlers {
 }
 
 /** Wake-ups come at most every few hundred milliseconds. */
-const afterSignalMs = 700;
+const afterSignalMs = 500;
 
-/** The topic that screens follow to read the alerts again. */
+/** The topic that screens and counts follow to read the alerts again. */
 export function followAlerts(now: () => Date): { topic: Topic<{ at: string }>; wake: () => void } {
   const current = () => ({ at: now().toISOString() });
   const topic = createTopic(current);
+  let timer: NodeJS.Timeout | null = null;
   return {
     topic,
     wake() {
       topic.publish(current());
       // What is raised right after a wake-up has none of its own.
-      setTimeout(() => topic.publish(current()), afterSignalMs).unref();
+      if (timer) clearTimeout(timer);
+      timer = setTimeout(() => topic.publish(current()), afterSignalMs).unref();
     },
   };
 }

@@ -21,6 +21,7 @@ export function connectionHandlers(
     "connection.add": (input) => connection.add(input),
     "connection.edit": (input) => connection.edit(input),
     "connection.select": ({ profile_id: profileId }) => connection.choose(profileId),
+    "connection.open_window": ({ profile_id: profileId }) => connection.openWindow(profileId),
     "connection.remove": async ({ profile_id: profileId }) => {
       const removed = await connection.remove(profileId);
       if (removed.ok) await onRemoved(profileId);

@@ -46,6 +46,12 @@ test.each([
   if (key.length > 12) expect(JSON.stringify(answer)).not.toContain(key);
 });
 
+test("a key that has expired is named with its day as people write it", () => {
+  expect(checkKey(jwt({ ...service, exp: 1_700_000_000 }), origin, now)).toMatchObject({
+    error: { message: "This key expired on 14 November 2023." },
+  });
+});
+
 test("an address is reduced to the project's origin, also from its API paths and without a scheme", () => {
   for (const text of [origin, `${origin}/`, ` ${origin}/rest/v1/ `, "abcdefghijklmnopqrst.supabase.co"]) {
     expect(parseProjectUrl(text), text).toEqual({ ok: true, value: origin });

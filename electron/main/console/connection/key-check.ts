@@ -1,5 +1,6 @@
-/** What can be told about an address and a key before anything is sent. */
+/** What is known of an address and a key before anything is sent. */
 import type { Failure } from "../../../../shared/contract/index.ts";
+import { sayPeriod } from "../../../../shared/governance/rules/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 
 const keyAdvice =
@@ -89,7 +90,8 @@ function checkJwt(key: string, origin: string, now: Date): Result<KeyKind, Failu
   }
   if (role !== "service_role") return refuse("wrong_role", "This key is not a service-role key.");
   if (typeof exp === "number" && exp * 1000 <= now.getTime()) {
-    return refuse("expired_key", `This key expired on ${new Date(exp * 1000).toISOString().slice(0, 10)}.`);
+    const day = sayPeriod(new Date(exp * 1000).toISOString().slice(0, 10), "en");
+    return refuse("expired_key", `This key expired on ${day}.`);
   }
   const hosted = /^([a-z0-9]+)\.supabase\.(co|in|red)$/.exec(new URL(origin).hostname)?.[1];
   if (hosted && typeof ref === "string" && ref !== hosted) {

@@ -2,7 +2,8 @@
 import type { z } from "zod";
 import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
 import { fail, type Result } from "../../../../shared/governance/result.ts";
-import { type Backend, createBackend, type RpcOptions, type SignalTopic } from "../../backend/backend.ts";
+import { type Backend, createBackend, type RpcOptions } from "../../backend/backend.ts";
+import type { SignalTopic } from "../../backend/signals.ts";
 import { deviceName } from "./device.ts";
 import type { Store } from "../../store/store.ts";
 import type { Local } from "./local.ts";
@@ -114,13 +115,14 @@ export function createLink(options: LinkOptions) {
   /** Ends what was and shows what is kept of the project that is wanted now. */
   async function leaveFor(profile: Profile): Promise<void> {
     const previous = session;
+    const wasLocal = isLocal();
     session = null;
     store.setSetting("selected_profile", profile.profile_id);
     options.onProfile(profile.profile_id);
     shown.become(profile, profile.kind === "local" && !local.isRunning() ? "starting" : "connecting");
     await previous?.stop();
     if (profile.kind === "local") await local.ensure();
-    else await local.pauseTraffic();
+    else if (wasLocal) await local.pauseTraffic();
   }
 
   async function select(profile: Profile): Promise<void> {
@@ -167,6 +169,15 @@ export function createLink(options: LinkOptions) {
     refuse: (failure: Failure): void => update({ status: "refused", failure }),
     showTraffic: (): void => update({ sample_traffic: trafficState() }),
 
+    /** The project stays chosen, and is not asked until a person tries again. */
+    async giveUp(failure: Failure): Promise<void> {
+      generation++;
+      const previous = session;
+      session = null;
+      update({ status: "refused", failure });
+      await previous?.stop();
+    },
+
     /** Follows no project any more. */
     async leave(): Promise<void> {
       generation++;
@@ -205,6 +216,7 @@ export function createLink(options: LinkOptions) {
       generation++;
       clearInterval(traffic);
       await session?.stop();
+      if (isLocal()) await local.pauseTraffic();
     },
   };
 }

@@ -31,8 +31,12 @@ export interface LocalOptions {
   readonly log: Log;
   /** The folder was made anew: nothing read before is of this database. */
   readonly onAnother: () => void;
-  readonly onEnd: () => void;
+  /** It ended by itself. Null: it may be started again; else why that is left to a person. */
+  readonly onEnd: (failure: Failure | null) => void;
 }
+
+const recentMs = 60_000;
+const mostEndsInRecent = 3;
 
 export const localProfileId = "local";
 
@@ -44,6 +48,17 @@ export function keepLocalProject(options: LocalOptions) {
   let failure: Failure | null = null;
   let starting: Promise<void> | null = null;
   let isClosed = false;
+  const ends: number[] = [];
+
+  /** One that keeps ending is not started for ever. */
+  function noteEnd(details: string): Failure | null {
+    const at = now().getTime();
+    ends.push(at);
+    const recent = ends.filter((each) => at - each < recentMs).length;
+    if (recent <= mostEndsInRecent) return null;
+    ends.length = 0;
+    return { ...keepsEnding, details };
+  }
 
   function forgetIfAnother(started: LocalProject): void {
     const fingerprint = createHash("sha256").update(started.serviceRoleKey).digest("hex");
@@ -64,8 +79,10 @@ export function keepLocalProject(options: LocalOptions) {
       void started.ended.then((error) => {
         if (isClosed || project !== started) return;
         project = null;
-        log(`The local project ended: ${error?.message ?? "it was stopped"}`);
-        options.onEnd();
+        const why = error?.message ?? "it was stopped";
+        log(`The local project ended: ${why}`);
+        failure = noteEnd(why);
+        options.onEnd(failure);
       });
       if (store.getSetting("local_added_at") === null)
         store.setSetting("local_added_at", now().toISOString());
@@ -135,6 +152,13 @@ export function keepLocalProject(options: LocalOptions) {
     },
   };
 }
+
+const keepsEnding: Failure = {
+  code: "local_project_failed",
+  message: "The local project keeps ending, so it was not started again.",
+  advice: "Try again; if it ends again, look at the log. What you did is kept, and sent when it runs.",
+  details: null,
+};
 
 export const notLocal: Failure = {
   code: "not_local",

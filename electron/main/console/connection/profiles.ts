@@ -25,19 +25,16 @@ export interface ProfilesOptions {
   readonly now: () => Date;
 }
 
+export type Profiles = ReturnType<typeof keepProfiles>;
+
 export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
-  /** Keys that no keychain keeps: gone with this process. */
-  const sessionKeys = new Map<string, string>();
   const list = (): Profile[] => {
     const added = store.listProfiles();
     return local.isOffered ? [local.profile(), ...added] : added;
   };
 
   async function keepKey(profileId: string, key: string): Promise<Profile["key_storage"]> {
-    const isKept = await (await keychain()).set(profileId, key);
-    if (isKept) sessionKeys.delete(profileId);
-    else sessionKeys.set(profileId, key);
-    return isKept ? "keychain" : "session";
+    return (await (await keychain()).set(profileId, key)) ? "keychain" : "session";
   }
 
   return {
@@ -46,7 +43,7 @@ export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
 
     async keyOf({ kind, profile_id: profileId }: Profile): Promise<string | null> {
       if (kind === "local") return local.key();
-      return sessionKeys.get(profileId) ?? (await (await keychain()).get(profileId));
+      return await (await keychain()).get(profileId);
     },
 
     hasRoom: (): Result<null, Failure> =>
@@ -86,7 +83,6 @@ export function keepProfiles({ store, keychain, local, now }: ProfilesOptions) {
       return added.ok ? ok(null) : added;
     },
     async remove(profileId: string): Promise<void> {
-      sessionKeys.delete(profileId);
       await (await keychain()).remove(profileId);
       store.removeProfile(profileId);
     },

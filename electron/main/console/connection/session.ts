@@ -1,11 +1,12 @@
 /**
- * One project being followed: reads what is new when a wake-up comes and, because a wake-up may not come, at
- * intervals all the same; sends what waits in the outbox; knows whether the project can be reached.
+ * One project being followed: reads what is new when a wake-up comes and at intervals all the same; sends what waits in
+ * the outbox; knows whether the project can be reached.
  */
 import type { ConnectionState, Failure } from "../../../../shared/contract/index.ts";
 import type { Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
-import type { Backend, SignalTopic } from "../../backend/backend.ts";
+import type { Backend } from "../../backend/backend.ts";
+import type { SignalTopic } from "../../backend/signals.ts";
 import { askProject, missing, type ProjectAnswer } from "./project.ts";
 import { followReplica, type ReplicaState } from "./replica-state.ts";
 
@@ -33,8 +34,7 @@ export interface Session {
   stop(): Promise<void>;
 }
 
-const pollListeningMs = 20_000;
-const pollDeafMs = 2_000;
+const pollMs = 20_000;
 const shortestRetryMs = 1_000;
 const longestRetryMs = 30_000;
 /**
@@ -48,7 +48,6 @@ const gatherMs = 100;
 export function startSession(options: SessionOptions): Session {
   const { backend } = options;
   let isStopped = false;
-  let isListening = false;
   let isWoken = false;
   let endWait: (() => void) | null = null;
   let status: SessionStatus | null = null;
@@ -97,27 +96,21 @@ export function startSession(options: SessionOptions): Session {
     const refusal = await greet();
     if (refusal) return refusal;
     become("catching_up");
-    const stopListening = backend.listen(
-      (topic) => {
-        if (topic !== null && topic !== "feed") options.onSignal(topic);
-        if (topic === null || topic === "feed") wake();
-      },
-      (now) => {
-        isListening = now;
-      },
-    );
+    const stopListening = backend.listen((topic) => {
+      if (topic !== null && topic !== "feed") options.onSignal(topic);
+      if (topic === null || topic === "feed") wake();
+    });
     try {
       while (!isStopped) {
         isWoken = false;
         const answer = await read();
         if (!answer.ok) return answer.error;
         become("live");
-        await wait(answer.value > 0 ? busyMs : isListening ? pollListeningMs : pollDeafMs);
+        await wait(answer.value > 0 ? busyMs : pollMs);
         if (isWoken) await new Promise((resolve) => setTimeout(resolve, gatherMs));
       }
       return null;
     } finally {
-      isListening = false;
       stopListening();
     }
   }

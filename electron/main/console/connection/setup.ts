@@ -89,7 +89,7 @@ export function setupHandlers(connection: Connection, installer: Installer | nul
 }
 
 /** A preset replaces plans, rules and prices whole: it is for a project that has none. */
-export function isConfigured({ plans }: Pick<ProjectInfo, "plans">): boolean {
+function isConfigured({ plans }: Pick<ProjectInfo, "plans">): boolean {
   return plans.length > 0;
 }
 

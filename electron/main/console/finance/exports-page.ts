@@ -26,7 +26,7 @@ class Html {
 }
 type Part = string | number | null | undefined | Html | readonly Part[];
 
-/** Escapes whatever is put in. */
+/** Escapes every value. */
 function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
   return new Html(strings.reduce((text, string, i) => text + write(parts[i - 1]) + string));
 }

@@ -20,7 +20,8 @@ import type {
 import type { PackPrice } from "../../../../shared/governance/reconciliation/index.ts";
 import { event, checkoutSession } from "../../../../tests/support/stripe/events.ts";
 import { type FaultyProxy, startFaultyProxy } from "../../../../tests/support/faulty-proxy.ts";
-import { type Console, createConsole } from "../console.ts";
+import type { Console } from "../console.ts";
+import { createConsole } from "../consoles.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-cases-"));
 let project: LocalProject;

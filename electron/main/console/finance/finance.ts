@@ -1,6 +1,6 @@
 /**
  * From a finished run to a closed period: keeps runs in the project, and sends people's decisions about their
- * differences. The project decides who may do what alone. Nothing here waits in the outbox: whoever corrects the
+ * differences. The project decides who may do what alone. Nothing here waits in the outbox: a person who corrects the
  * ledger must see that it was done.
  */
 import { createHash } from "node:crypto";

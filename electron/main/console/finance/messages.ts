@@ -2,6 +2,7 @@
 import type {
   Difference,
   InputProblem,
+  KnownPayments,
   LedgerRecord,
   PackPrice,
   Period,
@@ -44,11 +45,14 @@ export type FromWorker =
   | { readonly type: "bad_input"; readonly problems: readonly InputProblem[] }
   | { readonly type: "cancelled" };
 
+/** What makes a report fuller; null for what could not be read. */
+export interface ProjectFacts {
+  readonly packs: readonly PackPrice[] | null;
+  readonly known_payments: KnownPayments | null;
+  readonly roll_forward: readonly RollForwardLine[] | null;
+}
+
 export type ToWorker =
-  | {
-      readonly type: "facts";
-      readonly packs: readonly PackPrice[] | null;
-      readonly roll_forward: readonly RollForwardLine[] | null;
-    }
+  | ({ readonly type: "facts" } & ProjectFacts)
   | { readonly type: "page"; readonly records: readonly LedgerRecord[]; readonly is_last: boolean }
   | { readonly type: "cancel" };

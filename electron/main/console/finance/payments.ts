@@ -7,12 +7,16 @@ import type { Handlers } from "../dispatch.ts";
 
 export function paymentHandlers(desk: DeskContext): Pick<Handlers, keyof typeof paymentOperations> {
   return {
-    "finance.payments": async ({ text, state, before_id: before, limit }) => {
+    "finance.payments": async ({ text, state, user_id: userId, before_id: before, limit }) => {
       const answer = await readThrough(
         desk,
-        `payments:${JSON.stringify([text, state, before, limit])}`,
+        `payments:${JSON.stringify([text, state, before, limit, ...(userId === undefined ? [] : [userId])])}`,
         "console_payments",
-        { p_filter: { text, state }, p_before_id: before, p_limit: limit },
+        {
+          p_filter: { text, state, ...(userId === undefined ? {} : { user_id: userId }) },
+          p_before_id: before,
+          p_limit: limit,
+        },
         z.looseObject({
           payments: z.array(listedPayment),
           next_before_id: z.number().int().nullable(),

@@ -10,6 +10,7 @@ import type {
 import type { Result } from "../../../../shared/governance/result.ts";
 import type { Connection } from "../connection/connection.ts";
 import type { ClosedPeriod } from "./exports-report.ts";
+import type { ProjectFacts } from "./messages.ts";
 
 const ledgerPage = z.looseObject({
   records: z.array(z.looseObject({ transaction_id: z.number().int() })),
@@ -21,6 +22,10 @@ const closedPeriod = z.looseObject({
   closed_at: z.string(),
   closed_by: z.string(),
   sign_off: z.string().nullable(),
+});
+const knownPayments = z.object({
+  other_sales: z.array(z.string()),
+  returns: z.record(z.string(), z.string()),
 });
 const ledgerPageSize = 5_000;
 
@@ -55,20 +60,21 @@ export async function readProjectTime(connection: Connection): Promise<string | 
   return info.ok ? info.value.server_time : null;
 }
 
-/** Pack prices and the roll-forward make the report fuller; where they cannot be read, it is made without them. */
-export async function readFacts(
-  connection: Connection,
-  period: Period,
-): Promise<{ packs: PackPrice[] | null; roll_forward: RollForwardLine[] | null }> {
+/** What makes a report fuller; what of it cannot be read, it is made without. */
+export async function readFacts(connection: Connection, period: Period): Promise<ProjectFacts> {
   const anyList = z.array(z.looseObject({}));
-  const [packs, rollForward] = await Promise.all([
+  const [packs, known, rollForward] = await Promise.all([
     connection.rpc("console_pack_prices", {}, anyList, { retries: 1 }),
+    connection.rpc("console_known_payments", { p_from: period.from, p_to: period.to }, knownPayments, {
+      retries: 1,
+    }),
     connection.rpc("console_token_roll_forward", { p_from: period.from, p_to: period.to }, anyList, {
       retries: 1,
       timeoutMs: 60_000,
     }),
   ]);
   return {
+    known_payments: known.ok ? known.value : null,
     packs: packs.ok ? (packs.value as unknown as PackPrice[]) : null,
     roll_forward: rollForward.ok ? (rollForward.value as unknown as RollForwardLine[]) : null,
   };

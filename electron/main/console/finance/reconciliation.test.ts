@@ -11,7 +11,8 @@ import type { OperationInput, OperationName, ReconciliationRun } from "../../../
 import type { Difference, PackPrice, Report } from "../../../../shared/governance/reconciliation/index.ts";
 import { checkoutSession, event, type Purchase } from "../../../../tests/support/stripe/events.ts";
 import { call as callConsole, endOfRun, value as valueOf } from "../../../../tests/support/console-calls.ts";
-import { type Console, createConsole } from "../console.ts";
+import type { Console } from "../console.ts";
+import { createConsole } from "../consoles.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-finance-"));
 const dataDir = join(folder, "data");

@@ -24,11 +24,13 @@ import { startThread } from "./run-thread.ts";
 import type { StripeEndpoint } from "./stripe-source-client.ts";
 import { createStripeDesk, type StripeDesk } from "./stripe-source-desk.ts";
 import type { StripeProgress, StripeReading } from "./stripe-source.ts";
-import { createUploads, type Uploads } from "./uploads.ts";
+import type { Uploads } from "./uploads.ts";
 
 export interface ReconciliationOptions {
   readonly desk: DeskContext;
   readonly dataDir: string;
+  /** Those of all projects of the data folder. */
+  readonly uploads: Uploads;
   /** The worker's entry where the program is bundled. */
   readonly workerUrl: URL | null;
   readonly keychain: () => Promise<Keychain>;
@@ -58,7 +60,7 @@ interface RunRequest extends Pick<Job, "files" | "from" | "to"> {
 const cancelPatienceMs = 2_000;
 
 export function createReconciliation(options: ReconciliationOptions) {
-  const { desk, log, onChange, dataDir } = options;
+  const { desk, log, onChange, dataDir, uploads } = options;
   const { store, connection, now } = desk;
   const stripe = createStripeDesk({
     store,
@@ -69,7 +71,6 @@ export function createReconciliation(options: ReconciliationOptions) {
     ...(options.stripeEndpoint ? { endpoint: options.stripeEndpoint } : {}),
   });
   const runs: ActiveRuns = { store, now, log, onChange, byId: new Map(), followers: new Map() };
-  const uploads = createUploads(dataDir);
 
   return {
     handlers: runHandlers({ options, uploads, stripe, runs }),
@@ -87,7 +88,6 @@ export function createReconciliation(options: ReconciliationOptions) {
         active.stop.abort(new Error("closed"));
         finishRun(runs, active, { status: "cancelled" });
       }
-      uploads.close();
     },
   };
 }
@@ -100,6 +100,7 @@ function runHandlers(desk: RunDesk): ReconciliationHandlers {
     "finance.open_upload": ({ file_name: name, size_bytes: size }) => uploads.open(name, size),
     "finance.upload_chunk": ({ upload_id: id, offset_bytes: offset, base64 }) =>
       uploads.append(id, offset, base64),
+    "finance.brought_file": ({ upload_id: id }) => uploads.broughtFile(id),
     "finance.start_run": ({ upload_ids: ids, stripe_api: isStripeRead = false, from, to }) => {
       const profileId = connection.profileId();
       if (profileId === null || !connection.backend())

@@ -224,7 +224,7 @@ function open(path: string): DatabaseSync {
   return database;
 }
 
-export function forgetStripeCache(path: string): void {
+function forgetStripeCache(path: string): void {
   for (const end of ["", "-wal", "-shm"]) rmSync(`${path}${end}`, { force: true });
 }
 

@@ -1,6 +1,6 @@
 /**
- * Stripe's own SDK with the manners of a reader: it asks for lists and single objects and sends nothing, waits as long
- * as Stripe says, ends at once when told to, and turns every refusal into a sentence.
+ * Read-only Stripe client, on Stripe's own SDK: it asks for lists and single objects and changes nothing, waits as long
+ * as Stripe says, ends at once when cancelled, and turns every refusal into a sentence.
  */
 import Stripe from "stripe";
 import type { Failure } from "../../../../shared/contract/index.ts";
@@ -49,7 +49,7 @@ export interface Page<R extends StripeResource> {
   readonly has_more: boolean;
 }
 
-/** The version that answers are asked in, whatever the account's own is. */
+/** The API version of the answers; the account's own may be another. */
 export const stripeApiVersion: string = Stripe.API_VERSION;
 
 /** Permissions of a restricted key, as the dashboard's form names and the API calls them. */
@@ -90,7 +90,7 @@ export function createStripeClient(options: StripeClientOptions) {
     }) as typeof fetch),
   });
 
-  /** One request, repeated while Stripe asks for patience. */
+  /** One request, repeated while Stripe asks to wait. */
   async function ask<T>(what: string, request: () => Promise<T>): Promise<Result<T, Failure>> {
     for (let refusals = 0; ; refusals++) {
       try {
@@ -182,7 +182,7 @@ export function createStripeClient(options: StripeClientOptions) {
 
 type ListQuery = { limit: number; created: { gte: number; lte: number }; starting_after?: string };
 
-/** A charge tells how it moved the balance, an invoice what paid it, in the same answer. */
+/** A charge with its balance transaction, an invoice with its payments, in the same answer. */
 async function listOf(
   stripe: Stripe,
   resource: StripeResource,

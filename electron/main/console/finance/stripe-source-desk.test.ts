@@ -16,7 +16,8 @@ import {
   startStripeServer,
 } from "../../../../tests/support/stripe/server.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
-import { type Console, createConsole } from "../console.ts";
+import type { Console } from "../console.ts";
+import { createConsole } from "../consoles.ts";
 
 const key = `rk_live_${"a1B2".repeat(8)}`;
 const lacking = `rk_live_${"c3D4".repeat(8)}`;

@@ -64,13 +64,7 @@ const createKeyUrl = `https://dashboard.stripe.com/apikeys/create?${new URLSearc
 
 export type StripeDesk = ReturnType<typeof createStripeDesk>;
 
-interface DeskState extends StripeDeskOptions {
-  /** Keys that no keychain keeps: gone with this process. */
-  readonly sessionKeys: Map<string, string>;
-}
-
-export function createStripeDesk(options: StripeDeskOptions) {
-  const desk: DeskState = { ...options, sessionKeys: new Map() };
+export function createStripeDesk(desk: StripeDeskOptions) {
   return {
     handlers: stripeHandlers(desk),
     connection: (profileId: string): Connected | null => connected(desk, profileId),
@@ -88,31 +82,30 @@ export function createStripeDesk(options: StripeDeskOptions) {
 
 const settingOf = (profileId: string): string => `stripe:${profileId}`;
 
-function connected({ store }: DeskState, profileId: string): Connected | null {
+function connected({ store }: StripeDeskOptions, profileId: string): Connected | null {
   return store.getSetting(settingOf(profileId)) as Connected | null;
 }
 
-async function keyOf({ sessionKeys, keychain }: DeskState, profileId: string): Promise<string | null> {
-  return sessionKeys.get(profileId) ?? (await (await keychain()).get(settingOf(profileId)));
+async function keyOf({ keychain }: StripeDeskOptions, profileId: string): Promise<string | null> {
+  return await (await keychain()).get(settingOf(profileId));
 }
 
 /** Puts the key into the keychain, or keeps it for this session where there is none. */
 async function keepKey(
-  { sessionKeys, keychain }: DeskState,
+  { keychain }: StripeDeskOptions,
   profileId: string,
   key: string,
 ): Promise<Connected["key_storage"]> {
-  if (await (await keychain()).set(settingOf(profileId), key)) {
-    sessionKeys.delete(profileId);
-    return "keychain";
-  }
-  sessionKeys.set(profileId, key);
-  return "session";
+  return (await (await keychain()).set(settingOf(profileId), key)) ? "keychain" : "session";
 }
 
-function describe(desk: DeskState, profileId: string, connection: Connected): StripeConnection {
+async function describe(
+  desk: StripeDeskOptions,
+  profileId: string,
+  connection: Connected,
+): Promise<StripeConnection> {
   const { through, objects } = whatIsKept(stripeCachePath(desk.dataDir, profileId, connection));
-  const isKeyMissing = connection.key_storage === "session" && !desk.sessionKeys.has(profileId);
+  const isKeyMissing = connection.key_storage === "session" && (await keyOf(desk, profileId)) === null;
   return {
     ...connection,
     key_storage: isKeyMissing ? "missing" : connection.key_storage,
@@ -136,23 +129,22 @@ function whatIsKept(path: string): { readonly through: number | null; readonly o
   }
 }
 
-async function forget(desk: DeskState, profileId: string, isDataForgotten: boolean): Promise<void> {
-  desk.sessionKeys.delete(profileId);
+async function forget(desk: StripeDeskOptions, profileId: string, isDataForgotten: boolean): Promise<void> {
   if (connected(desk, profileId)) await (await desk.keychain()).remove(settingOf(profileId));
   desk.store.removeSetting(settingOf(profileId));
   if (isDataForgotten) rmSync(join(desk.dataDir, "stripe", profileId), { recursive: true, force: true });
 }
 
-const clientOf = ({ endpoint }: DeskState): { readonly endpoint?: StripeEndpoint } =>
+const clientOf = ({ endpoint }: StripeDeskOptions): { readonly endpoint?: StripeEndpoint } =>
   endpoint ? { endpoint } : {};
 
-function stripeHandlers(desk: DeskState): StripeHandlers {
+function stripeHandlers(desk: StripeDeskOptions): StripeHandlers {
   return {
-    "finance.stripe": () => {
+    "finance.stripe": async () => {
       const profileId = desk.profileId();
       const connection = profileId === null ? null : connected(desk, profileId);
       return ok({
-        connection: profileId !== null && connection ? describe(desk, profileId, connection) : null,
+        connection: profileId !== null && connection ? await describe(desk, profileId, connection) : null,
         api_version: stripeApiVersion,
         permissions: needed.map(({ row, name }) => ({ row, name })),
         create_key_url: createKeyUrl,
@@ -174,7 +166,7 @@ function stripeHandlers(desk: DeskState): StripeHandlers {
 }
 
 async function connect(
-  desk: DeskState,
+  desk: StripeDeskOptions,
   profileId: string,
   key: string,
 ): Promise<Result<StripeConnection, Failure>> {
@@ -191,11 +183,11 @@ async function connect(
     connected_at: desk.now().toISOString(),
   };
   desk.store.setSetting(settingOf(profileId), connection);
-  return ok(describe(desk, profileId, connection));
+  return ok(await describe(desk, profileId, connection));
 }
 
 async function read(
-  desk: DeskState,
+  desk: StripeDeskOptions,
   profileId: string,
   firstDay: string,
   signal: AbortSignal,

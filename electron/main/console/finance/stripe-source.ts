@@ -37,7 +37,7 @@ const watchSeconds = 200 * day;
 /** Single objects asked for at once. */
 const atOnce = 5;
 
-/** What can be told about a key: whose it is, and what it may not read. */
+/** What is known of a key: whose it is, and what it may not read. */
 export interface StripeKeyCheck {
   readonly account_id: string;
   readonly account_name: string | null;

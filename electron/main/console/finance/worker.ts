@@ -9,8 +9,8 @@ import {
   type ReconcileProgress,
   stripeApiFiles,
 } from "../../../../shared/governance/reconciliation/index.ts";
+import { openInputFile } from "./input-file.ts";
 import type { FromWorker, Job, ToWorker } from "./messages.ts";
-import { readChunks } from "./read-chunks.ts";
 import { openStripeCache, stripeAccountRecords } from "./stripe-source-cache.ts";
 
 const port = parentPort;
@@ -41,11 +41,7 @@ async function receive<T extends ToWorker["type"]>(type: T): Promise<Extract<ToW
 const cache = job.stripe && openStripeCache(job.stripe.path);
 
 function openFiles(): InputFile[] {
-  const files: InputFile[] = job.files.map(({ name, path, size_bytes }) => ({
-    name,
-    size_bytes,
-    chunks: readChunks(path),
-  }));
+  const files = job.files.map(({ name, path, size_bytes }) => openInputFile(name, path, size_bytes));
   if (!job.stripe || !cache) return files;
   const { account_id, mode, since } = job.stripe;
   return [
@@ -129,6 +125,7 @@ async function run(): Promise<void> {
           }
         : {}),
       ...(facts.packs ? { packs: facts.packs } : {}),
+      ...(facts.known_payments ? { known_payments: facts.known_payments } : {}),
       ...(facts.roll_forward ? { roll_forward: facts.roll_forward } : {}),
     },
     onProgress,

@@ -7,6 +7,7 @@ import {
   type ConfigStepRecord,
   type Failure,
   rule as ruleRecord,
+  userMessages,
 } from "../../../../shared/contract/index.ts";
 import {
   checkConfig,
@@ -57,13 +58,7 @@ function toSteps(
     record: record === null ? null : { ...record },
     expected_version: versions.get(configId({ kind, key })) ?? 0,
     difference:
-      step === "changed" && before && record
-        ? compareConfig(kind, key, before, record, currency).map((each) => ({
-            part: each.part,
-            removed: [...each.removed],
-            added: [...each.added],
-          }))
-        : [],
+      step === "changed" && before && record ? compareConfig(kind, key, before, record, currency) : [],
     problems:
       record === null || step === "same"
         ? []
@@ -89,7 +84,13 @@ function readHandlers({
   presets,
 }: ConfigurationOptions): Pick<
   ConfigHandlers,
-  "plans.list" | "plans.changes" | "plans.as_of" | "plans.presets" | "plans.compare" | "plans.proposals"
+  | "plans.list"
+  | "plans.changes"
+  | "plans.as_of"
+  | "plans.presets"
+  | "plans.compare"
+  | "plans.messages"
+  | "plans.proposals"
 > {
   const { connection } = desk;
   return {
@@ -126,11 +127,7 @@ function readHandlers({
               ? change.is_retired
                 ? []
                 : null
-              : compareConfig(change.kind, change.key, was.record, change.record, currency).map((each) => ({
-                  part: each.part,
-                  removed: [...each.removed],
-                  added: [...each.added],
-                })),
+              : compareConfig(change.kind, change.key, was.record, change.record, currency),
         })),
         has_more: changes.length === pageSize,
         as_of: answer.value.as_of ?? desk.now().toISOString(),
@@ -170,6 +167,17 @@ function readHandlers({
         steps: toSteps(stepsBetween(inForce, wanted), inForce, wanted, currencyOf(desk)),
         rules: compareAsWhole(given, rules.value.value, ruleNames(desk)),
       });
+    },
+    "plans.messages": async ({ language }) => {
+      const answer = await readThrough(
+        desk,
+        `user-messages:${language ?? ""}`,
+        "console_messages",
+        { p_language: language },
+        userMessages,
+      );
+      if (!answer.ok) return answer;
+      return ok({ ...answer.value.value, as_of: answer.value.as_of ?? desk.now().toISOString() });
     },
     "plans.proposals": async () => {
       const answer = await readThrough(

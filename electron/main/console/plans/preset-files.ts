@@ -13,7 +13,7 @@ const unreadable = (message: string, details: string | null = null): Result<neve
     details,
   });
 
-/** A preset as it stands in the file; what it says is checked record by record. */
+/** A preset as the file has it; its content is checked record by record. */
 export function readPreset(text: string): Result<ConfigRecord, Failure> {
   let content: unknown;
   try {

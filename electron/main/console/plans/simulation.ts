@@ -53,7 +53,7 @@ function priceLists(
   return { now: now.map(({ record }) => record), wanted: [...kept, ...changed] };
 }
 
-export function scenarioOf(configuration: Configuration, asked: Asked, currency: string): Scenario | null {
+function scenarioOf(configuration: Configuration, asked: Asked, currency: string): Scenario | null {
   const revenue = (given: Readonly<Record<string, number>>): Record<string, PlanRevenue> =>
     Object.fromEntries(
       Object.entries(given).map(([plan, amount]) => [

@@ -180,13 +180,15 @@ async function feed(
   const spanMs = Math.max(1, Date.parse(until) - Date.parse(since));
   const pages = readEvents(bench, judgement, isCancelled);
   let events = 0;
+  let reading = pages.next();
   for (;;) {
-    const next = await pages.next();
+    const next = await reading;
     if (isCancelled()) return { events, failure: null };
     if (next.done) return { events, failure: next.value };
     const judged = ended.nextJudged();
     reader.worker.postMessage({ type: "events", events: next.value } satisfies ToReplay);
     events += next.value.length;
+    reading = pages.next();
     await judged;
     if (isCancelled()) return { events, failure: null };
     const last = next.value.at(-1);

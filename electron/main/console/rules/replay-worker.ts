@@ -36,7 +36,7 @@ function judgeOf(job: JudgeJob): Judge {
   const paying = new Set(job.paying_plans);
   const backtest = startBacktest({
     draft: compileRules(job.rules),
-    examples: 100,
+    examples: 50,
     paying_plans: paying,
     ...(job.prices ? { prices: job.prices } : {}),
   });

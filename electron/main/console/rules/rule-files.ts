@@ -21,7 +21,7 @@ const unreadable = (message: string, details: string | null = null): Result<neve
     details,
   });
 
-/** The rules of a file as they stand there, unchecked. */
+/** The rules of a file, unchecked. */
 export function readRuleFile(text: string): Result<readonly unknown[], Failure> {
   let content: unknown;
   try {

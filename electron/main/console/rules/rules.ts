@@ -14,6 +14,7 @@ import { compareRules, parseRule, type RuleNames } from "../../../../shared/gove
 import { type Answer, type DeskContext, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import { checkDraft } from "./draft.ts";
+import { predictWaiting } from "./predict.ts";
 import { compareAsWhole, compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
 
 const ruleList = z.array(rule);
@@ -87,6 +88,7 @@ export function ruleHandlers(desk: DeskContext): RuleHandlers {
   const { connection } = desk;
   return {
     "rules.list": () => listRules(desk),
+    "rules.predict": ({ rule_name }) => predictWaiting(desk, rule_name),
     "rules.check": ({ rule: draft }) => ok(checkDraft(draft, ruleNames(desk))),
     "rules.changes": async ({ rule_name, before }) => {
       const answer = await readThrough(

@@ -12,6 +12,7 @@ import { redact } from "../../backend/redact.ts";
 import type { Keychain } from "../../keychain/keychain.ts";
 import type { Store } from "../../store/store.ts";
 import type { Handlers } from "../dispatch.ts";
+import type { Topic } from "../topic.ts";
 
 function systemName(): string {
   try {
@@ -25,6 +26,7 @@ export function readSettings(store: Store): Settings {
   const defaults: Settings = {
     operator: systemName(),
     theme: "system",
+    language: "system",
     notifications: true,
     time_zone: "local",
   };
@@ -38,20 +40,27 @@ export function writeSettings(store: Store, change: Partial<Settings>): Settings
   return next;
 }
 
+export interface SettingsParts {
+  readonly store: Store;
+  readonly keychain: () => Promise<Keychain>;
+  readonly settings: Topic<Settings>;
+}
+
 export function settingsHandlers(
-  store: Store,
-  keychain: () => Promise<Keychain>,
+  { store, keychain, settings: topic }: SettingsParts,
   about: Omit<About, "keychain">,
 ): Pick<Handlers, keyof typeof settingsOperations> {
   return {
     "settings.get": () => ok(readSettings(store)),
     "settings.set": (change) => {
       if (change.time_zone !== undefined && !isTimeZone(change.time_zone)) return fail(unknownZone);
-      return ok(writeSettings(store, change as Parameters<typeof writeSettings>[1]));
+      const next = writeSettings(store, change as Parameters<typeof writeSettings>[1]);
+      topic.publish(next);
+      return ok(next);
     },
     "settings.about": async () => {
-      const { kind, note: keychainNote } = await keychain();
-      return ok({ ...about, keychain: { kind, note: keychainNote && redact(keychainNote) } });
+      const { kind, note, detail } = await keychain();
+      return ok({ ...about, keychain: { kind, note, detail: detail ? redact(detail) : null } });
     },
   };
 }

@@ -76,7 +76,7 @@ export function createCommands(desk: DeskContext, notify: (notice: Notice) => vo
       const found = await lookUp(connection, commandId);
       if (!found.ok) continue;
       const parsed = schema.safeParse(found.value.answer);
-      // Done, but told in a way that is not understood here: it is looked up again, not said to be undone.
+      // Done, but its answer is not understood here: it is looked up again, not reported as failed.
       if (found.value.is_done && !parsed.success) return fail(inDoubt);
       answer = found.value.is_done && parsed.success ? ok(parsed.data) : fail(notArrived);
     }

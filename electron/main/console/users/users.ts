@@ -102,7 +102,7 @@ export function seenAccount({ connection, store }: DeskContext, userId: string):
 }
 
 /** The search of console_search_accounts over what was seen: enough to find a person while offline. */
-export function searchSeen(
+function searchSeen(
   seen: readonly { account: AccountRow; at: string }[],
   { query, filter, plan_id: planId, sort, descending, limit, active_since: since }: Search,
   now: Date,

@@ -27,6 +27,12 @@ export function matches(filter: FeedFilter, event: UsageEvent): boolean {
   );
 }
 
+/** An event as screens get it: what only a replay reads stays in the store. */
+function withoutFacts(event: UsageEvent): UsageEvent {
+  const { facts: _facts, plan: _plan, local_day: _day, matched: _matched, ...shown } = event;
+  return shown as UsageEvent;
+}
+
 type Batch = StreamItem<"feed">;
 
 interface Follower {
@@ -57,7 +63,7 @@ export function createFeed(store: Store) {
 
   function append(read: readonly UsageEvent[]): void {
     const known = new Set(tail.map(({ event_id: id }) => id));
-    const events = read.filter(({ event_id: id }) => !known.has(id));
+    const events = read.filter(({ event_id: id }) => !known.has(id)).map(withoutFacts);
     tail = tail.concat(events);
     if (tail.length > maxFeedTail) tail = tail.slice(-maxFeedTail);
     if (events.length > 0) for (const follower of followers) send(follower, events);
@@ -67,7 +73,7 @@ export function createFeed(store: Store) {
     /** Shows another project's feed: its tail as it was left, until it is read on. */
     show(nextProfileId: string | null): void {
       profileId = nextProfileId;
-      tail = profileId === null ? [] : store.listFeedTail(profileId);
+      tail = profileId === null ? [] : store.listFeedTail(profileId).map(withoutFacts);
       isCaughtUp = false;
       for (const follower of followers) send(follower, tail.slice(-maxBatch));
     },
@@ -89,7 +95,8 @@ export function createFeed(store: Store) {
       for (;;) {
         const page = await backend.rpc(
           "usage_events_since",
-          { p_cursor: cursor, p_limit: pageSize, p_filter: {} },
+          // With their facts: what is kept is what a replay without a connection judges.
+          { p_cursor: cursor, p_limit: pageSize, p_filter: { facts: true } },
           usageEventPage,
           { retries: 2 },
         );

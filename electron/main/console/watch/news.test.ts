@@ -11,19 +11,37 @@ function listen() {
 }
 
 const dispute = (name: string) => ({
-  title: `Payment disputed: ${name}`,
+  title: "Payment disputed",
+  about: name,
   body: "As raised",
-  isCritical: false,
+  level: "warning" as const,
+  place: "/alerts/1?show=all",
 });
-const failed = { title: "A step of upkeep failed", body: "Upkeep failed at purge", isCritical: true };
+const failed = {
+  title: "A step of upkeep failed",
+  body: "Upkeep failed at purge",
+  level: "error" as const,
+  place: "/alerts/2?show=all",
+};
 
 test("an alert after a quiet time is told at once in words of its own, and so is one right after it", () => {
   const { told, news } = listen();
   news.add({ alerts: [dispute("Ann")], flagged: 0 });
   news.add({ alerts: [failed], flagged: 0 });
   expect(told).toEqual([
-    { level: "warning", title: "Payment disputed: Ann", body: "As raised", place: "/alerts" },
-    { level: "error", title: "A step of upkeep failed", body: "Upkeep failed at purge", place: "/alerts" },
+    {
+      level: "warning",
+      title: "Payment disputed",
+      about: "Ann",
+      body: "As raised",
+      place: "/alerts/1?show=all",
+    },
+    {
+      level: "error",
+      title: "A step of upkeep failed",
+      body: "Upkeep failed at purge",
+      place: "/alerts/2?show=all",
+    },
   ]);
 });
 

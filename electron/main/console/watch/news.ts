@@ -2,7 +2,16 @@
 import type { Notice } from "../../../../shared/contract/index.ts";
 
 export interface News {
-  readonly alerts: readonly { readonly title: string; readonly body: string; readonly isCritical: boolean }[];
+  readonly alerts: readonly {
+    /** What it is: alike ones have the same. */
+    readonly title: string;
+    /** The user's name. */
+    readonly about?: string;
+    readonly body: string;
+    readonly level: Notice["level"];
+    /** Where it is. */
+    readonly place: string;
+  }[];
   readonly flagged: number;
 }
 
@@ -41,8 +50,7 @@ export function createNews({ tell, now }: NewsOptions) {
   }
 
   function tellEach(alerts: News["alerts"]): void {
-    for (const { title, body, isCritical } of alerts)
-      tell({ level: isCritical ? "error" : "warning", title, body, place: "/alerts" });
+    for (const alert of alerts) tell(alert);
     alertsTold += alerts.length;
   }
 
@@ -70,20 +78,20 @@ export function createNews({ tell, now }: NewsOptions) {
   };
 }
 
+/** The most urgent first. */
+const levels = ["error", "warning", "info"] as const;
+
 /** "48 new alerts": "40 Payment disputed, 8 Budget". */
 function together(alerts: News["alerts"]): Notice {
   const counts = new Map<string, number>();
-  for (const { title } of alerts) {
-    const matter = title.split(":")[0] ?? title;
-    counts.set(matter, (counts.get(matter) ?? 0) + 1);
-  }
+  for (const { title } of alerts) counts.set(title, (counts.get(title) ?? 0) + 1);
   return {
-    level: alerts.some(({ isCritical }) => isCritical) ? "error" : "warning",
+    level: levels.find((level) => alerts.some((each) => each.level === level)) ?? "info",
     title: `${alerts.length} new alerts`,
     body: [...counts]
       .toSorted(([, a], [, b]) => b - a)
       .slice(0, 5)
-      .map(([matter, count]) => `${count} ${matter}`)
+      .map(([title, count]) => `${count} ${title}`)
       .join(", "),
     place: "/alerts",
   };

@@ -1,20 +1,21 @@
 /** The counts beside the desks' names, and the notices that come of their change. */
 import { z } from "zod";
 import {
-  alert,
   type Failure,
   financeCounts,
   type Notice,
   type RailCounts,
   railCounts,
+  type UsageEvent,
+  usageEventPage,
 } from "../../../../shared/contract/index.ts";
-import { alertKind } from "../../../../shared/governance/alerts/kinds.ts";
 import { ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import type { DeskContext } from "../desk-context.ts";
 import { createTopic, type Topic } from "../topic.ts";
 import type { Feed } from "./feed.ts";
-import { createNews, type News } from "./news.ts";
+import { createNewAlerts } from "./new-alerts.ts";
+import { createNews } from "./news.ts";
 import { eventsBefore } from "./watch.ts";
 
 const remoteCounts = railCounts.pick({ open_alerts: true, flagged: true, blocked: true }).loose();
@@ -23,24 +24,28 @@ interface RemoteCounts extends Pick<RailCounts, "open_alerts" | "flagged" | "blo
   readonly undecided: number | null;
 }
 const noCounts: RemoteCounts = { open_alerts: 0, flagged: 0, blocked: 0, undecided: null };
-/** Counting reads indexes, but not for nothing: this often at most. */
+/** Counting reads indexes only, but still costs: this often at most. */
 const refreshMs = 2_000;
-const urgentMs = 300;
-
-const newAlertPage = z.looseObject({ alerts: z.array(alert) });
+/** Where an alert may have come, nobody should wait for it. */
+const alertMs = 250;
 
 export interface RailOptions {
   readonly desk: DeskContext;
   readonly notices: Topic<Notice>;
+  /** Alerts may have changed. */
+  readonly alerts: Topic<unknown>;
   /** Differences of the last reconciliation made here. */
   readonly differences: () => number;
 }
 
-export function createRail({ desk, notices, differences }: RailOptions) {
+export function createRail({ desk, notices, alerts: alertsChanged, differences }: RailOptions) {
   let remote: RemoteCounts = noCounts;
   let isFirst = true;
-  let newestAlert: number | null = null;
+  const newAlerts = createNewAlerts(desk);
   let timer: NodeJS.Timeout | null = null;
+  /** When the timer ends, in milliseconds since 1970. */
+  let dueAt = 0;
+  let isClosed = false;
   let last = "";
   const news = createNews({ tell: (notice) => notices.publish(notice), now: desk.now });
 
@@ -66,72 +71,51 @@ export function createRail({ desk, notices, differences }: RailOptions) {
     topic.publish(now);
   }
 
-  /** Those raised since the last look; at the first look only how far it has come. */
-  async function newAlerts(): Promise<readonly News["alerts"][number][]> {
-    const after = newestAlert;
-    const page = await desk.connection.rpc(
-      "console_alerts",
-      {
-        p_open_only: true,
-        p_limit: after === null ? 1 : 50,
-        p_filter: { needs_operator: true, ...(after === null ? {} : { after_id: after }) },
-      },
-      newAlertPage,
-    );
-    if (!page.ok) return [];
-    newestAlert = Math.max(after ?? 0, page.value.alerts[0]?.alert_event_id ?? 0);
-    if (after === null) return [];
-    return page.value.alerts.toReversed().map(({ kind, severity, message, display_name: name }) => ({
-      title: `${alertKind(kind)?.kind.title ?? "Alert"}${name ? `: ${name}` : ""}`,
-      body: message,
-      isCritical: severity === "critical",
-    }));
-  }
-
   async function refresh(): Promise<void> {
     const profileId = desk.connection.profileId();
     const [answer, finance, alerts] = await Promise.all([
       desk.connection.rpc("console_rail_counts", {}, remoteCounts),
       desk.connection.rpc("console_finance_counts", {}, financeCounts),
-      newAlerts(),
+      newAlerts.look(),
     ]);
-    if (!answer.ok || profileId !== desk.connection.profileId()) return;
+    if (isClosed || profileId !== desk.connection.profileId()) return;
+    news.add({ alerts, flagged: 0 });
+    if (!answer.ok) return;
     const { open_alerts, flagged, blocked } = answer.value;
-    if (!isFirst)
-      news.add({
-        alerts,
-        flagged: Math.max(0, flagged - remote.flagged),
-      });
+    if (!isFirst) news.add({ alerts: [], flagged: Math.max(0, flagged - remote.flagged) });
     isFirst = false;
     const undecided = finance.ok && finance.value.keeps_runs ? finance.value.undecided : null;
     remote = { open_alerts, flagged, blocked, undecided };
     publish();
   }
 
+  function refreshIn(ms: number): void {
+    const at = Date.now() + ms;
+    if (isClosed || (timer && dueAt <= at)) return;
+    if (timer) clearTimeout(timer);
+    dueAt = at;
+    timer = setTimeout(() => {
+      timer = null;
+      void refresh();
+    }, ms);
+  }
+  const stopAlerts = alertsChanged.follow(() => refreshIn(alertMs));
+
   return {
     topic,
     refreshLocal: publish,
-    /** `isUrgent`: an alert may have come, which nobody should wait for. */
-    refreshSoon(isUrgent = false): void {
-      if (isUrgent && timer) clearTimeout(timer);
-      if (isUrgent) timer = null;
-      timer ??= setTimeout(
-        () => {
-          timer = null;
-          void refresh();
-        },
-        isUrgent ? urgentMs : refreshMs,
-      );
-    },
+    refreshSoon: () => refreshIn(refreshMs),
     /** Another project: its counts are not known yet. */
     reset(): void {
       remote = noCounts;
       isFirst = true;
-      newestAlert = null;
+      newAlerts.reset();
       news.clear();
       publish();
     },
     close(): void {
+      isClosed = true;
+      stopAlerts();
       news.clear();
       if (timer) clearTimeout(timer);
     },
@@ -158,6 +142,21 @@ export async function readStartCursor(backend: Backend, feed: Feed): Promise<Res
     eventsBefore,
     { retries: 1 },
   );
-  if (recent.ok) feed.seed(recent.value.events.toReversed());
+  if (recent.ok) feed.seed(await withFacts(backend, recent.value.events.toReversed()));
   return ok(head.value.next_cursor);
+}
+
+/** The same events with the facts of their calls, as far as the project answers at once. */
+async function withFacts(backend: Backend, events: readonly UsageEvent[]): Promise<readonly UsageEvent[]> {
+  const [first] = events;
+  if (!first) return events;
+  const page = await backend.rpc(
+    "usage_events_since",
+    { p_cursor: null, p_limit: 1_000, p_filter: { facts: true, since: first.at } },
+    usageEventPage,
+    { retries: 1 },
+  );
+  if (!page.ok) return events;
+  const told = new Map(page.value.events.map((event) => [event.event_id, event]));
+  return events.map((event) => told.get(event.event_id) ?? event);
 }

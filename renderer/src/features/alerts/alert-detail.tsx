@@ -2,18 +2,15 @@ import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
 import { Button } from "@mantine/core";
 import { type ReactNode } from "react";
 import type { Alert, Notification } from "../../../../shared/contract/alerts.ts";
+import { alertAmount, alertThreshold } from "../../../../shared/governance/alerts/words.ts";
+import { alertSentence } from "../../lib/alert-sentences.ts";
+import { formatPeriod } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { codeWords } from "../../lib/text.ts";
 import { CheckIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { Facts, Id, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
-import {
-  alertAmount,
-  alertSentence,
-  alertThreshold,
-  notificationSign,
-  notificationTarget,
-  severitySign,
-} from "./alert-words.ts";
+import { notificationSign, notificationTarget, severitySign } from "./alert-words.ts";
+import { Causes } from "./causes.tsx";
 import css from "./alerts.module.css";
 
 export function AlertDetail({
@@ -30,7 +27,6 @@ export function AlertDetail({
   readonly onAcknowledge: () => void;
   readonly onSendAgain: (notification: Notification) => void;
 }): ReactNode {
-  const sign = severitySign(alert.severity);
   const isReadOnly = useIsReadOnly();
   const isSeen = waits || alert.acknowledged_at !== null;
   return (
@@ -58,56 +54,19 @@ export function AlertDetail({
             Open decision
           </Button>
         )}
+        {alert.kind === "unknown_price" && typeof alert.details["model"] === "string" ? (
+          <>
+            <Button component="a" href={`#${placeAddress(["watch"], { model: alert.details["model"] })}`}>
+              Its calls
+            </Button>
+            <Button component="a" href={`#${placeAddress(["plans"], { do: "prices" })}`}>
+              Set its price
+            </Button>
+          </>
+        ) : null}
       </div>
-      <Facts
-        rows={[
-          [
-            "Severity",
-            <Tag key="s" tone={sign.tone}>
-              {sign.word}
-            </Tag>,
-          ],
-          ["Raised", <Time key="r" at={alert.created_at} form="full" />],
-          ...(alert.user_id
-            ? ([
-                [
-                  "User",
-                  <span key="u">
-                    <UserName name={alert.display_name} id={alert.user_id} /> <Id value={alert.user_id} />
-                  </span>,
-                ],
-              ] as const)
-            : []),
-          ["Value", alertAmount(alert, alert.value, currency)],
-          ["Threshold", alertThreshold(alert, currency)],
-          ...(alert.period
-            ? ([["Period", <SafeText key="p" text={alert.period} length={60} />]] as const)
-            : []),
-          ...(alert.alert_name
-            ? ([["Alert", <SafeText key="a" text={codeWords(alert.alert_name)} length={80} />]] as const)
-            : []),
-          [
-            "Acknowledged",
-            waits ? (
-              <span key="w" className={css.pending}>
-                waits to be sent
-              </span>
-            ) : alert.acknowledged_at ? (
-              <span key="k">
-                <Time at={alert.acknowledged_at} />
-                {alert.acknowledged_by ? (
-                  <>
-                    {" "}
-                    by <SafeText text={alert.acknowledged_by} length={60} />
-                  </>
-                ) : null}
-              </span>
-            ) : (
-              "not yet"
-            ),
-          ],
-        ]}
-      />
+      <AlertFacts alert={alert} currency={currency} waits={waits} />
+      <Causes alertEventId={alert.alert_event_id} />
       <Section title="Who was notified">
         {alert.notifications.length === 0 ? (
           <p className={css.quiet}>
@@ -127,6 +86,70 @@ export function AlertDetail({
   );
 }
 
+function AlertFacts({
+  alert,
+  currency,
+  waits,
+}: {
+  readonly alert: Alert;
+  readonly currency: string;
+  readonly waits: boolean;
+}): ReactNode {
+  const sign = severitySign(alert.severity);
+  // Of what repeats by anything else, such as an event of Stripe, there is none to show.
+  const period = formatPeriod(alert.period);
+  return (
+    <Facts
+      rows={[
+        [
+          "Severity",
+          <Tag key="s" tone={sign.tone}>
+            {sign.word}
+          </Tag>,
+        ],
+        ...(alert.needs_operator === false ? ([["For", "the user: a limit of their own"]] as const) : []),
+        ["Raised", <Time key="r" at={alert.created_at} form="full" />],
+        ...(alert.user_id
+          ? ([
+              [
+                "User",
+                <span key="u">
+                  <UserName name={alert.display_name} id={alert.user_id} /> <Id value={alert.user_id} />
+                </span>,
+              ],
+            ] as const)
+          : []),
+        ["Value", alertAmount(alert, alert.value, currency)],
+        ["Threshold", alertThreshold(alert, currency)],
+        ...(period === null ? [] : ([["Period", period]] as const)),
+        ...(alert.alert_name
+          ? ([["Alert", <SafeText key="a" text={codeWords(alert.alert_name)} length={80} />]] as const)
+          : []),
+        [
+          "Acknowledged",
+          waits ? (
+            <span key="w" className={css.pending}>
+              waits to be sent
+            </span>
+          ) : alert.acknowledged_at ? (
+            <span key="k">
+              <Time at={alert.acknowledged_at} />
+              {alert.acknowledged_by ? (
+                <>
+                  {" "}
+                  by <SafeText text={alert.acknowledged_by} length={60} />
+                </>
+              ) : null}
+            </span>
+          ) : (
+            "not yet"
+          ),
+        ],
+      ]}
+    />
+  );
+}
+
 /** One message: where to, how it stands, and why it could not be delivered. */
 function Message({
   notification,
@@ -143,7 +166,7 @@ function Message({
       </Tag>
       <span className={css.target}>
         <SafeText text={notificationTarget(notification)} length={120} />
-        <small>{notification.channel === "slack" ? "" : ` ${notification.channel}`}</small>
+        <small>{notification.recipient ? ` ${notification.channel}` : ""}</small>
       </span>
       <span className={css.quiet}>
         {notification.status === "sent" ? (

@@ -1,15 +1,15 @@
 /** Open alerts, alike ones as one line: what waits for an operator stands above users' own limits. */
-import { Button, Checkbox, Popover, Select, TextInput } from "@mantine/core";
+import { Button, Checkbox, Popover, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { AlertAction, AlertGroup } from "../../../../shared/contract/alerts.ts";
-import { alertKind } from "../../../../shared/governance/alerts/kinds.ts";
+import { alertSentence, alertTitle } from "../../lib/alert-sentences.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
-import { useMayAct, useLive } from "../../lib/live.ts";
+import { useMayAct, useLive, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { cleanText, clip, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { CheckIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
@@ -17,38 +17,36 @@ import { Facts, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.ts
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { toFailure } from "../../lib/console.tsx";
-import { severitySign } from "./alert-words.ts";
+import { listSign, severitySign } from "./alert-words.ts";
+import { Causes } from "./causes.tsx";
 import css from "./alerts.module.css";
 import { DeliveryLine } from "./delivery-line.tsx";
+import { type AlertFilter, alertsAddress, askedFilter, Filters, readFilter } from "./filters.tsx";
 
 /** Alerts come by themselves; this is for when no wake-up does. */
 const fallbackMs = 30_000;
-const severities = ["critical", "warning", "info"] as const;
 
-export function groupTitle({ kind, alert_name: name }: Pick<AlertGroup, "kind" | "alert_name">): string {
-  if (name && (kind === "budget" || kind === "user_budget")) return capitalise(codeWords(name));
-  return alertKind(kind)?.kind.title ?? capitalise(codeWords(kind));
-}
+/** What alike alerts are: a limit at whatever percent. */
+const groupTitle = ({ kind, alert_name: name }: Pick<AlertGroup, "kind" | "alert_name">): string =>
+  alertTitle({ kind, alert_name: name, threshold: null });
 
 /** "Ann, Bob and 198 more". */
-export function whoWords({ who, users }: Pick<AlertGroup, "who" | "users">): string {
-  if (users === 0) return "everybody";
+function whoWords({ who, users }: Pick<AlertGroup, "who" | "users">): string {
+  if (users === 0) return "—";
   const named = who.slice(0, 2).map(({ display_name: name, user_id: id }) => clip(cleanText(name ?? id), 30));
   const more = users - named.length;
   return more > 0 ? `${named.join(", ")} and ${formatTokens(more)} more` : named.join(", ");
 }
 
-const groupsAddress = (severity: string | null, id?: string): string =>
-  placeAddress(["alerts", ...(id === undefined ? [] : ["group", id])], { severity });
-
 export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
   const place = usePlace();
-  const severity = severities.find((each) => each === place.query.get("severity")) ?? null;
+  const filter = readFilter(place.query);
+  const isFiltered = filter.severity !== undefined || filter.kind !== undefined;
   const openId = place.parts[1] === "group" ? (place.parts[2] ?? null) : null;
   const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
   const query = useCall(
     "alerts.groups",
-    { filter: severity ? { severity } : {} },
+    { filter: askedFilter(filter) },
     { refetchMs: fallbackMs, keepPrevious: true },
   );
   const delivery = useCall(
@@ -67,26 +65,13 @@ export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
   };
   const failure = query.error ? toFailure(query.error) : null;
   const open = (group: AlertGroup): void =>
-    navigate(groupsAddress(severity, group.group_id), { replace: openId !== null });
-  const close = (): void => navigate(groupsAddress(severity));
+    navigate(alertsAddress("open", filter, { group: group.group_id }), { replace: openId !== null });
+  const close = (): void => navigate(alertsAddress("open", filter));
   const list = (
     <>
       {tabs}
-      {query.data?.as_of ? <StaleLine asOf={query.data.as_of} /> : null}
-      {failure && query.data ? <FailureLine failure={failure} onRetry={() => void query.refetch()} /> : null}
-      {delivery ? <DeliveryLine delivery={delivery} isSample={isSample} show="open" /> : null}
       <div className={css.filters}>
-        <Select
-          aria-label="Severity"
-          w={150}
-          allowDeselect={false}
-          data={[
-            { value: "", label: "Any severity" },
-            ...severities.map((value) => ({ value, label: capitalise(value) })),
-          ]}
-          value={severity ?? ""}
-          onChange={(value) => navigate(groupsAddress(value || null), { replace: true })}
-        />
+        <Filters show="open" filter={filter} />
         {chosen.length > 0 ? (
           <GroupActs groups={chosen} onDone={() => setPicked(new Set())} />
         ) : query.data ? (
@@ -100,6 +85,9 @@ export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
           </span>
         ) : null}
       </div>
+      {query.data?.as_of ? <StaleLine asOf={query.data.as_of} /> : null}
+      {failure && query.data ? <FailureLine failure={failure} onRetry={() => void query.refetch()} /> : null}
+      {delivery ? <DeliveryLine delivery={delivery} isSample={isSample} show="open" /> : null}
       {!query.data && failure ? (
         <ErrorView failure={failure} onRetry={() => void query.refetch()} />
       ) : (
@@ -117,8 +105,8 @@ export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
           empty={
             query.data ? (
               <EmptyView title="No open alerts">
-                {severity
-                  ? "None of this severity. "
+                {isFiltered
+                  ? "None of this severity and kind."
                   : "Everything is acknowledged or resolved. New alerts appear here by themselves."}
               </EmptyView>
             ) : (
@@ -143,7 +131,7 @@ export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
             <DetailBar title={opened ? groupTitle(opened) : "Alerts"} onClose={close} />
             <DetailScroll>
               {opened ? (
-                <GroupDetail group={opened} />
+                <GroupDetail group={opened} filter={filter} />
               ) : query.data ? (
                 <EmptyView title="None of these is open any more" />
               ) : (
@@ -180,21 +168,13 @@ function groupColumns(
     {
       id: "severity",
       header: "Severity",
-      width: 84,
+      width: 98,
       fixed: true,
-      cell: ({ severity, needs_operator: needs, snoozed_until: until }) => {
-        const sign = severitySign(severity);
-        return until ? (
-          <Tag tone="grey" dot plain>
-            snoozed
-          </Tag>
-        ) : needs ? (
+      cell: (group) => {
+        const sign = group.snoozed_until ? ({ tone: "grey", word: "snoozed" } as const) : listSign(group);
+        return (
           <Tag tone={sign.tone} dot plain>
             {sign.word}
-          </Tag>
-        ) : (
-          <Tag tone="grey" dot plain>
-            users' own
           </Tag>
         );
       },
@@ -347,12 +327,19 @@ function GroupActs({
   );
 }
 
-function GroupDetail({ group }: { readonly group: AlertGroup }): ReactNode {
+function GroupDetail({
+  group,
+  filter,
+}: {
+  readonly group: AlertGroup;
+  readonly filter: AlertFilter;
+}): ReactNode {
+  const currency = useProjectCurrency();
   const sign = severitySign(group.severity);
   return (
     <div className={css.alert}>
       <p className={css.said}>
-        <SafeText text={capitalise(cleanText(group.message))} length={400} />
+        <SafeText text={alertSentence(group.newest, currency)} length={400} />
       </p>
       <GroupActs key={group.group_id} groups={[group]} />
       <Facts
@@ -383,6 +370,7 @@ function GroupDetail({ group }: { readonly group: AlertGroup }): ReactNode {
             : []),
         ]}
       />
+      {group.needs_operator ? <Causes alertEventId={group.newest_id} /> : null}
       {group.who.length > 0 ? (
         <Section title={group.users > group.who.length ? `The latest ${group.who.length} users` : "Users"}>
           <ul className={css.who}>
@@ -396,7 +384,7 @@ function GroupDetail({ group }: { readonly group: AlertGroup }): ReactNode {
           </ul>
         </Section>
       ) : null}
-      <a href={`#${placeAddress(["alerts", String(group.newest_id)], { show: "each", kind: group.kind })}`}>
+      <a href={`#${alertsAddress("each", { ...filter, kind: group.kind }, { id: group.newest_id })}`}>
         {group.count === 1 ? "Who was notified, and the call behind it" : "See each, with who was notified"}
       </a>
     </div>

@@ -1,14 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { Alert, CostAlert, Notification } from "../../../../shared/contract/alerts.ts";
-import {
-  alertSentence,
-  alertThreshold,
-  alertTitle,
-  deliverySign,
-  notificationTarget,
-  thresholdWords,
-  watchedWords,
-} from "./alert-words.ts";
+import { alertThreshold } from "../../../../shared/governance/alerts/words.ts";
+import { alertSentence, alertTitle } from "../../lib/alert-sentences.ts";
+import { deliverySign, listSign, notificationTarget, thresholdWords, watchedWords } from "./alert-words.ts";
 
 const alert = (change: Partial<Alert>): Alert => ({
   alert_event_id: 1,
@@ -71,7 +65,7 @@ describe("an alert reads", () => {
     ],
     [
       "Monthly budget",
-      "$455.10 of $500.00 used in 2026-11: 91 %.",
+      "$455.10 of $500.00 used (November 2026): 91 %.",
       "90 %",
       {
         kind: "budget",
@@ -85,7 +79,7 @@ describe("an alert reads", () => {
     ],
     [
       "Dear user",
-      "$12.50 used in 2026-11-25.",
+      "$12.50 used so far (25 November 2026).",
       "$10.00",
       {
         kind: "user_budget",
@@ -94,6 +88,32 @@ describe("an alert reads", () => {
         value: 12_500_000,
         period: "2026-11-25",
         details: { metric: "cost_micros" },
+      },
+    ],
+    [
+      "Many tokens",
+      "60,000 used so far (the week from 4 January 2027).",
+      "50,000",
+      {
+        kind: "user_budget",
+        alert_name: "many_tokens",
+        threshold: 50_000,
+        value: 60_000,
+        period: "2027-W01",
+        details: { metric: "tokens" },
+      },
+    ],
+    [
+      "Year",
+      "60,000 used so far (2027).",
+      "50,000",
+      {
+        kind: "budget",
+        alert_name: "year",
+        threshold: 50_000,
+        value: 60_000,
+        period: "2027",
+        details: { metric: "tokens", amount: 60_000, budget: null },
       },
     ],
     ["Upkeep of one user failed", "as the database says it", "—", { kind: "maintenance_failed" }],
@@ -107,6 +127,14 @@ describe("an alert reads", () => {
       threshold,
     ]);
   });
+});
+
+it("a list has what needs an operator by its severity, and users' own limits as such", () => {
+  expect(
+    [{ needs_operator: true }, { needs_operator: false }, {}].map(
+      (more) => listSign({ severity: "critical", ...more }).word,
+    ),
+  ).toEqual(["critical", "users' own", "critical"]);
 });
 
 const message = (change: Partial<Notification>): Notification => ({
@@ -153,7 +181,8 @@ describe("an alert that is set", () => {
   const set = (change: Partial<CostAlert>): CostAlert => ({
     alert_name: "x",
     metric: "cost_micros",
-    scope: "all",
+    scope_kind: "all",
+    scope_id: null,
     period: "month",
     budget: 500_000_000,
     thresholds: [50, 75, 90],
@@ -171,17 +200,24 @@ describe("an alert that is set", () => {
     [
       "tokens of plan gold_plus, a day",
       "1,000, 20,000",
-      { metric: "tokens", scope: "plan:gold_plus", period: "day", budget: null, thresholds: [1_000, 20_000] },
+      {
+        metric: "tokens",
+        scope_kind: "plan",
+        scope_id: "gold_plus",
+        period: "day",
+        budget: null,
+        thresholds: [1_000, 20_000],
+      },
     ],
     [
       "sudden use of each user, an hour",
       "5 times the usual",
-      { metric: "spike", scope: "user", period: "hour", budget: null, thresholds: [5] },
+      { metric: "spike", scope_kind: "user", period: "hour", budget: null, thresholds: [5] },
     ],
     [
       "cost of each user, a day",
       "£0.50",
-      { scope: "user", period: "day", budget: null, thresholds: [500_000] },
+      { scope_kind: "user", period: "day", budget: null, thresholds: [500_000] },
     ],
   ])("watches %s, and says so at %s", (watches, at, change) => {
     expect([watchedWords(set(change)), thresholdWords(set(change))]).toEqual([watches, at]);

@@ -18,7 +18,7 @@ it("says that nothing is open, and asks for open alerts alone", async () => {
   expect(await screen.findByText("No open alerts")).toBeTruthy();
   expect(client.asked[0]).toEqual({
     name: "alerts.list",
-    input: { show: "open", before_id: null, limit: 100 },
+    input: { show: "open", before_id: null, limit: 100, filter: {} },
   });
 });
 
@@ -58,7 +58,8 @@ it("shows the alerts that are set, how far each has come, and when it was last r
   const set = {
     alert_name: "monthly_budget",
     metric: "cost_micros",
-    scope: "all",
+    scope_kind: "all",
+    scope_id: null,
     period: "month",
     budget: 500_000_000,
     thresholds: [50, 75, 90],

@@ -2,11 +2,13 @@ import { Button, SegmentedControl } from "@mantine/core";
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Alert, Notification } from "../../../../shared/contract/alerts.ts";
+import { alertAmount, alertThreshold } from "../../../../shared/governance/alerts/words.ts";
+import { alertTitle } from "../../lib/alert-sentences.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useLive, useProjectCurrency } from "../../lib/live.ts";
-import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { codeWords, counted } from "../../lib/text.ts";
+import { navigate, usePlace } from "../../lib/router.ts";
+import { counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { useAct } from "../../ui/acts.ts";
@@ -14,35 +16,35 @@ import { showDone, showFailure } from "../../ui/notices.tsx";
 import { SafeText, Tag, Time, UserName } from "../../ui/parts.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
-import { alertAmount, alertThreshold, alertTitle, deliverySign, severitySign } from "./alert-words.ts";
+import { deliverySign, listSign } from "./alert-words.ts";
 import { AlertGroups } from "./alert-groups.tsx";
 import { AlertDetail } from "./alert-detail.tsx";
 import css from "./alerts.module.css";
 import { DeliveryLine } from "./delivery-line.tsx";
+import {
+  type AlertFilter,
+  alertsAddress,
+  askedFilter,
+  Filters,
+  readFilter,
+  type Show,
+  shows,
+} from "./filters.tsx";
 import { SetAlerts } from "./set-alerts.tsx";
 
 const PAGE = 100;
-/** open: alike ones together. each: the open ones one by one. */
-const shows = ["open", "each", "all", "undelivered", "set"] as const;
-type Show = (typeof shows)[number];
-
-const alertsAddress = (show: Show, id?: number, kind: string | null = null): string =>
-  placeAddress(["alerts", ...(id === undefined ? [] : [String(id)])], {
-    show: show === "open" ? null : show,
-    kind,
-  });
-
 /** The list behind the count of open alerts, with who was notified; and the alerts that are set. */
 export function AlertsDesk(): ReactNode {
   const place = usePlace();
   const asked = place.query.get("show");
   const show = shows.find((each) => each === asked) ?? "open";
+  const filter = readFilter(place.query);
   const tabs = (
     <DeskBar title="Alerts">
       <SegmentedControl
         aria-label="Which alerts"
         value={show}
-        onChange={(value) => navigate(alertsAddress(value as Show))}
+        onChange={(value) => navigate(alertsAddress(value as Show, filter))}
         data={[
           { value: "open", label: "Open" },
           { value: "each", label: "One by one" },
@@ -62,12 +64,11 @@ export function AlertsDesk(): ReactNode {
       </>
     );
   if (show === "open") return <AlertGroups tabs={tabs} />;
-  const kind = place.query.get("kind");
   return (
     <AlertList
-      key={`${show} ${kind}`}
+      key={`${show} ${filter.severity} ${filter.kind}`}
       show={show}
-      kind={kind}
+      filter={filter}
       tabs={tabs}
       openId={Number(place.parts[1] ?? Number.NaN)}
     />
@@ -79,10 +80,10 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
     {
       id: "severity",
       header: "Severity",
-      width: 80,
+      width: 98,
       fixed: true,
-      cell: ({ severity }) => {
-        const sign = severitySign(severity);
+      cell: (alert) => {
+        const sign = listSign(alert);
         return (
           <Tag tone={sign.tone} dot plain>
             {sign.word}
@@ -105,7 +106,7 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
       width: 100,
       grow: 1.2,
       cell: ({ user_id: id, display_name: name }) =>
-        id ? <UserName name={name} id={id} /> : <span className={css.quiet}>everybody</span>,
+        id ? <UserName name={name} id={id} /> : <span className={css.quiet}>—</span>,
     },
     {
       id: "value",
@@ -158,7 +159,7 @@ function acknowledgedColumn(waiting: ReadonlySet<string>): Column<Alert> {
 }
 
 /** The alerts as they are read page by page, the one that is open, and what can be done with them. */
-function useAlertList(show: Exclude<Show, "set" | "open">, kind: string | null, openId: number) {
+function useAlertList(show: Exclude<Show, "set" | "open">, filter: AlertFilter, openId: number) {
   const client = useConsole();
   const queries = useQueryClient();
   const runAct = useAct();
@@ -169,13 +170,13 @@ function useAlertList(show: Exclude<Show, "set" | "open">, kind: string | null, 
       .map((each) => each.subject),
   );
   const query = useInfiniteQuery({
-    queryKey: ["alerts.list", { show, kind }],
+    queryKey: ["alerts.list", { show, filter }],
     queryFn: ({ pageParam }) =>
       callOrThrow(client, "alerts.list", {
         show: show === "each" ? "open" : show,
         before_id: pageParam,
         limit: PAGE,
-        ...(kind ? { filter: { kind } } : {}),
+        filter: askedFilter(filter),
       }),
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_before_id,
@@ -193,7 +194,7 @@ function useAlertList(show: Exclude<Show, "set" | "open">, kind: string | null, 
     for (const key of ["alerts.list", "watch.overview"]) void queries.invalidateQueries({ queryKey: [key] });
   };
   const openAlert = (alert: Alert): void =>
-    navigate(alertsAddress(show, alert.alert_event_id, kind), { replace: !Number.isNaN(openId) });
+    navigate(alertsAddress(show, filter, { id: alert.alert_event_id }), { replace: !Number.isNaN(openId) });
 
   async function acknowledge(alert: Alert): Promise<void> {
     if (alert.acknowledged_at || waiting.has(String(alert.alert_event_id))) return;
@@ -222,13 +223,12 @@ function useAlertList(show: Exclude<Show, "set" | "open">, kind: string | null, 
 
 function AlertList({
   show,
-  kind,
+  filter,
   tabs,
   openId,
 }: {
   readonly show: Exclude<Show, "set" | "open">;
-  /** Only these. */
-  readonly kind: string | null;
+  readonly filter: AlertFilter;
   readonly tabs: ReactNode;
   /** NaN: no detail is open. */
   readonly openId: number;
@@ -237,7 +237,7 @@ function AlertList({
   const isSample = useLive((state) => state.connection?.project?.sample_data ?? false);
   const { query, rows, waiting, opened, openAlert, acknowledge, sendAgain } = useAlertList(
     show,
-    kind,
+    filter,
     openId,
   );
   const first = query.data?.pages[0];
@@ -245,13 +245,9 @@ function AlertList({
   const list = (
     <>
       {tabs}
-      {kind ? (
-        <div className={css.filters}>
-          <Button variant="subtle" onClick={() => navigate(alertsAddress(show))}>
-            Only: {codeWords(kind)} ×
-          </Button>
-        </div>
-      ) : null}
+      <div className={css.filters}>
+        <Filters show={show} filter={filter} />
+      </div>
       {first?.as_of ? <StaleLine asOf={first.as_of} /> : null}
       {failure && query.data ? <FailureLine failure={failure} onRetry={() => void query.refetch()} /> : null}
       {first ? <DeliveryLine delivery={first.delivery} isSample={isSample} show={show} /> : null}
@@ -273,7 +269,11 @@ function AlertList({
           }}
           empty={
             query.data ? (
-              <NoAlerts show={show} queued={query.data.pages[0]?.delivery.queued ?? 0} />
+              <NoAlerts
+                show={show}
+                isFiltered={filter.severity !== undefined || filter.kind !== undefined}
+                queued={query.data.pages[0]?.delivery.queued ?? 0}
+              />
             ) : (
               <Skeleton lines={8} />
             )
@@ -288,7 +288,7 @@ function AlertList({
       )}
     </>
   );
-  const close = (): void => navigate(alertsAddress(show, undefined, kind));
+  const close = (): void => navigate(alertsAddress(show, filter));
   return (
     <SideDetail
       id="alerts"
@@ -324,7 +324,19 @@ function AlertList({
   );
 }
 
-function NoAlerts({ show, queued }: { readonly show: Show; readonly queued: number }): ReactNode {
+function NoAlerts({
+  show,
+  isFiltered,
+  queued,
+}: {
+  readonly show: Show;
+  readonly isFiltered: boolean;
+  readonly queued: number;
+}): ReactNode {
+  if (isFiltered)
+    return (
+      <EmptyView title="No such alerts">There are none of this severity and kind in this list.</EmptyView>
+    );
   if (show === "each")
     return (
       <EmptyView title="No open alerts">

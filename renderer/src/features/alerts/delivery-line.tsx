@@ -8,7 +8,7 @@ import css from "./alerts.module.css";
 /** Upkeep runs every minute. */
 const UPKEEP_LATE_MS = 10 * 60_000;
 
-/** What stands in the way of alerts being raised and heard of, if anything does. */
+/** What keeps alerts from being raised and delivered, if anything does. */
 export function DeliveryLine({
   delivery,
   isSample,

@@ -7,6 +7,7 @@ import type { AuditFilter, AuditRow } from "../../../../shared/contract/audit.ts
 import type { Reply } from "../../../../shared/contract/basics.ts";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
+import { auditDetails, auditReason } from "../../lib/audit-words.ts";
 import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
@@ -17,7 +18,7 @@ import type { Column } from "../../ui/data-table.tsx";
 import { Grow } from "../../ui/desk.tsx";
 import { DownloadIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { SafeText, Time, UserLine } from "../../ui/parts.tsx";
+import { SafeText, Time, TimedText, UserLine } from "../../ui/parts.tsx";
 import { MoreRows, PlainTable } from "../../ui/plain-table.tsx";
 import { ErrorView, FailureLine, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { CheckButton, CheckResult, useAuditCheck } from "./audit-check.tsx";
@@ -229,21 +230,8 @@ async function readAll(
   return all;
 }
 
-/** What else an entry keeps, on one line. */
-function detailsText(row: AuditRow): string {
-  return Object.entries(row.details)
-    .filter(([key, value]) => key !== "act_id" && value !== null && value !== "")
-    .map(([key, value]) =>
-      // What has parts of its own is in the export.
-      typeof value === "string" || typeof value === "number" || typeof value === "boolean"
-        ? `${codeWords(key)} ${cleanText(String(value))}`
-        : codeWords(key),
-    )
-    .join(", ");
-}
-
 const columns = (set: SetQuery): readonly Column<AuditRow>[] => [
-  { id: "at", header: "When", width: 110, cell: (row) => <Time at={row.at} form="short" /> },
+  { id: "at", header: "When", width: 120, cell: (row) => <Time at={row.at} form="short" /> },
   {
     id: "who",
     header: "Who",
@@ -310,14 +298,16 @@ const columns = (set: SetQuery): readonly Column<AuditRow>[] => [
     grow: 1,
     cell: (row) => (
       <span className={css.what}>
-        {row.reason ? <SafeText text={row.reason} length={300} /> : null}{" "}
-        <span className={css.quiet}>{clip(detailsText(row), 200)}</span>
+        {row.reason ? <SafeText text={auditReason(row) ?? ""} length={300} /> : null}{" "}
+        <span className={css.quiet}>
+          <TimedText text={auditDetails(row)} length={200} />
+        </span>
       </span>
     ),
   },
 ];
 
-export function auditCsv(rows: readonly AuditRow[]): string {
+function auditCsv(rows: readonly AuditRow[]): string {
   return toCsv(
     [
       "audit_id",

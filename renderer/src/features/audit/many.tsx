@@ -22,6 +22,7 @@ import { FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { PagedTable } from "../../ui/paged-table.tsx";
 import { PresetReasons } from "../../ui/preset-reasons.tsx";
+import { translated } from "../../lib/language.ts";
 import css from "./audit.module.css";
 
 /** A step is kept several times a second: after so long without one, nobody is sending them. */
@@ -175,7 +176,7 @@ function Head({
           is kept. <Button onClick={() => void drive()}>Go on from here</Button>
         </Note>
       ) : null}
-      {bulk.status === "proposed" && bulk.why ? <Note tone="amber">{bulk.why}.</Note> : null}
+      {bulk.status === "proposed" && bulk.why ? <Note tone="amber">{translated(bulk.why)}.</Note> : null}
       <Facts
         rows={[
           ["Reason", <SafeText key="reason" text={bulk.reason} length={400} />],

@@ -13,7 +13,14 @@ import { costOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
-import { formatCost, formatExactCost, formatPercent, formatTokens } from "../../lib/format.ts";
+import {
+  formatCallCost,
+  formatCost,
+  formatDay,
+  formatExactCost,
+  formatPercent,
+  formatTokens,
+} from "../../lib/format.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -201,7 +208,13 @@ function Figures({
       formatTokens(costs.before.tokens),
       "input and output",
     ],
-    ["Cost a call", formatCost(perCall, costs.currency), "", "", formatExactCost(perCall, costs.currency)],
+    [
+      "Cost a call",
+      formatCallCost(perCall, costs.currency),
+      "",
+      "",
+      formatExactCost(perCall, costs.currency),
+    ],
   ];
   return (
     <div className={css.figures}>
@@ -233,14 +246,14 @@ function CostChart({
     rows: periods.map((each) => [each.from, each.to, each.cost_micros, each.calls, each.tokens]),
     show: (value, column) =>
       typeof value !== "number"
-        ? String(value)
+        ? formatDay(`${String(value)}T00:00:00Z`, "UTC")
         : column === 2
           ? formatCost(value, currency)
           : formatTokens(value),
   };
   return (
     <Chart
-      title={`Cost a ${step}; click a bar for what is behind it`}
+      title={`Cost a ${codeWords(step)}; click a bar for what is behind it`}
       build={build}
       table={table}
       fileName={`costs-${costs.from}-${costs.to}`}
@@ -373,7 +386,7 @@ function Parts({
   );
 }
 
-export function partsCsv({ parts, currency }: Costs, by: CostDimension): string {
+function partsCsv({ parts, currency }: Costs, by: CostDimension): string {
   return toCsv(
     [by, "name", "cost_micros", "before_cost_micros", "calls", "tokens", "currency"],
     parts.map((each) => [

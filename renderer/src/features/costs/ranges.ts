@@ -57,10 +57,14 @@ export function lastOfMonth(day: string): string {
   return addDays(date.toISOString().slice(0, 10), -1);
 }
 
-/** "+12 %", "-3 %", or what there is to say where there was nothing before. */
+/** "+12 %", "-3.0 %", or what there is to say where there was nothing before. */
 export function changeWords(now: number, before: number): string {
   if (before === 0) return now === 0 ? "as before: none" : "none before";
   const percent = (100 * (now - before)) / before;
-  const rounded = Math.abs(percent) < 10 ? percent.toFixed(1) : percent.toFixed(0);
+  const digits = Math.abs(percent) < 10 ? 1 : 0;
+  const rounded = percent.toLocaleString("en", {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
   return `${percent >= 0 ? "+" : ""}${rounded} %`;
 }

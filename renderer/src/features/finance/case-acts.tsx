@@ -5,7 +5,7 @@ import { type ReactNode, useState } from "react";
 import type { CaseAction, FinanceCase } from "../../../../shared/contract/finance.ts";
 import type { OperationInput } from "../../../../shared/contract/operations.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { useKeys } from "../../lib/keys.ts";
+import { sendChord, sendsByChord, useKeys } from "../../lib/keys.ts";
 import { useMayAct } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
@@ -13,6 +13,7 @@ import { Kbd, Note } from "../../ui/parts.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
 import css from "./finance.module.css";
 import { PayerSuggestions } from "./payers.tsx";
+import { numberSigns } from "../../lib/typed.ts";
 
 type ActInput = OperationInput<"finance.act">;
 
@@ -28,6 +29,7 @@ export const actionWords: Readonly<
   write_off: ["Write off", "Written off", "w"],
   reopen: ["Reopen", "Open again", "r"],
   post: ["Post", "Posted", "b"],
+  undo: ["Undo", "Proposed to undo it: post that to book it", "u"],
 };
 
 export function versionsOf(cases: readonly FinanceCase[]): Record<string, number> {
@@ -44,7 +46,7 @@ export function useFinanceRefresh(): () => void {
 }
 
 /** Sends an act; shows what came of it. True when it was done. */
-export function useCaseAct(): (input: ActInput) => Promise<boolean> {
+function useCaseAct(): (input: ActInput) => Promise<boolean> {
   const client = useConsole();
   const refresh = useFinanceRefresh();
   return async (input) => {
@@ -86,6 +88,10 @@ function isLacking(of: FinanceCase): { readonly user: boolean; readonly tokens: 
   };
 }
 
+/** Whether what would be posted takes back what was. */
+export const isUndoing = (of: FinanceCase): boolean =>
+  (of.status === "proposed" || of.status === "approved") && of.correction["undoes"] !== undefined;
+
 /** The acts that a case in this status allows, the likeliest first. */
 export function actsOn(of: FinanceCase): readonly (CaseAction | "post")[] {
   const books = of.correction.books === true;
@@ -102,6 +108,13 @@ export function actsOn(of: FinanceCase): readonly (CaseAction | "post")[] {
     case "investigating":
       return [...(books ? (["propose"] as const) : []), "assign", "note", "carry_forward", "write_off"];
     case "proposed":
+      if (isUndoing(of))
+        return [
+          ...(of.needs_approver ? (["approve", "post"] as const) : (["post", "approve"] as const)),
+          "reopen",
+          "assign",
+          "note",
+        ];
       return of.resolution === "write_off"
         ? ["approve", "reopen", "assign", "note", "carry_forward"]
         : [
@@ -120,7 +133,7 @@ export function actsOn(of: FinanceCase): readonly (CaseAction | "post")[] {
       return ["reopen", "assign", "note"];
     case "posted":
     case "verified":
-      return ["note", "assign"];
+      return ["note", "assign", ...(of.posted_by ? (["undo"] as const) : [])];
   }
 }
 
@@ -210,10 +223,17 @@ export function CaseActs({
 
 const isFormed = (action: CaseAction): boolean => action !== "investigate" && action !== "approve";
 
-const needsReason: ReadonlySet<CaseAction> = new Set(["note", "carry_forward", "write_off", "reopen"]);
+const needsReason: ReadonlySet<CaseAction> = new Set([
+  "note",
+  "carry_forward",
+  "write_off",
+  "reopen",
+  "undo",
+]);
 const reasonSays: Partial<Record<CaseAction, string>> = {
   carry_forward: "Kept with the case. It comes back as a late item of the next period.",
   write_off: "Kept with the case and in the audit.",
+  undo: "Proposes the entry that takes it back; posting that has the limits of any correction.",
 };
 
 function ActForm({
@@ -240,6 +260,7 @@ function ActForm({
   const [busy, setBusy] = useState(false);
   const [name] = actionWords[action];
   const lacks = isLacking(of);
+  const movesMoney = action === "write_off";
 
   const submit = async (assignTo: string = assignee): Promise<void> => {
     const words = reason.trim();
@@ -269,6 +290,7 @@ function ActForm({
         event.preventDefault();
         void submit();
       }}
+      onKeyDown={movesMoney ? sendsByChord(() => void submit()) : undefined}
     >
       <ActQuestions
         action={action}
@@ -292,6 +314,7 @@ function ActForm({
           description={reasonSays[action]}
           data-autofocus
           autosize
+          spellCheck
           minRows={2}
           maxRows={6}
           maxLength={2000}
@@ -301,7 +324,7 @@ function ActForm({
             setError(null);
           }}
           onKeyDown={(event) => {
-            if (event.key === "Enter" && !event.shiftKey) {
+            if (event.key === "Enter" && !event.shiftKey && !movesMoney) {
               event.preventDefault();
               void submit();
             }
@@ -320,7 +343,7 @@ function ActForm({
         </Button>
       </div>
       <span className={css.quiet}>
-        <Kbd>Enter</Kbd> sends, <Kbd>Esc</Kbd> closes
+        <Kbd>{movesMoney ? sendChord() : "Enter"}</Kbd> sends, <Kbd>Esc</Kbd> closes
       </span>
     </form>
   );
@@ -361,7 +384,8 @@ function ActQuestions({
               allowDecimal={false}
               min={-100_000_000}
               max={100_000_000}
-              thousandSeparator=","
+              thousandSeparator={numberSigns().group}
+              decimalSeparator={numberSigns().decimal}
               onChange={(value) => setTokens(typeof value === "number" ? value : null)}
             />
           ) : null}

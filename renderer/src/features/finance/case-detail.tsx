@@ -17,6 +17,7 @@ import { CaseActs, useFinanceRefresh, useOperator, versionsOf } from "./case-act
 import { BothSides, CopyDifference } from "./differences.tsx";
 import css from "./finance.module.css";
 import { className, entryText, minorMoney, statusSign } from "./words.ts";
+import { translated } from "../../lib/language.ts";
 
 /** The project keeps what a console sent: another one may have sent something else. */
 function isDifference(value: unknown): value is Difference {
@@ -104,7 +105,7 @@ function Shown({
         <div className={css.detail}>
           {difference ? (
             <div>
-              <SafeText text={difference.explanation} length={1000} />
+              <SafeText text={translated(difference.explanation)} length={1000} />
             </div>
           ) : null}
           <Note tone={correction.books ? "blue" : "grey"}>
@@ -233,7 +234,7 @@ function PostPanel({ of, onClose }: { readonly of: FinanceCase; readonly onClose
         {(preview) => (
           <>
             <Effects preview={preview} />
-            {preview.why_approver ? <Note tone="amber">{preview.why_approver}.</Note> : null}
+            {preview.why_approver ? <Note tone="amber">{translated(preview.why_approver)}.</Note> : null}
             <div className={css.buttons}>
               <Button
                 variant="filled"

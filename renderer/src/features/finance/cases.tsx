@@ -148,6 +148,41 @@ export function readFilter(query: URLSearchParams, runId: string | null): CaseFi
   };
 }
 
+/** The sort as the head of the table shows it: the oldest is the greatest age. */
+function sortShown({ sort, descending }: CaseFilter) {
+  return sort ? { sort: { key: sort, descending: sort === "age" ? !descending : descending } } : {};
+}
+
+/** The pages of the list that are read so far. */
+function useCasePages(filter: CaseFilter) {
+  const client = useConsole();
+  return useInfiniteQuery({
+    queryKey: ["finance.cases", filter],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "finance.cases", { filter, after: pageParam, limit: PAGE }),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) =>
+      page.cases.length < PAGE ? null : (page.cases.at(-1)?.difference_id ?? null),
+    staleTime: 2000,
+  });
+}
+
+/** Which differences are picked, by id. */
+function usePicked() {
+  const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
+  return {
+    picked,
+    setPicked,
+    clear: () => setPicked(new Set()),
+    pick: (of: FinanceCase) =>
+      setPicked((before) => {
+        const next = new Set(before);
+        if (!next.delete(of.difference_id) && next.size < MOST_SELECTED) next.add(of.difference_id);
+        return next;
+      }),
+  };
+}
+
 export function Cases({
   runId,
   base,
@@ -161,38 +196,22 @@ export function Cases({
   readonly query: URLSearchParams;
   readonly openId: string | null;
 }): ReactNode {
-  const client = useConsole();
   const text = place.toString();
   const filter = useMemo(() => readFilter(new URLSearchParams(text), runId), [text, runId]);
-  const query = useInfiniteQuery({
-    queryKey: ["finance.cases", filter],
-    queryFn: ({ pageParam }) =>
-      callOrThrow(client, "finance.cases", { filter, after: pageParam, limit: PAGE }),
-    initialPageParam: null as string | null,
-    getNextPageParam: (page) =>
-      page.cases.length < PAGE ? null : (page.cases.at(-1)?.difference_id ?? null),
-    staleTime: 2000,
-  });
+  const query = useCasePages(filter);
   const rows = query.data?.pages.flatMap((page) => page.cases) ?? [];
-  const [picked, setPicked] = useState<ReadonlySet<string>>(new Set());
+  const { picked, setPicked, clear, pick } = usePicked();
   const [firstPage] = query.data?.pages ?? [];
-  const shown = new Set(rows.map((each) => each.difference_id));
   // What a filter hides is not acted on.
-  const selected = rows.filter((each) => picked.has(each.difference_id) && shown.has(each.difference_id));
-  const pick = (of: FinanceCase): void =>
-    setPicked((before) => {
-      const next = new Set(before);
-      if (!next.delete(of.difference_id) && next.size < MOST_SELECTED) next.add(of.difference_id);
-      return next;
-    });
+  const selected = rows.filter((each) => picked.has(each.difference_id));
   const params = Object.fromEntries(place);
   const address = (id: string | null): string => placeAddress([...base, ...(id ? [id] : [])], params);
   const choose = (change: Readonly<Record<string, string | null>>): void => {
-    setPicked(new Set());
+    clear();
     navigate(placeAddress(base, { ...params, ...change }));
   };
   const close = (): void => navigate(address(null));
-  useKeys({ Escape: () => (picked.size === 0 ? false : setPicked(new Set())) }, openId === null);
+  useKeys({ Escape: () => (picked.size === 0 ? false : clear()) }, openId === null);
 
   if (!query.data || !firstPage)
     return query.error ? (
@@ -201,22 +220,17 @@ export function Cases({
       <Skeleton lines={10} />
     );
   const columns = columnsFor(picked, pick);
-  const isFiltered =
-    filter.text !== null ||
-    filter.class !== null ||
-    filter.assigned_to !== null ||
-    filter.older_than_days !== null;
   return (
     <SideDetail
       id="cases"
-      initialWidth={540}
+      initialWidth={480}
       minListWidth={360}
       detailLabel="Difference"
       onClose={close}
       list={
         <>
           {selected.length > 0 ? (
-            <BulkBar cases={selected} onClear={() => setPicked(new Set())} />
+            <BulkBar cases={selected} onClear={clear} />
           ) : (
             <CaseFilters
               page={firstPage}
@@ -247,33 +261,15 @@ export function Cases({
               )
             }
             onPick={pick}
-            {...(filter.sort
-              ? {
-                  sort: {
-                    key: filter.sort,
-                    descending: filter.sort === "age" ? !filter.descending : filter.descending,
-                  },
-                }
-              : {})}
+            {...sortShown(filter)}
             onSort={(key, descending) =>
-              // The oldest is the greatest age.
               choose({ sort: key, order: (key === "age" ? !descending : descending) ? null : "up" })
             }
             onEnd={() => {
               if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
             }}
             columnMenu={!openId}
-            empty={
-              isFiltered || filter.undecided === null ? (
-                <EmptyView title="None like this">
-                  Choose another status, class, person, age or text.
-                </EmptyView>
-              ) : (
-                <EmptyView title="Nothing to decide">
-                  Every difference is verified, carried forward or written off.
-                </EmptyView>
-              )
-            }
+            empty={<NoCases filter={filter} />}
             footer={
               <CasesFooter
                 page={firstPage}
@@ -303,6 +299,22 @@ export function Cases({
 }
 
 type CasePage = OperationOutput<"finance.cases">;
+
+function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode {
+  const isNarrowed =
+    filter.text !== null ||
+    filter.class !== null ||
+    filter.assigned_to !== null ||
+    filter.older_than_days !== null ||
+    filter.undecided === null;
+  return isNarrowed ? (
+    <EmptyView title="None like this">Choose another status, class, person, age or text.</EmptyView>
+  ) : (
+    <EmptyView title="Nothing to decide">
+      Every difference is verified, carried forward or written off.
+    </EmptyView>
+  );
+}
 
 function CaseFilters({
   page,

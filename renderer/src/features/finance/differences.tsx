@@ -9,7 +9,8 @@ import type {
 } from "../../../../shared/governance/reconciliation/types.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
-import { absoluteAddress, navigate, placeAddress } from "../../lib/router.ts";
+import { navigate, placeAddress } from "../../lib/router.ts";
+import { linkHere } from "../../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar } from "../../ui/desk.tsx";
@@ -19,6 +20,7 @@ import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
 import css from "./finance.module.css";
 import { classMeans, className, differenceText, minorMoney } from "./words.ts";
+import { translated } from "../../lib/language.ts";
 
 const PAGE = 200;
 
@@ -68,7 +70,7 @@ const columns: readonly Column<Difference>[] = [
       return id ? <Id value={id} head={9} copy={false} /> : "—";
     },
   },
-  { id: "at", header: "When", width: 96, cell: (each) => <Time at={each.occurred_at} form="short" /> },
+  { id: "at", header: "When", width: 120, cell: (each) => <Time at={each.occurred_at} form="short" /> },
   {
     id: "age",
     header: "Age",
@@ -223,11 +225,11 @@ function DifferenceDetail({
       <DetailScroll>
         <div className={css.detail}>
           <div>
-            <SafeText text={difference.explanation} length={1000} />
+            <SafeText text={translated(difference.explanation)} length={1000} />
           </div>
           <Note tone={correction.books ? "blue" : "grey"}>
             <b>Proposed: </b>
-            <SafeText text={correction.words} length={1000} />
+            <SafeText text={translated(correction.words)} length={1000} />
             {correction.tokens === null || correction.tokens === 0 ? null : (
               <span className={css.quiet}> ({formatChange(correction.tokens)} tokens)</span>
             )}
@@ -265,7 +267,7 @@ export function CopyDifference({
       </Button>
       <Button
         leftSection={copied === "link" ? <CheckIcon size={14} /> : <LinkIcon size={14} />}
-        onClick={() => copy("link", absoluteAddress(address))}
+        onClick={() => copy("link", linkHere(address))}
       >
         {copied === "link" ? "Copied" : "Copy link"}
       </Button>
@@ -323,7 +325,7 @@ export function BothSides({ difference }: { readonly difference: Difference }): 
       ) : null}
       {difference.suggestion ? (
         <Note tone="amber">
-          Perhaps: <SafeText text={difference.suggestion.words} length={500} />
+          Perhaps: <SafeText text={translated(difference.suggestion.words)} length={500} />
         </Note>
       ) : null}
     </>

@@ -31,14 +31,14 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "at",
     header: "Paid",
-    width: 108,
+    width: 120,
     fixed: true,
     cell: (row) => <Time at={row.paid_at} form="short" />,
   },
   {
     id: "user",
     header: "User",
-    width: 120,
+    width: 96,
     grow: 1,
     fixed: true,
     cell: (row) =>
@@ -56,14 +56,14 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "amount",
     header: "Amount",
-    width: 90,
+    width: 78,
     align: "right",
     cell: (row) => (row.amount_minor !== null && row.currency ? money(row.amount_minor, row.currency) : "—"),
   },
   {
     id: "tokens",
     header: "Tokens",
-    width: 90,
+    width: 84,
     align: "right",
     hint: "Bought by it",
     cell: (row) => <Tokens value={row.lots.reduce((sum, lot) => sum + lot.tokens, 0)} />,
@@ -88,7 +88,7 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "state",
     header: "State",
-    width: 110,
+    width: 88,
     grow: 0.7,
     cell: (row) => {
       const signs = paymentSigns(row);
@@ -107,7 +107,7 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "difference",
     header: "Difference",
-    width: 120,
+    width: 80,
     grow: 0.8,
     cell: (row) => (
       <span className={css.tags}>
@@ -128,29 +128,26 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "charge",
     header: "Charge",
-    width: 120,
+    width: 172,
     cell: (row) => {
       const id = row.charge_id ?? row.payment_intent_id ?? row.invoice_id;
-      return id ? <Id value={id} head={8} tail={4} /> : null;
-    },
-  },
-  {
-    id: "stripe",
-    header: "",
-    width: 52,
-    cell: (row) => {
       const link = stripeLink(row);
-      return link ? (
-        <a
-          href={link}
-          target="_blank"
-          rel="noreferrer noopener"
-          aria-label="Open this payment at Stripe"
-          onClick={(event) => event.stopPropagation()}
-        >
-          Stripe
-        </a>
-      ) : null;
+      return (
+        <span style={{ whiteSpace: "nowrap" }}>
+          {id ? <Id value={id} head={6} tail={4} /> : null}{" "}
+          {link ? (
+            <a
+              href={link}
+              target="_blank"
+              rel="noreferrer noopener"
+              aria-label="Open this payment at Stripe"
+              onClick={(event) => event.stopPropagation()}
+            >
+              Stripe
+            </a>
+          ) : null}
+        </span>
+      );
     },
   },
   { id: "order", header: "Order", width: 110, hidden: true, cell: (row) => row.order_id ?? "—" },

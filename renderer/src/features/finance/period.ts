@@ -10,7 +10,7 @@ export interface Days {
 }
 
 const dayMs = 86_400_000;
-export const dayOf = (moment: number): string => new Date(moment).toISOString().slice(0, 10);
+const dayOf = (moment: number): string => new Date(moment).toISOString().slice(0, 10);
 
 /** The days of a choice. `closedTo` is where the last closed period ends, that moment excluded. */
 export function daysOf(choice: PeriodChoice, now: number, closedTo: string | null, custom: Days): Days {

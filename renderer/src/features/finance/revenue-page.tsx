@@ -6,9 +6,9 @@ import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { revenueOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
-import { addDays } from "../../lib/format.ts";
+import { addDays, formatDay } from "../../lib/format.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
-import { capitalise } from "../../lib/text.ts";
+import { capitalise, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Note, Section } from "../../ui/parts.tsx";
@@ -35,7 +35,7 @@ const kindWords: Readonly<Record<string, string>> = {
 const isDay = (text: string | null): text is string =>
   text !== null && /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(`${text}T00:00:00Z`));
 
-export function readDays(
+function readDays(
   query: URLSearchParams,
   today: string,
 ): { readonly id: RangeId; readonly from: string; readonly to: string } {
@@ -67,11 +67,23 @@ const columns: readonly Column<Line>[] = [
     grow: 1,
     cell: ({ kind, currency }) => `${capitalise(kindWords[kind] ?? kind)}, ${currency.toUpperCase()}`,
   },
-  sum("opening_deferred_minor", "Deferred before", "Paid for tokens that were not yet used at the beginning"),
+  sum(
+    "opening_deferred_minor",
+    "Deferred before",
+    "Paid for tokens not yet used at the beginning, and for days to come of years paid in advance",
+  ),
   sum("sold_minor", "Sold", "Paid for tokens that were granted in these days, net of tax"),
   sum("given_back_minor", "Given back", "Refunds and lost disputes, by the tokens that went back"),
-  sum("recognised_minor", "Recognised", "Paid for tokens that were used or expired in these days"),
-  sum("closing_deferred_minor", "Deferred after", "Paid for tokens that are not yet used at the end"),
+  sum(
+    "recognised_minor",
+    "Recognised",
+    "Paid for tokens used or expired in these days; of a year paid in advance, these days of it",
+  ),
+  sum(
+    "closing_deferred_minor",
+    "Deferred after",
+    "Paid for tokens not yet used at the end, and for days to come of years paid in advance",
+  ),
 ];
 
 export function RevenuePage(): ReactNode {
@@ -176,12 +188,17 @@ function RevenueChart({
       each.given_back_minor,
       each.recognised_minor,
     ]),
-    show: (value, column) => (column > 2 ? minorMoney(Number(value), currency) : String(value)),
+    show: (value, column) =>
+      column > 2
+        ? minorMoney(Number(value), currency)
+        : column === 2
+          ? String(value).toUpperCase()
+          : formatDay(`${String(value)}T00:00:00Z`, "UTC"),
   };
   return (
     <div className={css.revenueChart}>
       <Chart
-        title={`Sold, and recognised as it was used, by ${step} (${currency.toUpperCase()})`}
+        title={`Sold, and recognised as it was used, by ${codeWords(step)} (${currency.toUpperCase()})`}
         build={build}
         table={table}
         fileName={`revenue-${revenue.from}-${revenue.to}`}

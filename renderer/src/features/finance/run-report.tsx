@@ -15,13 +15,14 @@ import type {
 import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { capitalise, cleanText, clip, counted } from "../../lib/text.ts";
+import { capitalise, counted } from "../../lib/text.ts";
 import { CheckIcon, WarningIcon } from "../../ui/icons.tsx";
-import { Facts, Note, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { Facts, Note, Section, Tag, Time, TimedText, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { Standing } from "./closing.tsx";
 import css from "./finance.module.css";
 import { classMeans, className, minorMoney } from "./words.ts";
+import { translated } from "../../lib/language.ts";
 
 function Statement<T>({
   label,
@@ -259,7 +260,7 @@ function Verdict({
       />
       {report.warnings.slice(0, 5).map((warning) => (
         <Note key={`${warning.code}${warning.file}${warning.row}`} tone="amber">
-          {clip(cleanText(warning.message), 400)}
+          <TimedText text={translated(warning.message)} length={400} />
           {warning.row ? ` (row ${warning.row.toLocaleString("en")})` : ""}
         </Note>
       ))}

@@ -19,6 +19,7 @@ import { useFinanceRefresh } from "./case-acts.tsx";
 import css from "./finance.module.css";
 import { PayerSuggestions } from "./payers.tsx";
 import { minorMoney } from "./words.ts";
+import { numberSigns } from "../../lib/typed.ts";
 
 type Pack = OperationOutput<"finance.stripe_events">["packs"][number];
 
@@ -95,7 +96,7 @@ const columns: readonly Column<StripeEvent>[] = [
       return minorMoney(details.amount_minor, details.currency);
     },
   },
-  { id: "at", header: "Received", width: 96, cell: (each) => <Time at={each.received_at} form="short" /> },
+  { id: "at", header: "Received", width: 120, cell: (each) => <Time at={each.received_at} form="short" /> },
   {
     id: "tries",
     header: "Deliveries",
@@ -309,7 +310,8 @@ function Decide({
             allowNegative={false}
             min={1}
             max={100_000_000}
-            thousandSeparator=","
+            thousandSeparator={numberSigns().group}
+            decimalSeparator={numberSigns().decimal}
             value={tokens ?? ""}
             onChange={(value) => setTokens(typeof value === "number" && value > 0 ? value : null)}
           />

@@ -5,6 +5,8 @@ import { toBase64 } from "../../lib/base64.ts";
 
 /** Bytes sent at once; the contract allows 1 MiB. */
 const CHUNK_BYTES = 1024 * 1024;
+/** How often it is asked how far a copy is. */
+const BROUGHT_EVERY_MS = 200;
 
 export interface FileInHand {
   /** Our own key, before and after the console knows the file. */
@@ -21,6 +23,8 @@ export interface FileInHand {
 interface Uploads {
   readonly files: readonly FileInHand[];
   readonly add: (client: ConsoleClient, files: readonly File[]) => Promise<void>;
+  /** Files that the program was given by the system, by their ids; one that is not known is left out. */
+  readonly addBrought: (client: ConsoleClient, ids: readonly string[]) => Promise<void>;
   readonly drop: (key: string) => void;
   readonly clear: () => void;
 }
@@ -79,6 +83,33 @@ export const useUploads = create<Uploads>((set, get) => {
     change(key, { status: "ready", sentBytes: file.size, sha256: current.sha256 });
   }
 
+  /** The console copies it by itself: here it is only shown how far that is. */
+  async function followBrought(client: ConsoleClient, id: string): Promise<void> {
+    if (isWanted(id)) return;
+    for (let isFirst = true; isFirst || isWanted(id); isFirst = false) {
+      const found = await client.call("finance.brought_file", { upload_id: id });
+      if (!found.ok && isFirst) return;
+      const {
+        file_name: name,
+        upload,
+        failure,
+      } = found.ok ? found.value : { file_name: "", upload: null, failure: found.error };
+      const status = failure ? "failed" : upload?.sha256 ? "ready" : "sending";
+      const now = {
+        sizeBytes: upload?.size_bytes ?? 0,
+        sentBytes: upload?.received_bytes ?? 0,
+        uploadId: upload?.upload_id ?? null,
+        sha256: upload?.sha256 ?? null,
+        status,
+        failure,
+      } satisfies Partial<FileInHand>;
+      if (isFirst) set((state) => ({ files: [...state.files, { key: id, name, ...now }] }));
+      else change(id, now);
+      if (status !== "sending") return;
+      await new Promise((resolve) => setTimeout(resolve, BROUGHT_EVERY_MS));
+    }
+  }
+
   return {
     files: [],
     async add(client, files) {
@@ -105,6 +136,7 @@ export const useUploads = create<Uploads>((set, get) => {
       }));
       for (const { key, file } of fresh) if (file.size > 0 && isWanted(key)) await send(client, key, file);
     },
+    addBrought: async (client, ids) => void (await Promise.all(ids.map((id) => followBrought(client, id)))),
     drop: (key) => set((state) => ({ files: state.files.filter((file) => file.key !== key) })),
     clear: () => set({ files: [] }),
   };

@@ -5,6 +5,7 @@ import { currencyExponent } from "../../../../shared/governance/money/currency.t
 import { formatMinorMoney } from "../../lib/format.ts";
 import { codeWords, capitalise } from "../../lib/text.ts";
 import type { Tone } from "../../ui/theme.ts";
+import { translated } from "../../lib/language.ts";
 
 export function className(code: string): string {
   return CLASSES[code as DifferenceClass]?.name ?? capitalise(codeWords(code.toLowerCase()));
@@ -34,7 +35,9 @@ const statusWords: Readonly<Record<CaseStatus, readonly [tone: Tone, word: strin
   written_off: ["grey", "written off", "Left as it is, with a reason."],
 };
 export const caseStatuses = Object.keys(statusWords) as readonly CaseStatus[];
-export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "blocks">): {
+export function statusSign(
+  of: Pick<FinanceCase, "status" | "resolution" | "blocks"> & Partial<Pick<FinanceCase, "correction">>,
+): {
   readonly tone: Tone;
   readonly word: string;
   readonly means: string;
@@ -42,11 +45,13 @@ export function statusSign(of: Pick<FinanceCase, "status" | "resolution" | "bloc
   const [tone, word, means] = statusWords[of.status];
   if (of.status === "proposed" && of.resolution === "write_off")
     return { tone, word: "to write off", means: "Proposed to be written off: waits for a second person." };
+  if (of.status === "proposed" && of.correction?.["undoes"] !== undefined)
+    return { tone, word: "to undo", means: "Proposed to undo what was posted: waits to be posted." };
   if (!of.blocks && of.status === "open")
     return { tone: "grey", word: "listed", means: "To know: it does not keep the period open." };
-  return { tone, word, means };
+  return { tone, word: codeWords(word), means };
 }
-export const statusName = (status: CaseStatus): string => capitalise(statusWords[status][1]);
+export const statusName = (status: CaseStatus): string => capitalise(codeWords(statusWords[status][1]));
 
 /** What an entry of a case's history says. */
 const entryWords: Readonly<Record<string, string>> = {
@@ -55,6 +60,7 @@ const entryWords: Readonly<Record<string, string>> = {
   note: "noted",
   propose: "proposed the correction",
   propose_write_off: "proposed to write it off",
+  undo: "proposed to undo what was posted",
   approve: "approved",
   posted: "posted the correction",
   carry_forward: "carried it forward",
@@ -80,8 +86,8 @@ export function moneyList(
 export function differenceText(difference: Difference): string {
   return [
     `${className(difference.class)} (${difference.class})`,
-    difference.explanation,
-    `Proposed: ${difference.correction.words}`,
+    translated(difference.explanation),
+    `Proposed: ${translated(difference.correction.words)}`,
     `At stake: ${minorMoney(difference.amount_minor, difference.currency)}, ${difference.tokens} tokens`,
     difference.user_id ? `User: ${difference.user_id}` : null,
     difference.stripe?.charge_id ? `Charge: ${difference.stripe.charge_id}` : null,

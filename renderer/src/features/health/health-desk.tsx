@@ -13,10 +13,12 @@ import type { Column } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { CheckIcon, RefreshIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
-import { Facts, Note, SafeText, Section, Tag, Time, UserName } from "../../ui/parts.tsx";
+import { Facts, Note, SafeText, Section, Tag, Time, TimedText, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
+import { Guards } from "./guards.tsx";
 import css from "./health.module.css";
+import { translated } from "../../lib/language.ts";
 
 /** Whoever looks at this desk while something is wrong wants to see it turn green. */
 const refreshMs = 15_000;
@@ -48,6 +50,7 @@ export function HealthDesk(): ReactNode {
                 <Ledger details={details} />
                 <Deliveries deliveries={details.deliveries} />
               </div>
+              <Guards guards={details.guards} />
               <Holds details={details} />
               <div className={css.columns}>
                 <SlowFunctions details={details} />
@@ -89,10 +92,10 @@ const checkColumns: readonly Column<HealthCheck>[] = [
     grow: 1,
     cell: ({ check, found, advice, ok }) => (
       <div className={css.found}>
-        <SafeText text={found} length={600} />
+        <TimedText text={translated(found)} length={600} />
         {advice ? (
           <div className={css.advice}>
-            <SafeText text={advice} length={600} />
+            <SafeText text={translated(advice)} length={600} />
           </div>
         ) : null}
         {!ok && doors[check] ? <a href={`#${doors[check][1]}`}>{doors[check][0]}</a> : null}
@@ -138,11 +141,33 @@ function Checks({ checks }: { readonly checks: readonly HealthCheck[] }): ReactN
 
 type Run = HealthDetails["runs"][number];
 
-/** What a round did, in words: "3 expired reservations, 12 rows purged". */
+/** What upkeep counts, as the figures of `run_maintenance` are called. */
+const works: Readonly<Record<string, (n: number) => string>> = {
+  accounts_failed: (n) => counted(n, "account failed", "accounts failed"),
+  alerts_triggered: (n) => counted(n, "alert raised", "alerts raised"),
+  allowances_reset: (n) => counted(n, "allowance given", "allowances given"),
+  days_aggregated: (n) => counted(n, "day added up", "days added up"),
+  entries_counted: (n) => counted(n, "entry counted for revenue", "entries counted for revenue"),
+  events_followed: (n) => counted(n, "event followed", "events followed"),
+  expired_grants: (n) => counted(n, "grant expired", "grants expired"),
+  expired_reservations: (n) => counted(n, "hold expired", "holds expired"),
+  notifications_queued: (n) => counted(n, "message queued", "messages queued"),
+  partitions_created: (n) => counted(n, "partition made", "partitions made"),
+  partitions_dropped: (n) => counted(n, "partition dropped", "partitions dropped"),
+  rollup_problems: (n) => counted(n, "roll-up differs", "roll-ups differ"),
+  rows_purged: (n) => counted(n, "row purged", "rows purged"),
+  rules_put_back: (n) => counted(n, "rule put back", "rules put back"),
+  webhook_events_purged: (n) => counted(n, "Stripe event purged", "Stripe events purged"),
+};
+
+/** What a round did, in words: "3 holds expired, 1 row purged". */
 export function roundWords(counts: Run["counts"]): string {
   const parts = Object.entries(counts)
     .filter(([name, value]) => name !== "more" && typeof value === "number" && value > 0)
-    .map(([name, value]) => `${formatTokens(value as number)} ${codeWords(name)}`);
+    .map(
+      ([name, value]) =>
+        works[name]?.(value as number) ?? `${formatTokens(value as number)} ${codeWords(name)}`,
+    );
   if (counts["more"] === true) parts.push("more is left for the next round");
   return parts.length === 0 ? "nothing to do" : parts.join(", ");
 }

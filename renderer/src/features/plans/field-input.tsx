@@ -1,5 +1,6 @@
 import { Checkbox, NativeSelect, Textarea, TextInput } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { joinNumbers, plainNumber, splitNumbers, typedNumber } from "../../lib/typed.ts";
 import { decimal, type Field, readDecimal } from "../../../../shared/governance/configuration/index.ts";
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import { cleanText } from "../../lib/text.ts";
@@ -34,27 +35,26 @@ function written(
   if (type.is === "whole" && type.money) {
     const places = type.money === "micros" ? 6 : currencyExponent(currency || "usd");
     return {
-      show: (value) => (typeof value === "number" ? decimal(value, places) : said(value)),
-      read: (text) => readDecimal(text, places) ?? text,
+      show: (value) => (typeof value === "number" ? typedNumber(decimal(value, places)) : said(value)),
+      read: (text) => readDecimal(plainNumber(text) ?? "", places) ?? text,
     };
   }
   if (type.is === "whole")
     return {
       show: (value) => (typeof value === "number" ? value.toLocaleString("en") : said(value)),
       read: (text) => {
-        const plain = text.replaceAll(/[,\s_]/g, "");
-        return /^\d{1,16}$/.test(plain) ? Number(plain) : text;
+        const plain = plainNumber(text);
+        return plain !== null && /^\d{1,16}$/.test(plain) ? Number(plain) : text;
       },
     };
   if (type.is === "numbers")
     return {
-      show: (value) => (Array.isArray(value) ? value.map(String).join(", ") : said(value)),
+      show: (value) => (Array.isArray(value) ? joinNumbers(value.map(String)) : said(value)),
       read: (text) =>
-        text
-          .split(",")
-          .map((each) => each.trim())
-          .filter(Boolean)
-          .map((each) => (/^-?\d+(\.\d+)?$/.test(each) ? Number(each) : each)),
+        splitNumbers(text).map((each) => {
+          const plain = plainNumber(each);
+          return plain === null ? each : Number(plain);
+        }),
     };
   if (type.is === "texts")
     return {
@@ -119,25 +119,35 @@ export function FieldInput(props: InputProps): ReactNode {
         onChange={(event) => onChange(event.currentTarget.value === "" ? null : event.currentTarget.value)}
       />
     );
-  if (type.is === "plans") return <PlansInput {...props} />;
+  if (type.is === "plans")
+    return (
+      <ChoicesInput {...props} of={plans.map(({ plan_id: id, name }) => [id, cleanText(name)] as const)} />
+    );
+  if (type.is === "choices") return <ChoicesInput {...props} of={type.of} />;
   return <WrittenInput {...props} />;
 }
 
-function PlansInput({ field, value, error, plans, onChange }: InputProps): ReactNode {
+function ChoicesInput({
+  field,
+  value,
+  error,
+  of,
+  onChange,
+}: InputProps & { readonly of: readonly (readonly [value: string, words: string])[] }): ReactNode {
   const chosen = Array.isArray(value) ? value.map(String) : [];
   return (
     <fieldset className={css.plans}>
       <legend>
         {field.label} <span className={css.quiet}>({chosen.length === 0 ? field.empty : "these alone"})</span>
       </legend>
-      {plans.map((plan) => (
+      {of.map(([each, words]) => (
         <Checkbox
-          key={plan.plan_id}
-          label={cleanText(plan.name)}
-          checked={chosen.includes(plan.plan_id)}
+          key={each}
+          label={words}
+          checked={chosen.includes(each)}
           onChange={(event) => {
-            const others = chosen.filter((each) => each !== plan.plan_id);
-            onChange(event.currentTarget.checked ? [...others, plan.plan_id] : others);
+            const others = chosen.filter((other) => other !== each);
+            onChange(event.currentTarget.checked ? [...others, each] : others);
           }}
         />
       ))}

@@ -4,9 +4,11 @@ import { type ReactNode, useState } from "react";
 import type { ConfigChange, ConfigItemRecord, ConfigStepRecord } from "../../../../shared/contract/plans.ts";
 import {
   type ConfigKind,
+  configWarnings,
   describeField,
   fieldsOf,
 } from "../../../../shared/governance/configuration/index.ts";
+import { useNow } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useIsReadOnly, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
@@ -21,7 +23,7 @@ import { DetailScroll } from "../../ui/side-detail.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { OlderPages, StepLine, VersionLine, VersionList, VersionPage } from "../../ui/versions.tsx";
-import { fullTitle, kindWords, moneyOf } from "./kinds.ts";
+import { asWanted, fullTitle, kindWords, moneyOf } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
 import css from "./plans.module.css";
 
@@ -279,10 +281,7 @@ export function ApplySteps({
   const list = useCall("plans.list", {});
   const propose = usePropose();
   if (steps.length + more.length === 0) return <Note tone="green">{nothing}</Note>;
-  const changes = [
-    ...steps.map(({ kind, key, record, expected_version }) => ({ kind, key, record, expected_version })),
-    ...more,
-  ];
+  const changes = [...steps.map(asWanted), ...more];
   const apply = async (reason: string): Promise<boolean> => {
     const isDone = isProposed ? await propose(commandId, changes, reason) : await change(reason);
     // What was refused is another command when it is sent again.
@@ -292,7 +291,14 @@ export function ApplySteps({
   };
   const change = async (reason: string): Promise<boolean> => {
     const result = await client.call("plans.apply", { command_id: commandId, changes, reason });
-    for (const key of ["plans.list", "plans.changes", "plans.as_of", "plans.compare", "rules.list"])
+    for (const key of [
+      "plans.list",
+      "plans.changes",
+      "plans.as_of",
+      "plans.compare",
+      "prices.review",
+      "rules.list",
+    ])
       void queries.invalidateQueries({ queryKey: [key] });
     if (!result.ok) {
       showFailure("Nothing was changed", result.error);
@@ -310,10 +316,33 @@ export function ApplySteps({
           <ConfigStepLine key={`${step.kind}${step.key}`} step={step} {...(words ? { words } : {})} />
         ))}
       </VersionList>
+      <Warnings steps={steps} records={list.data?.records ?? []} />
       <LookAhead changes={changes} />
       <ReasonForm label={button} className={css.save} disabled={isReadOnly || isWrong} onSubmit={apply}>
         {isProposed ? "Propose" : button}: {counted(changes.length, "record")}
       </ReasonForm>
     </>
   );
+}
+
+/** What holds and may not be meant, once for all records that it is true of. */
+function Warnings({
+  steps,
+  records,
+}: {
+  readonly steps: readonly ConfigStepRecord[];
+  readonly records: readonly ConfigItemRecord[];
+}): ReactNode {
+  const nowMs = useNow(60_000);
+  const names = new Map<string, string[]>();
+  for (const { kind, key, record } of steps) {
+    const before = records.find((each) => each.kind === kind && each.key === key)?.record ?? null;
+    for (const warning of record === null ? [] : configWarnings(kind, record, before, new Date(nowMs)))
+      names.set(warning, [...(names.get(warning) ?? []), clip(cleanText(fullTitle(kind, key, record)), 60)]);
+  }
+  return [...names].map(([warning, of]) => (
+    <Note key={warning} tone="amber">
+      {warning} ({of.length > 3 ? counted(of.length, "record") : of.join(", ")})
+    </Note>
+  ));
 }

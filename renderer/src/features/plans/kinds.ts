@@ -1,3 +1,4 @@
+import type { WantedChange } from "../../../../shared/contract/plans.ts";
 import {
   configKinds,
   type ConfigKind,
@@ -11,6 +12,8 @@ import {
 interface KindWords {
   readonly one: string;
   readonly many: string;
+  /** After a number. */
+  readonly several: string;
   /** The fields that the list shows beside the name. */
   readonly columns: readonly string[];
   readonly about: string;
@@ -20,48 +23,64 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
   plan: {
     one: "plan",
     many: "Plans",
+    several: "plans",
     columns: ["monthly_allowance", "daily_limit", "monthly_limit", "upgrade_to"],
     about: "What an account may use. Users of a retired plan keep it; nobody new comes onto it.",
   },
   pack: {
     one: "pack",
     many: "Packs",
+    several: "packs",
     columns: ["tokens", "price_minor", "plans"],
     about: "Tokens for sale. A payment is checked against the price of its day.",
   },
   price: {
     one: "price",
     many: "Prices",
+    several: "prices",
     columns: ["input_micros_per_million", "cached_input_micros_per_million", "output_micros_per_million"],
     about: "What models cost, from a day on. Calls that were settled keep their cost.",
   },
   estimate: {
     one: "estimate",
     many: "Estimates",
+    several: "estimates",
     columns: ["tokens"],
     about: "Tokens to hold for a task whose caller gives no estimate.",
   },
   topic: {
     one: "topic",
     many: "Topics",
+    several: "topics",
     columns: ["words"],
     about: "Words that tell what a message is about; rules read the topic.",
   },
   alert: {
     one: "alert",
     many: "Alerts",
+    several: "alerts",
     columns: ["metric", "scope", "period", "budget", "thresholds"],
     about: "Budgets and thresholds, and who is notified.",
+  },
+  route: {
+    one: "route",
+    many: "Alert routes",
+    several: "routes",
+    columns: ["severity", "kinds", "channels", "emails"],
+    about:
+      "Who hears of which alerts. What no operator must miss and no route is for goes by the setting Channels to operators.",
   },
   setting: {
     one: "setting",
     many: "Settings",
+    several: "settings",
     columns: ["value"],
     about: "Numbers and lists that the project works by. What is not set has its default.",
   },
   project: {
     one: "project",
     many: "Project",
+    several: "projects",
     columns: ["currency", "default_plan"],
     about: "The currency, and the plan of new users.",
   },
@@ -112,3 +131,11 @@ export function moneyOf(kind: ConfigKind, record: ConfigRecord | null | undefine
   const own = record?.["currency"];
   return (kind === "pack" || kind === "price") && typeof own === "string" && own !== "" ? own : project;
 }
+
+/** A step or a proposed change as the change that is asked for, without what else is said of it. */
+export const asWanted = ({ kind, key, record, expected_version }: WantedChange): WantedChange => ({
+  kind,
+  key,
+  record,
+  expected_version,
+});

@@ -1,15 +1,19 @@
 import type { ReactNode } from "react";
-import type { ConfigEffect, WantedChange } from "../../../../shared/contract/plans.ts";
+import type { ConfigEffect, RaisedAlerts, WantedChange } from "../../../../shared/contract/plans.ts";
+import { alertKind } from "../../../../shared/governance/alerts/kinds.ts";
 import { useCall } from "../../lib/console.tsx";
-import { formatCost, formatTokens } from "../../lib/format.ts";
+import { formatCost, formatDuration, formatTokens } from "../../lib/format.ts";
 import { useIsLive, useProjectCurrency } from "../../lib/live.ts";
-import { cleanText, counted } from "../../lib/text.ts";
+import type { ConfigKind } from "../../../../shared/governance/configuration/index.ts";
+import { dayWords } from "../../lib/run-out.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { Note, Section } from "../../ui/parts.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
+import { fullTitle } from "./kinds.ts";
 import css from "./plans.module.css";
 
 /** What a change touches, a sentence for each thing worth knowing. */
-export function effectSentences(
+function effectSentences(
   effect: ConfigEffect,
   change: Pick<WantedChange, "record">,
   currency: string,
@@ -40,11 +44,15 @@ export function effectSentences(
         `${counted(effect.calls ?? 0, "call")} used this model in the last 30 days (${formatTokens(effect.tokens ?? 0)} tokens).`,
         ...((effect.calls ?? 0) === 0
           ? []
-          : isRetired
-            ? ["Without a price its calls count as costing nothing, and an alert is raised."]
-            : [
-                `They cost ${formatCost(was, currency)}; at this price about ${formatCost(would, currency)} (${would >= was ? "+" : "−"}${formatCost(Math.abs(would - was), currency)}).`,
-              ]),
+          : effect.is_superseded
+            ? ["A later price is in force: this one changes no call to come."]
+            : isRetired
+              ? ["Without a price its calls count as costing nothing, and an alert is raised."]
+              : [
+                  Math.abs(would - was) < 10_000
+                    ? `They cost ${formatCost(was, currency)}, and about the same at this price.`
+                    : `They cost ${formatCost(was, currency)}; at this price about ${formatCost(would, currency)} (${would >= was ? "+" : "−"}${formatCost(Math.abs(would - was), currency)}).`,
+                ]),
       ];
     }
     case "pack":
@@ -66,15 +74,106 @@ export function effectSentences(
           ? "No rule that is on reads topics."
           : `${counted(effect.rules ?? 0, "rule")} that ${effect.rules === 1 ? "is" : "are"} on read${effect.rules === 1 ? "s" : ""} topics.`,
       ];
+    case "route":
+      return isRetired ? [] : routeSentences(effect);
+    case "alert":
+      return raisedSentences(effect);
     default:
       return [];
   }
 }
 
+/** How many alerts a route would have told of, and which kinds of them most. */
+function routeSentences({ alerts: count, alert_kinds: kinds }: ConfigEffect): string[] {
+  const most = Object.entries(kinds ?? {}).toSorted(([, a], [, b]) => b - a);
+  const named = most
+    .slice(0, 5)
+    .map(([kind, n]) => `${alertKind(kind)?.kind.title ?? codeWords(kind)}: ${formatTokens(n)}`);
+  return [`It would have told of ${counted(count ?? 0, "alert")} in the last 30 days.`, ...named];
+}
+
+/** When an alert would have been raised as it is wanted, beside how it is now. */
+function raisedSentences({ raised, raised_now: now }: ConfigEffect): string[] {
+  return [
+    ...(raised ? [raisedSentence(raised)] : []),
+    ...(now ? [`As it is now: ${alertCount(now)}.`] : []),
+    ...(raised?.latest ?? []).slice(0, 5).map(({ day, threshold, user_id: user }) => {
+      const [at, reached] = [dayWords(day), threshold.toLocaleString("en")];
+      return typeof user === "string"
+        ? `${at}: threshold ${reached}, user ${clip(cleanText(user), 60)}.`
+        : `${at}: threshold ${reached}.`;
+    }),
+  ];
+}
+
+function alertCount({ times, times_at_most: atMost }: RaisedAlerts): string {
+  const most = counted(Math.max(times, atMost ?? 0), "alert");
+  return (atMost ?? 0) > times ? `${times.toLocaleString("en")} to ${most}` : most;
+}
+
+function raisedSentence(raised: RaisedAlerts): string {
+  const { since, since_at: sinceAt, times, users, is_part: isPart } = raised;
+  const alerts = alertCount(raised);
+  const when = sinceAt
+    ? `In the last ${formatDuration(Date.now() - Date.parse(sinceAt))}`
+    : `Since ${dayWords(since)}`;
+  if (users === null || times === 0) return `${when} it would have raised ${alerts}.`;
+  const about = counted(users, "user");
+  return isPart
+    ? `${when} it would have raised ${alerts} about ${about}, at least: of so many users, those that used most were looked at.`
+    : `${when} it would have raised ${alerts} about ${about}.`;
+}
+
+/** Whether anybody or anything uses what is changed. */
+const isUsed = ({
+  users,
+  calls,
+  checkouts,
+  open_checkouts,
+  rules,
+  alerts,
+  raised,
+  raised_now: now,
+}: ConfigEffect): boolean =>
+  [users, calls, checkouts, open_checkouts, rules, alerts, raised?.times, now?.times].some(
+    (count) => (count ?? 0) > 0,
+  );
+
+/** The effects of changes: each under its name where there are several, and what nobody uses as a number. */
+function Effects({
+  effects,
+  changes,
+}: {
+  readonly effects: readonly ConfigEffect[];
+  readonly changes: readonly WantedChange[];
+}): ReactNode {
+  const currency = useProjectCurrency();
+  const isOne = changes.length === 1;
+  const measured = effects.filter((effect) => effectSentences(effect, { record: {} }, currency).length > 0);
+  const shown = isOne ? measured : measured.filter(isUsed);
+  const others = measured.length - shown.length;
+  return (
+    <ul className={css.effects} aria-label="Whom it touches">
+      {shown.flatMap((effect) => {
+        const change = changes.find(({ kind, key }) => kind === effect.kind && key === effect.key);
+        const name = capitalise(
+          cleanText(fullTitle(effect.kind as ConfigKind, effect.key, change?.record ?? null)),
+        );
+        return effectSentences(effect, change ?? { record: {} }, currency).map((sentence) => (
+          <li key={`${effect.kind}${effect.key}${sentence}`}>
+            {isOne ? null : <b>{clip(name, 80)}: </b>}
+            {sentence}
+          </li>
+        ));
+      })}
+      {others > 0 ? <li>{counted(others, "record")} that nobody uses now</li> : null}
+    </ul>
+  );
+}
+
 /** Before it goes live: whom it touches, what it costs, and what the project would refuse. Nothing is changed. */
 export function LookAhead({ changes }: { readonly changes: readonly WantedChange[] }): ReactNode {
   const isLive = useIsLive();
-  const currency = useProjectCurrency();
   const query = useCall(
     "plans.preview",
     { changes: [...changes] },
@@ -98,14 +197,7 @@ export function LookAhead({ changes }: { readonly changes: readonly WantedChange
                 The project would refuse this: {cleanText(problem.message)}
               </Note>
             ) : null}
-            <ul className={css.effects} aria-label="Whom it touches">
-              {effects.flatMap((effect) => {
-                const change = changes.find(({ kind, key }) => kind === effect.kind && key === effect.key);
-                return effectSentences(effect, change ?? { record: {} }, currency).map((sentence) => (
-                  <li key={`${effect.kind}${effect.key}${sentence}`}>{sentence}</li>
-                ));
-              })}
-            </ul>
+            <Effects effects={effects} changes={changes} />
           </>
         )}
       </QueryView>

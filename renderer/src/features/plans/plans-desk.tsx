@@ -20,8 +20,10 @@ import { DetailBar, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import tabStyles from "../../ui/tabs.module.css";
 import { ConfigHistory, RetiredRecord } from "./history.tsx";
+import { MessagesPage } from "./messages-page.tsx";
 import { kindWords, moneyOf, pages, readId, titleOf } from "./kinds.ts";
 import css from "./plans.module.css";
+import { ListPricesPage } from "./list-prices-page.tsx";
 import { PresetsPage } from "./presets-page.tsx";
 import { ProposalsPage } from "./proposals-page.tsx";
 import { RecordPage } from "./record-page.tsx";
@@ -121,12 +123,16 @@ function columnsOf(kind: ConfigKind, currency: string, isNarrow: boolean): reado
           id: field.name,
           header: field.label.replace(", a million tokens", ""),
           ...(field.hint ? { hint: field.hint } : {}),
-          width: field.type.is === "whole" ? 120 : 110,
+          width: field.type.is === "whole" ? 134 : 110,
           ...(field.type.is === "whole" ? { align: "right" as const } : { grow: 0.5 }),
           cell: ({ record }: Line) =>
             clip(
               cleanText(
-                describeField(field, record?.record[field.name], moneyOf(kind, record?.record, currency)),
+                describeField(
+                  fieldsOf(kind, "", record?.record).find((each) => each.name === field.name) ?? field,
+                  record?.record[field.name],
+                  moneyOf(kind, record?.record, currency),
+                ),
               ),
               120,
             ),
@@ -160,8 +166,12 @@ export function PlansDesk(): ReactNode {
           <ConfigHistory />
         ) : doing === "presets" ? (
           <PresetsPage />
+        ) : doing === "messages" ? (
+          <MessagesPage />
         ) : doing === "proposals" ? (
           <ProposalsPage records={records} />
+        ) : doing === "prices" ? (
+          <ListPricesPage records={records} />
         ) : (
           <KindView records={records} secondPersonFor={second_person_for} asOf={as_of} />
         )
@@ -270,12 +280,12 @@ function KindView({
               wanted ? (
                 <EmptyView title={`No ${words.one} fits`} />
               ) : (
-                <EmptyView title={`No ${words.many.toLowerCase()}`}>{words.about}</EmptyView>
+                <EmptyView title={`No ${words.several}`}>{words.about}</EmptyView>
               )
             }
             footer={
               <span>
-                {counted(lines.length, words.one)}. {words.about}
+                {counted(lines.length, words.one, words.several)}. {words.about}
               </span>
             }
           />
@@ -355,12 +365,15 @@ function DeskButtons({
   return (
     <>
       {kind === "price" ? (
-        <Button onClick={() => navigate("/rules?do=prices")}>Compare with the list</Button>
+        <Button onClick={() => navigate("/plans?do=prices")}>Compare with the list</Button>
       ) : null}
       {hasSecondPerson ? (
         <Button onClick={() => navigate("/plans?do=proposals")}>
           Proposals{waiting > 0 ? ` (${waiting})` : ""}
         </Button>
+      ) : null}
+      {kind === "setting" ? (
+        <Button onClick={() => navigate("/plans?do=messages")}>Mails to users</Button>
       ) : null}
       <Button onClick={() => navigate("/plans?do=presets")}>Presets</Button>
       <Button onClick={() => navigate("/plans?do=history")}>History</Button>

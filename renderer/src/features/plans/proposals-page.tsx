@@ -15,7 +15,7 @@ import { showDone, showFailure } from "../../ui/notices.tsx";
 import { SafeText, Tag, Time } from "../../ui/parts.tsx";
 import { EmptyView, QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
-import { fullTitle } from "./kinds.ts";
+import { asWanted, fullTitle } from "./kinds.ts";
 import { LookAhead } from "./look-ahead.tsx";
 import { VersionHead, VersionList } from "../../ui/versions.tsx";
 import css from "./plans.module.css";
@@ -130,12 +130,17 @@ function Proposal({
       <VersionHead>
         <b>{clip(cleanText(proposal.by), 60)}</b>
         <Time at={proposal.at} form="short" />
-        <Tag tone={tones[proposal.status]}>{proposal.status}</Tag>
-        {proposal.decided_by ? (
-          <span className={css.quiet}>
-            by {clip(cleanText(proposal.decided_by), 60)} <Time at={proposal.decided_at} form="short" />
-          </span>
-        ) : null}
+        <span>
+          {proposal.decided_by ? (
+            <span className={css.quiet}>
+              by {clip(cleanText(proposal.decided_by), 60)} <Time
+                at={proposal.decided_at}
+                form="short"
+              />{" "}
+            </span>
+          ) : null}
+          <Tag tone={tones[proposal.status]}>{proposal.status}</Tag>
+        </span>
       </VersionHead>
       <SafeText text={proposal.reason} length={400} />
       {proposal.decision_reason ? (
@@ -154,14 +159,7 @@ function Proposal({
           ))}
       {waits ? (
         <>
-          <LookAhead
-            changes={proposal.changes.map(({ kind, key, record, expected_version }) => ({
-              kind,
-              key,
-              record,
-              expected_version,
-            }))}
-          />
+          <LookAhead changes={proposal.changes.map(asWanted)} />
           <Decide proposal={proposal} isOwn={isOwn} />
         </>
       ) : null}
@@ -194,7 +192,7 @@ function Decide({
     for (const key of ["plans.proposals", "plans.list", "plans.changes", "rules.list", "rules.changes"])
       void queries.invalidateQueries({ queryKey: [key] });
     if (!result.ok) return showFailure("Not decided", result.error);
-    showDone(approve ? "Approved: it is in force" : "Rejected: nothing was changed");
+    showDone(approve ? "Approved: the project has it now" : "Rejected: nothing was changed");
   };
   return (
     <div className={css.save}>

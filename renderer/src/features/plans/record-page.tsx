@@ -186,7 +186,7 @@ function RecordEditor({
         </Note>
       ) : null}
       <div className={css.fields}>
-        {fieldsOf(kind, wanted).map((field: Field) => (
+        {fieldsOf(kind, wanted, draft.draft).map((field: Field) => (
           <FieldInput
             key={field.name}
             field={kind === "setting" ? { ...field, label: titleOf(kind, wanted, null) } : field}

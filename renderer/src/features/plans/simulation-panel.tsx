@@ -1,6 +1,7 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { type ReactNode, useEffect, useState } from "react";
 import type { SimulationRun, WantedChange } from "../../../../shared/contract/plans.ts";
+import { plainNumber, typedNumber } from "../../lib/typed.ts";
 import { decimal, readDecimal } from "../../../../shared/governance/configuration/index.ts";
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import type { PlanOutcome, RunsOut } from "../../../../shared/governance/simulation/index.ts";
@@ -116,10 +117,12 @@ function PlanPrices({
             inputMode="decimal"
             rightSection={<span className={css.unit}>{currency.toUpperCase()}</span>}
             defaultValue={
-              Object.hasOwn(revenue, plan.plan_id) ? decimal(revenue[plan.plan_id] ?? 0, places) : ""
+              Object.hasOwn(revenue, plan.plan_id)
+                ? typedNumber(decimal(revenue[plan.plan_id] ?? 0, places))
+                : ""
             }
             onChange={(event) => {
-              const amount = readDecimal(event.currentTarget.value, places);
+              const amount = readDecimal(plainNumber(event.currentTarget.value) ?? "", places);
               const { [plan.plan_id]: _was, ...others } = revenue;
               setRevenue(amount === null ? others : { ...others, [plan.plan_id]: amount });
             }}
@@ -188,7 +191,7 @@ const runsOutColumns: readonly Column<RunsOut>[] = [
     ),
   },
   { id: "plan", header: "Plan", width: 80, cell: (each) => cleanText(each.plan_id) },
-  { id: "at", header: "From", width: 110, cell: (each) => <Time at={each.at} form="short" /> },
+  { id: "at", header: "From", width: 120, cell: (each) => <Time at={each.at} form="short" /> },
   { id: "why", header: "By", width: 110, cell: (each) => codeWords(each.why) },
 ];
 

@@ -6,6 +6,7 @@ import {
   factType,
   type Operator,
 } from "../../../../shared/governance/rules/index.ts";
+import { numberSigns, plainNumber, splitNumbers, typedNumber } from "../../lib/typed.ts";
 
 export type Definition = Readonly<Record<string, unknown>>;
 export type Path = readonly (string | number)[];
@@ -13,7 +14,7 @@ export type Path = readonly (string | number)[];
 export const isObject = (value: unknown): value is Definition =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** What stands in a field: text or a figure as it was typed; nothing for anything else. */
+/** What a field holds: text or a figure as it was typed; nothing for anything else. */
 export const textOf = (value: unknown): string =>
   typeof value === "string" || typeof value === "number" ? String(value) : "";
 
@@ -77,14 +78,14 @@ const microsPerUnit = 1_000_000;
 
 /** One number as it was typed; a text that is none stays text, so that the parser can say so in its place. */
 function readNumber(fact: string, text: string): number | string {
-  const typed = text.trim().replaceAll(" ", "");
-  if (!/^-?\d+(\.\d+)?$/.test(typed)) return text.trim();
+  const typed = plainNumber(text);
+  if (typed === null) return text.trim();
   return isMoney(fact) ? Math.round(Number(typed) * microsPerUnit) : Number(typed);
 }
 
 function writeNumber(fact: string, value: unknown): string {
   if (typeof value !== "number") return textOf(value);
-  return isMoney(fact) ? String(value / microsPerUnit) : String(value);
+  return typedNumber(String(isMoney(fact) ? value / microsPerUnit : value));
 }
 
 const takesList = (op: string): boolean =>
@@ -98,7 +99,11 @@ export function writeValue(fact: string, op: string, value: unknown): string {
       : typeof each === "string"
         ? each
         : JSON.stringify(each);
-  if (Array.isArray(value)) return (value as unknown[]).map(one).join(op === "between" ? " to " : ", ");
+  if (Array.isArray(value)) {
+    const between = op === "between" ? " to " : null;
+    const parting = factType(fact) === "number" && numberSigns().decimal === "," ? "; " : ", ";
+    return (value as unknown[]).map(one).join(between ?? parting);
+  }
   return value === undefined || value === null ? "" : one(value);
 }
 
@@ -107,12 +112,15 @@ export function readValue(fact: string, op: string, text: string): unknown {
   const one = (each: string): unknown => (factType(fact) === "number" ? readNumber(fact, each) : each.trim());
   if (op === "between")
     return text
-      .split(/\s*(?:\bto\b|–|,|\.\.)\s*/)
+      .split(
+        numberSigns().decimal === ","
+          ? /\s*(?:\bto\b|\bbis\b|–|;|\.\.)\s*|,\s+/
+          : /\s*(?:\bto\b|–|,|;|\.\.)\s*/,
+      )
       .filter((part) => part.trim() !== "")
       .map(one);
   if (takesList(op))
-    return text
-      .split(",")
+    return (factType(fact) === "number" ? splitNumbers(text) : text.split(","))
       .filter((part) => part.trim() !== "")
       .map(one);
   return factType(fact) === "text" ? text : one(text);

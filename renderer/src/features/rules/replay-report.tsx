@@ -2,7 +2,7 @@ import type { ReactNode } from "react";
 import type { ReplayRun } from "../../../../shared/contract/rules.ts";
 import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
 import type { BacktestReport } from "../../../../shared/governance/simulation/index.ts";
-import { formatTokens } from "../../lib/format.ts";
+import { formatDay, formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -41,7 +41,7 @@ export function ReplayReport({
           rowKey={(day) => day.day}
           empty="No day."
           columns={[
-            { id: "day", header: "Day", width: 84, cell: (day) => day.day },
+            { id: "day", header: "Day", width: 84, cell: ({ day }) => formatDay(`${day}T00:00:00Z`, "UTC") },
             {
               id: "calls",
               header: "Calls",
@@ -85,7 +85,7 @@ export function ReplayReport({
       >
         <PlainTable<Changed>
           label="Changed decisions"
-          rows={report.changed.slice(0, 50)}
+          rows={report.changed}
           rowKey={(each) => each.request_id}
           empty="No decision would have been another."
           columns={exampleColumns}
@@ -167,7 +167,7 @@ const planColumns = (names: RuleNames, currency: string | null): readonly Column
     header: "Plan",
     width: 80,
     grow: 1,
-    cell: (plan) => cleanText(names.plans?.[plan.plan_id ?? ""] ?? plan.plan_id ?? "none"),
+    cell: (plan) => cleanText(names.plans?.[plan.plan_id ?? ""] ?? plan.plan_id ?? "no plan"),
   },
   {
     id: "newly",

@@ -2,7 +2,7 @@ import { Button, Checkbox, NativeSelect, Textarea, TextInput } from "@mantine/co
 import { type ReactNode, useMemo, useState } from "react";
 import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import type { RuleProblem, RuleRecord } from "../../../../shared/contract/rules.ts";
-import type { RuleNames } from "../../../../shared/governance/rules/index.ts";
+import { describeRule, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsReadOnly, useLive } from "../../lib/live.ts";
@@ -117,8 +117,14 @@ export function RuleEditor({
 }): ReactNode {
   const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
   const check = useCall("rules.check", { rule: draft }, { keepPrevious: true, staleMs: 60_000 });
+  // In the person's language where the rule is whole; what the console says of one that is not is English.
+  const whole = parseRule(draft);
   // Nothing is called wrong before anybody wrote anything.
-  const problems = isDirty || record ? (check.data?.problems ?? []) : [];
+  // What is mended goes at once, before the console has answered.
+  const problems =
+    (isDirty || record) && !whole.ok
+      ? (check.data?.problems ?? []).filter((each) => whole.error.some(({ path }) => path === each.path))
+      : [];
   const suggestions = useSuggestions(rules);
   const leave = (): void => navigate(placeAddress(record ? ["rules", record.rule_name] : ["rules"]));
   useKeys({ Escape: leave });
@@ -165,7 +171,7 @@ export function RuleEditor({
         <div className={css.side}>
           <Section title="In words">
             <div className={css.sentence} role="status" aria-label="The rule in words">
-              {cleanText(check.data?.sentence ?? "…")}
+              {cleanText((whole.ok ? describeRule(whole.value, names) : check.data?.sentence) ?? "…")}
             </div>
           </Section>
           <ProblemList problems={problems} />

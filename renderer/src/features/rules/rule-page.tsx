@@ -15,6 +15,8 @@ import {
   type RuleNames,
   standardMessage,
 } from "../../../../shared/governance/rules/index.ts";
+import { useCall } from "../../lib/console.tsx";
+import { formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -35,7 +37,7 @@ export type ReadRule =
   | { readonly ok: true; readonly rule: Rule }
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
-export function readRule(record: RuleRecord): ReadRule {
+function readRule(record: RuleRecord): ReadRule {
   const parsed = parseRule(record);
   return parsed.ok ? { ok: true, rule: parsed.value } : { ok: false, problems: parsed.error };
 }
@@ -187,7 +189,44 @@ function Waiting({ record }: { readonly record: RuleRecord }): ReactNode {
         </>
       )}
       {becomes}
+      <Predicted key={`${mode} ${record.version}`} record={record} />
     </Note>
+  );
+}
+
+/** The change over the calls that the last sync kept on this machine, replayed by the core. */
+function Predicted({ record }: { readonly record: RuleRecord }): ReactNode {
+  const change = useCall("rules.predict", { rule_name: record.rule_name }, { staleMs: 0 });
+  if (!change.data || change.data.calls === 0) return null;
+  const { calls, since, matched, users, more_stopped, more_warned, more_rerouted } = change.data;
+  const isSame = more_stopped === 0 && more_warned === 0 && more_rerouted === 0;
+  return (
+    <>
+      {" "}
+      Replayed over the {counted(calls, "call")} kept here, since <Time at={since} form="short" />: it matches{" "}
+      {matched === 0 ? "none" : `${counted(matched, "call")} of ${counted(users, "user")}`}
+      <Difference count={more_stopped} more="more are stopped" fewer="fewer are stopped" />
+      <Difference count={more_warned} more="more are warned" fewer="fewer are warned" />
+      <Difference count={more_rerouted} more="more go to another model" fewer="fewer go to another model" />
+      {isSame ? "; no call is decided otherwise" : null}.
+    </>
+  );
+}
+
+function Difference({
+  count,
+  more,
+  fewer,
+}: {
+  readonly count: number;
+  readonly more: string;
+  readonly fewer: string;
+}): ReactNode {
+  return count === 0 ? null : (
+    <>
+      {"; "}
+      {formatTokens(Math.abs(count))} {count > 0 ? more : fewer}
+    </>
   );
 }
 

@@ -56,6 +56,8 @@ export function RuleImport({ rules }: { readonly rules: readonly RuleRecord[] })
   const [mode, setMode] = useState("shadow");
   const [busy, setBusy] = useState(false);
   const read = async (file: File): Promise<void> => {
+    // What an earlier file held is not taken for what is in this one.
+    setSteps(null);
     const result = await client.call("rules.read_file", { text: await file.text() });
     if (!result.ok) return showFailure(`${file.name} was not read`, result.error);
     setFileName(file.name);

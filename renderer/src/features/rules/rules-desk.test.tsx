@@ -4,6 +4,7 @@ import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { answering, show } from "../../../test-render.tsx";
 import { RulesDesk } from "./rules-desk.tsx";
+import { stopsOf } from "./threshold-slider.tsx";
 
 const rule = (mode: RuleMode, version: number): RuleRecord => ({
   rule_name: "token_hogging",
@@ -86,4 +87,22 @@ it("shows a rule that it cannot read instead of failing", async () => {
   });
   show(client, <RulesDesk />);
   await screen.findByText(/cannot read the rule/);
+});
+
+it("gives the length of the slider to numbers that change something, not to the few with very many calls", () => {
+  const points = Array.from({ length: 1000 }, (_, value) => ({
+    value,
+    calls: 0,
+    // Most calls are below ten; one account has a call for each number up to a thousand.
+    newly: 1000 - value + (value < 10 ? (10 - value) * 5000 : 0),
+    users: 1,
+    paying_users: 0,
+    tokens: 0,
+    cost_micros: 0,
+  }));
+  const values = stopsOf(points, 417).map((point) => point.value);
+  expect(values.slice(0, 11)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  expect(values).toContain(417);
+  expect(values.at(-1)).toBe(999);
+  expect(values.length).toBeLessThan(25);
 });

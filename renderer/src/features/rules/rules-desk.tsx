@@ -6,7 +6,7 @@ import { orderRules, placeRule } from "../../../../shared/governance/rules/index
 import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile } from "../../lib/csv.ts";
-import { useKeys } from "../../lib/keys.ts";
+import { leaveForRows, useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -19,7 +19,6 @@ import { Time, Tokens } from "../../ui/parts.tsx";
 import { DetailBar, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import { ModeSwitch, type SetMode, useSetMode } from "./mode-switch.tsx";
-import { PricesPage } from "./prices-page.tsx";
 import { RuleEditor } from "./rule-editor.tsx";
 import { RulesHistory, RetiredRule } from "./rule-history.tsx";
 import { RulePage, ruleSentence } from "./rule-page.tsx";
@@ -210,7 +209,6 @@ export function RulesDesk(): ReactNode {
     <QueryView query={query} skeleton={<Skeleton lines={10} />}>
       {({ rules, as_of }) => {
         if (doing === "history") return <RulesHistory />;
-        if (doing === "prices") return <PricesPage />;
         if (doing === "import") return <RuleImport rules={ordered} />;
         const named = (name: string | null): RuleRecord | null =>
           ordered.find((rule) => rule.rule_name === name) ?? null;
@@ -365,7 +363,6 @@ function DeskButtons(): ReactNode {
   };
   return (
     <>
-      <Button onClick={() => navigate("/rules?do=prices")}>Prices</Button>
       <Button onClick={() => navigate("/rules?do=history")}>History</Button>
       <Button onClick={() => navigate("/rules?do=import")}>Import</Button>
       <Button title="The rules as a file" onClick={() => void download(false)}>
@@ -402,8 +399,7 @@ function RuleSearch({
           event.stopPropagation();
           if (text) setText("");
           else event.currentTarget.blur();
-        } else if (event.key === "Enter" || event.key === "ArrowDown")
-          document.querySelector<HTMLElement>('[role="grid"]')?.focus();
+        } else if (event.key === "Enter" || event.key === "ArrowDown") leaveForRows(event.currentTarget);
       }}
     />
   );

@@ -9,6 +9,20 @@ import css from "./editor.module.css";
 const width = 600;
 const height = 64;
 
+/**
+ * Where the slider stops: values that change a two-hundredth of what there is to change, and those of the rule and of
+ * both ends. A few accounts with very many calls would otherwise take all of its length.
+ */
+export function stopsOf(points: ThresholdCurveRecord["points"], own: number): ThresholdCurveRecord["points"] {
+  const least = Math.max(...points.map((point) => point.newly)) / 200;
+  let last = Number.NEGATIVE_INFINITY;
+  return points.filter((point, at) => {
+    const isStop = Math.abs(point.newly - last) >= least || point.value === own || at === points.length - 1;
+    if (isStop) last = point.newly;
+    return isStop;
+  });
+}
+
 /** The rule's number as a slider over past calls: people and money move with it, nobody is asked again. */
 export function ThresholdSlider({
   curve,
@@ -20,7 +34,7 @@ export function ThresholdSlider({
   /** Null where the rule is only looked at. */
   readonly onUse: ((value: number) => void) | null;
 }): ReactNode {
-  const { points } = curve;
+  const points = useMemo(() => stopsOf(curve.points, curve.value), [curve]);
   const start = Math.max(
     0,
     points.findIndex((point) => point.value === curve.value),

@@ -4,6 +4,7 @@ import { type ReactNode, useState } from "react";
 import type { Profile } from "../../../../shared/contract/connection.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useLive } from "../../lib/live.ts";
+import { isDesktop } from "../../lib/router.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { RemoveButton } from "../../ui/ask.tsx";
 import { PlusIcon } from "../../ui/icons.tsx";
@@ -24,7 +25,8 @@ const keyWords: Readonly<Record<Profile["key_storage"], string>> = {
 };
 
 export function Connections(): ReactNode {
-  const query = useCall("connection.profiles", {});
+  // Another window may change it.
+  const query = useCall("connection.profiles", {}, { refetchMs: 5_000 });
   const connection = useLive((state) => state.connection);
   const client = useConsole();
   const [adding, setAdding] = useState(false);
@@ -87,6 +89,10 @@ function ProfileRow({
     setBusy(false);
     if (!result.ok) showFailure(`${cleanText(profile.name)} was not opened`, result.error);
   };
+  const openWindow = async (): Promise<void> => {
+    const result = await client.call("connection.open_window", { profile_id: profile.profile_id });
+    if (!result.ok) showFailure(`${cleanText(profile.name)} was not opened`, result.error);
+  };
   const remove = async (): Promise<void> => {
     const result = await client.call("connection.remove", { profile_id: profile.profile_id });
     if (result.ok) showDone(`Removed ${clip(cleanText(profile.name), 60)} and its key`);
@@ -106,13 +112,28 @@ function ProfileRow({
         {isCurrent ? <Tag tone="blue">open</Tag> : null}
       </div>
       <div className={css.profileMeta}>
-        {clip(cleanText(profile.url), 200)}, {keyWords[profile.key_storage]}
-        {profile.read_url === null ? null : `, reads from ${clip(cleanText(profile.read_url), 200)}`}
+        {[
+          clip(cleanText(profile.url), 200),
+          keyWords[profile.key_storage],
+          profile.read_url === null ? "" : `reads from ${clip(cleanText(profile.read_url), 200)}`,
+        ]
+          // The local project has no address before it runs.
+          .filter(Boolean)
+          .join(", ")}
       </div>
       <div className={css.profileButtons}>
         {isCurrent ? null : (
           <Button onClick={() => void select()} loading={busy}>
             Open
+          </Button>
+        )}
+        {isCurrent || !isDesktop() ? null : (
+          <Button
+            aria-label={`Open ${cleanText(profile.name)} in a window of its own`}
+            title="Both projects stay open, each in its window"
+            onClick={() => void openWindow()}
+          >
+            In its own window
           </Button>
         )}
         {profile.kind === "local" ? null : (

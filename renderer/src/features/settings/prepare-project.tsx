@@ -172,7 +172,11 @@ function FromHere({ plan, onApplied }: { readonly plan: Plan; readonly onApplied
           loading={busy === "apply"}
           disabled={!canApply || busy !== null}
         >
-          Apply {look && look.missing.length > 1 ? `${look.missing.length} migrations` : "the migration"}
+          {look && look.missing.length > 1 ? (
+            <>Apply {look.missing.length.toLocaleString("en")} migrations</>
+          ) : (
+            "Apply the migration"
+          )}
         </Button>
       </div>
     </form>

@@ -4,6 +4,7 @@ import type { Failure } from "../../../../shared/contract/basics.ts";
 import { type Profile, type ProfileColor, profileColors } from "../../../../shared/contract/connection.ts";
 import { CopyButton } from "../../ui/parts.tsx";
 import { failureText } from "../../ui/states.tsx";
+import { codeWords } from "../../lib/text.ts";
 import css from "./settings.module.css";
 
 /** How a project is called, marked and guarded on this machine. */
@@ -81,11 +82,11 @@ export function MarkFields({
       <fieldset className={css.colors}>
         <legend>Colour</legend>
         {([null, ...profileColors] as const).map((color) => (
-          <label key={color ?? "none"} title={color ?? "none"}>
+          <label key={color ?? "none"} title={codeWords(color ?? "none")}>
             <input
               type="radio"
               name="project-color"
-              aria-label={color ?? "none"}
+              aria-label={codeWords(color ?? "none")}
               checked={marks.color === color}
               onChange={() => onChange({ color })}
             />

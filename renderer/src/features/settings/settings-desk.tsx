@@ -10,11 +10,12 @@ import { usePlace } from "../../lib/router.ts";
 import { cleanText } from "../../lib/text.ts";
 import { DeskBar } from "../../ui/desk.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { CopyButton, Facts, Section } from "../../ui/parts.tsx";
+import { CopyButton, Facts, SafeText, Section } from "../../ui/parts.tsx";
 import { QueryView } from "../../ui/states.tsx";
 import { Connections } from "./connections.tsx";
 import { Updates } from "./updates.tsx";
 import css from "./settings.module.css";
+import { chooseLanguage, translated } from "../../lib/language.ts";
 
 const pages = [
   { id: "connections", name: "Connections" },
@@ -62,8 +63,9 @@ function PreferenceForm({ settings }: { readonly settings: Settings }): ReactNod
   const [operator, setOperator] = useState(settings.operator);
   const set = async (change: OperationInput<"settings.set">): Promise<void> => {
     const result = await client.call("settings.set", change);
-    if (result.ok) queries.setQueryData(["settings.get", {}], result.value);
-    else showFailure("Not changed", result.error);
+    if (!result.ok) return showFailure("Not changed", result.error);
+    queries.setQueryData(["settings.get", {}], result.value);
+    if (change.language) chooseLanguage(change.language);
   };
   const isChanged = operator.trim() !== settings.operator && operator.trim() !== "";
   return (
@@ -109,6 +111,24 @@ function PreferenceForm({ settings }: { readonly settings: Settings }): ReactNod
               onChange={(theme) => void set({ theme })}
             />
           </div>
+          <div>Language</div>
+          <div>
+            <SegmentedControl
+              aria-label="Language"
+              data={[
+                { value: "system", label: "As the system" },
+                // Each in its own words: who cannot read the one finds the other.
+                ...languageNames,
+              ]}
+              value={settings.language}
+              onChange={(language) => void set({ language })}
+            />
+          </div>
+          <span />
+          <span className={css.quiet}>
+            The page is loaded again. Numbers and dates are written as this machine is set to, where it is set
+            to this language.
+          </span>
           <div>Times are shown in</div>
           <div>
             <Select
@@ -143,6 +163,11 @@ function PreferenceForm({ settings }: { readonly settings: Settings }): ReactNod
   );
 }
 
+const languageNames = [
+  { value: "en", label: "English" },
+  { value: "de", label: "Deutsch" },
+] as const;
+
 function zoneChoices(current: string): { value: string; label: string }[] {
   const named = Intl.supportedValuesOf("timeZone");
   const choices = [
@@ -174,14 +199,18 @@ function About(): ReactNode {
             ["Runs in", about.host === "electron" ? "its own window" : "the browser, on this machine only"],
             [
               "Keychain",
-              `${keychainWords[about.keychain.kind]}${about.keychain.note ? `. ${about.keychain.note}` : ""}`,
+              `${keychainWords[about.keychain.kind]}${about.keychain.note ? `. ${translated(about.keychain.note)}` : ""}`,
+              about.keychain.detail,
             ],
-            ["Local store", `${about.store.path}${about.store.note ? `. ${about.store.note}` : ""}`],
+            [
+              "Local store",
+              `${about.store.path}${about.store.note ? `. ${translated(about.store.note)}` : ""}`,
+            ],
             [
               "Project's schema",
               project ? `${project.schema_version} on PostgreSQL ${project.server_version}` : "—",
             ],
-            ["Preset", project?.preset ?? "none"],
+            ["Preset", project?.preset ?? "no preset"],
           ] as const;
           return (
             <>
@@ -190,11 +219,22 @@ function About(): ReactNode {
                 aside={
                   <CopyButton
                     label="Copy all of this"
-                    text={() => facts.map(([name, value]) => `${name}: ${value}`).join("\n")}
+                    text={() =>
+                      facts
+                        .map(([name, value, detail]) => `${name}: ${value}${detail ? ` (${detail})` : ""}`)
+                        .join("\n")
+                    }
                   />
                 }
               >
-                <Facts rows={facts.map(([name, value]) => [name, cleanText(value)] as const)} />
+                <Facts
+                  rows={facts.map(([name, value, detail]) => [
+                    name,
+                    <>
+                      {cleanText(value)} {detail ? <SafeText text={detail} /> : null}
+                    </>,
+                  ])}
+                />
               </Section>
               <Updates />
               <Section title={`Migrations this console brings (${about.migrations.length})`}>

@@ -9,6 +9,7 @@ import { showFailure } from "../../ui/notices.tsx";
 import { Note, Section, Time } from "../../ui/parts.tsx";
 import { FailureWords } from "./project-fields.tsx";
 import css from "./settings.module.css";
+import { translated } from "../../lib/language.ts";
 
 /** Newer versions of this program: what is there, what it brings, and when it is put in place. */
 export function Updates(): ReactNode {
@@ -17,7 +18,8 @@ export function Updates(): ReactNode {
   const [busy, setBusy] = useState(false);
   useEffect(() => client.follow("updates", {}, setState), [client]);
   if (!state) return null;
-  if (state.status === "off") return <Section title="Newer versions">{state.why}</Section>;
+  if (state.status === "off")
+    return <Section title="Newer versions">{state.why ? translated(state.why) : null}</Section>;
   const run = async (act: () => Promise<Result<unknown, Failure>>): Promise<void> => {
     setBusy(true);
     const result = await act();

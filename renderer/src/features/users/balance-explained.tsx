@@ -77,7 +77,7 @@ function Explanation({ userId, zone }: { readonly userId: string; readonly zone:
 }
 
 /** "of the plan 10, bought 20; 5 held by open calls, 3 owed". */
-export function parts(balance: Explained): string {
+function parts(balance: Explained): string {
   const kinds = [
     ["of the plan", balance.subscription],
     ["bought", balance.purchased],

@@ -11,6 +11,7 @@ import {
   type ManyPreview,
 } from "../../../../shared/contract/bulk.ts";
 import { toFailure, useCall, useConsole } from "../../lib/console.tsx";
+import { sendsByChord } from "../../lib/keys.ts";
 import { navigate } from "../../lib/router.ts";
 import { CorrectionFields, inDays } from "../../ui/correction-fields.tsx";
 import { showFailure } from "../../ui/notices.tsx";
@@ -118,6 +119,7 @@ export function BulkForm({
         event.preventDefault();
         submit();
       }}
+      onKeyDown={sendsByChord(submit)}
     >
       <Select
         label="What"
@@ -147,6 +149,7 @@ export function BulkForm({
       {isLoading ? <Skeleton lines={4} /> : null}
       {plan && wanted ? <BulkPlan kind={kind} given={wanted} plan={plan} /> : null}
       <Textarea
+        spellCheck
         label={kind === "note" ? "Note" : "Reason"}
         description={
           kind === "give_tokens" || kind === "take_tokens"

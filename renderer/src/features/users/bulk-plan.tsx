@@ -4,7 +4,7 @@ import { type BulkKind, type ManyPreview, movesTokens } from "../../../../shared
 import { useNow, useZone } from "../../lib/clock.ts";
 import { formatChange, formatShortInstant, formatTokens } from "../../lib/format.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
-import { Facts, Note, UserLine } from "../../ui/parts.tsx";
+import { Facts, Note, ProposalNote, UserLine } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import css from "./bulk.module.css";
 
@@ -48,7 +48,7 @@ export function BulkPlan({
           Left out: {others.map(([why, count]) => `${people(count)} (${why})`).join(", ")}.
         </Note>
       ) : null}
-      {plan.why ? <Note tone="amber">{plan.why}. You propose it; nothing moves until then.</Note> : null}
+      {plan.why ? <ProposalNote why={plan.why} /> : null}
       <details className={css.shown}>
         <summary>
           {plan.accounts > plan.shown.length
@@ -147,7 +147,7 @@ function columnsOf(
   when: (at: string) => string,
 ): readonly [header: string, now: (row: Shown) => ReactNode, then: (row: Shown) => ReactNode] {
   const planName = (row: Shown): string => clip(cleanText(row.plan_id), 30);
-  const limit = (value: number | null): string => (value === null ? "none" : formatTokens(value));
+  const limit = (value: number | null): string => (value === null ? "no limit" : formatTokens(value));
   const blocked = (row: Shown): string =>
     row.is_blocked
       ? row.blocked_until
@@ -159,8 +159,8 @@ function columnsOf(
     case "unflag_user":
       return [
         "Flag now",
-        (row) => (row.is_flagged ? "flagged" : "none"),
-        () => (kind === "flag_user" ? "flagged" : "none"),
+        (row) => (row.is_flagged ? "flagged" : "not flagged"),
+        () => (kind === "flag_user" ? "flagged" : "not flagged"),
       ];
     case "block_user":
     case "unblock_user":

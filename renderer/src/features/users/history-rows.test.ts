@@ -20,7 +20,12 @@ const alert: HistoryItem = {
   alert_event_id: 1,
   alert_kind: "low_balance",
   severity: "warning",
+  alert_name: null,
   message: "low",
+  threshold: 1_000,
+  value: 420,
+  period: "",
+  details: {},
   acknowledged_by: null,
 };
 

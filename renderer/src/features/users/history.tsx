@@ -2,20 +2,21 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { type HistoryItem, type HistoryKind, historyKinds } from "../../../../shared/contract/history.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
+import { alertSentence, alertTitle } from "../../lib/alert-sentences.ts";
 import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, codeWords } from "../../lib/text.ts";
 import { money, stripeLink } from "../../lib/payments.ts";
 import type { Column } from "../../ui/data-table.tsx";
-import { SafeText, Tag, Time } from "../../ui/parts.tsx";
+import { Reason, SafeText, Tag, Time } from "../../ui/parts.tsx";
 import { PagedTable } from "../../ui/paged-table.tsx";
 import type { Tone } from "../../ui/theme.ts";
 import { collapseStops, type HistoryRow } from "./history-rows.ts";
 import css from "./users.module.css";
 
-const PAGE = 100;
+/** Calls that were stopped alike are one row: a page of them may be few. */
+const PAGE = 200;
 
 const kindWords: Readonly<Record<HistoryKind, { readonly many: string; readonly word: string }>> = {
   stopped: { many: "Calls stopped", word: "stopped" },
@@ -72,7 +73,6 @@ export function History({ userId, zone }: { readonly userId: string; readonly zo
       <PagedTable
         query={query}
         skeletonLines={8}
-        shown={items.length}
         label="History, newest first"
         columns={columns(userId, zone)}
         rows={rows}
@@ -110,7 +110,7 @@ const columns = (userId: string, zone: string): readonly Column<HistoryRow>[] =>
   {
     id: "at",
     header: "When",
-    width: 96,
+    width: 120,
     cell: ({ item }) => <Time at={item.at} form="short" zone={zone} />,
   },
   {
@@ -162,7 +162,7 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
       return (
         <>
           <a href={here("decisions", String(item.decision_id))}>
-            {capitalise(cleanText(item.reason ? describeReason(item.reason) : "a rule"))}
+            {item.reason ? <Reason reason={item.reason} /> : "A rule"}
           </a>
           {item.rule_name && item.rule_name !== item.reason ? (
             <span className={css.quiet}> by {codeWords(cleanText(item.rule_name))}</span>
@@ -228,18 +228,20 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
           ) : null}
         </>
       );
-    case "alert":
+    case "alert": {
+      const alert = { ...item, kind: item.alert_kind };
       return (
         <>
           <a
             className={css.inText}
             href={`#${placeAddress(["alerts", String(item.alert_event_id)], { show: "all" })}`}
           >
-            {capitalise(codeWords(item.alert_kind))}
+            <SafeText text={alertTitle(alert)} length={80} />
           </a>
-          : <SafeText text={item.message} length={200} />
+          : <SafeText text={alertSentence(alert, "")} length={400} />
         </>
       );
+    }
     case "message":
       return (
         <>
@@ -253,12 +255,20 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
                 to <SafeText text={item.recipient} length={80} />
               </>
             ) : null}
-            {item.status === "queued" ? ", waits to be sent" : ""}
+            {messageStates[item.status]}
           </span>
         </>
       );
   }
 }
+
+/** What became of a message, behind it. */
+const messageStates: Readonly<Record<Extract<HistoryItem, { kind: "message" }>["status"], string>> = {
+  queued: ", waits to be sent",
+  sent: "",
+  failed: ", could not be sent",
+  withdrawn: ", not sent: turned off before",
+};
 
 function AtStripe({
   item,

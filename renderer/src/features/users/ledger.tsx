@@ -212,7 +212,7 @@ const columns = (userId: string, zone: string): readonly Column<LedgerEntry>[] =
   {
     id: "at",
     header: "When",
-    width: 96,
+    width: 120,
     cell: (row) => <Time at={row.created_at} form="short" zone={zone} />,
   },
   { id: "type", header: "Type", width: 90, cell: (row) => capitalise(codeWords(row.transaction_type)) },

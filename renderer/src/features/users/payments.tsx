@@ -1,15 +1,19 @@
 /** What a user paid: amount, tokens, what was refunded or disputed, and the same payment at Stripe. */
-import type { ReactNode } from "react";
+import { useInfiniteQuery } from "@tanstack/react-query";
+import type { ComponentProps, ReactNode } from "react";
 import type { Payment } from "../../../../shared/contract/users.ts";
+import { callOrThrow, useConsole } from "../../lib/console.tsx";
+import { useIsLive } from "../../lib/live.ts";
 import { money, paymentSigns, stripeLink } from "../../lib/payments.ts";
 import { cleanText } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { Id, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { PagedTable } from "../../ui/paged-table.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import css from "./users.module.css";
 
 const columns: readonly Column<Payment>[] = [
-  { id: "at", header: "Paid", width: 92, cell: (row) => <Time at={row.paid_at} form="short" /> },
+  { id: "at", header: "Paid", width: 120, cell: (row) => <Time at={row.paid_at} form="short" /> },
   {
     id: "amount",
     header: "Amount",
@@ -81,14 +85,57 @@ const columns: readonly Column<Payment>[] = [
   },
 ];
 
-export function Payments({ payments }: { readonly payments: readonly Payment[] }): ReactNode {
+/** What the page of a user has of them (console_get_account). */
+const onThePage = 50;
+
+export function Payments({
+  userId,
+  payments,
+}: {
+  readonly userId: string;
+  readonly payments: readonly Payment[];
+}): ReactNode {
+  const table = {
+    label: "Payments, newest first",
+    columns,
+    rowKey: (row: Payment) => String(row.payment_id),
+    empty: "This user has paid for nothing through Stripe.",
+  };
+  const isLive = useIsLive();
+  return payments.length < onThePage || !isLive ? (
+    <PlainTable {...table} rows={payments} />
+  ) : (
+    <ManyPayments userId={userId} table={table} />
+  );
+}
+
+function ManyPayments({
+  userId,
+  table,
+}: {
+  readonly userId: string;
+  readonly table: Omit<ComponentProps<typeof PlainTable<Payment>>, "rows">;
+}): ReactNode {
+  const client = useConsole();
+  const query = useInfiniteQuery({
+    queryKey: ["finance.payments", { user_id: userId }],
+    queryFn: ({ pageParam }) =>
+      callOrThrow(client, "finance.payments", {
+        text: null,
+        state: null,
+        user_id: userId,
+        before_id: pageParam,
+        limit: 100,
+      }),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_before_id,
+  });
   return (
-    <PlainTable
-      label="Payments, newest first"
-      columns={columns}
-      rows={payments}
-      rowKey={(row) => String(row.payment_id)}
-      empty="This user has paid for nothing through Stripe."
+    <PagedTable
+      {...table}
+      query={query}
+      skeletonLines={8}
+      rows={query.data?.pages.flatMap((page) => page.payments) ?? []}
     />
   );
 }

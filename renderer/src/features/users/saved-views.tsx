@@ -1,4 +1,4 @@
-/** Searches, filters and orders under a name of one's own, kept on this machine. */
+/** Searches, filters and orders under the operator's own names, kept on this machine. */
 import { ActionIcon, Button, Popover, TextInput } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { useRemembered } from "../../lib/remember.ts";

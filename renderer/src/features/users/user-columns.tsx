@@ -110,13 +110,25 @@ export const columns: readonly Column<AccountRow>[] = [
   {
     id: "since",
     header: "Since",
-    width: 100,
+    width: 120,
     hidden: true,
     sort: "created_at",
     cell: (row) => <Time at={row.created_at} form="short" />,
   },
 ];
 export const narrowColumns: readonly Column<AccountRow>[] = [
-  { ...nameColumn, width: 120 },
+  {
+    ...nameColumn,
+    width: 120,
+    // Two of the same name are told apart by what stands below it.
+    cell: (row) => (
+      <>
+        {nameColumn.cell(row)}
+        <div className={css.below}>
+          <SafeText text={row.email ? `${row.email} · ${row.user_id}` : row.user_id} length={120} />
+        </div>
+      </>
+    ),
+  },
   { ...usedColumn, width: 100 },
 ];

@@ -21,7 +21,7 @@ export interface Criteria {
   readonly sort: AccountSort;
   readonly descending: boolean;
 }
-export const everybody: Criteria = {
+const everybody: Criteria = {
   filter: "all",
   query: "",
   planId: "",

@@ -2,13 +2,13 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import type { AccountDetail, AuditEntry, DecisionRow, Hold, Lot } from "../../../../shared/contract/users.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
+import { auditDetails, auditReason } from "../../lib/audit-words.ts";
 import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { statusSign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
-import { Cost, Id, SafeText, Section, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { Cost, Id, Reason, SafeText, Section, Tag, Time, TimedText, Tokens } from "../../ui/parts.tsx";
 import { PagedTable } from "../../ui/paged-table.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { CorrectionButton } from "../../ui/correction-form.tsx";
@@ -18,7 +18,7 @@ const PAGE = 50;
 
 function decisionColumns(currency: string, zone: string): readonly Column<DecisionRow>[] {
   return [
-    { id: "at", header: "When", width: 96, cell: (row) => <Time at={row.at} form="short" zone={zone} /> },
+    { id: "at", header: "When", width: 120, cell: (row) => <Time at={row.at} form="short" zone={zone} /> },
     {
       id: "status",
       header: "What",
@@ -41,7 +41,7 @@ function decisionColumns(currency: string, zone: string): readonly Column<Decisi
         if (row.reason)
           return (
             <>
-              {capitalise(cleanText(describeReason(row.reason)))}
+              <Reason reason={row.reason} />
               {row.rule_name ? (
                 <span className={css.quiet}>
                   {/* Most rules are called what they stop for; said twice it only fills the line. */}
@@ -79,7 +79,7 @@ function decisionColumns(currency: string, zone: string): readonly Column<Decisi
       width: 60,
       align: "right",
       cell: (row) =>
-        row.status === "settled" ? <Cost micros={row.cost_micros} currency={currency} /> : null,
+        row.status === "settled" ? <Cost of="call" micros={row.cost_micros} currency={currency} /> : null,
     },
   ];
 }
@@ -134,11 +134,11 @@ const lotColumns: readonly Column<Lot>[] = [
     grow: 1,
     cell: (lot) => (lot.description ? <SafeText text={lot.description} length={120} /> : null),
   },
-  { id: "at", header: "Granted", width: 90, cell: (lot) => <Time at={lot.created_at} form="short" /> },
+  { id: "at", header: "Granted", width: 120, cell: (lot) => <Time at={lot.created_at} form="short" /> },
   {
     id: "ends",
     header: "Expires",
-    width: 90,
+    width: 120,
     cell: (lot) =>
       lot.expires_at ? <Time at={lot.expires_at} form="short" /> : <span className={css.quiet}>never</span>,
   },
@@ -231,19 +231,23 @@ export function LotsAndHolds({ detail }: { readonly detail: AccountDetail }): Re
   );
 }
 
-/** Details of an audit entry on one line, without what is shown elsewhere. */
-function auditDetails(entry: AuditEntry): string {
-  return Object.entries(entry.details)
-    .filter(([, value]) => value !== null && value !== undefined && value !== "")
-    .map(
-      ([key, value]) =>
-        `${codeWords(key)}: ${cleanText(typeof value === "string" ? value : JSON.stringify(value))}`,
-    )
-    .join(", ");
+function AuditWhy({ entry }: { readonly entry: AuditEntry }): ReactNode {
+  const reason = auditReason(entry);
+  const details = auditDetails(entry);
+  return (
+    <>
+      {reason ? <SafeText text={reason} length={300} /> : null}
+      {details ? (
+        <div className={css.quiet}>
+          <TimedText text={details} length={200} />
+        </div>
+      ) : null}
+    </>
+  );
 }
 
 const auditColumns: readonly Column<AuditEntry>[] = [
-  { id: "at", header: "When", width: 100, cell: (entry) => <Time at={entry.at} form="short" /> },
+  { id: "at", header: "When", width: 120, cell: (entry) => <Time at={entry.at} form="short" /> },
   {
     id: "who",
     header: "Who",
@@ -261,26 +265,31 @@ const auditColumns: readonly Column<AuditEntry>[] = [
     header: "Why",
     width: 160,
     grow: 1,
-    cell: (entry) => {
-      const details = auditDetails(entry);
-      return (
-        <>
-          {entry.reason ? <SafeText text={entry.reason} length={300} /> : null}
-          {details ? <div className={css.quiet}>{clip(details, 200)}</div> : null}
-        </>
-      );
-    },
+    cell: (entry) => <AuditWhy entry={entry} />,
   },
 ];
 
-export function Audit({ entries }: { readonly entries: readonly AuditEntry[] }): ReactNode {
+export function Audit({
+  userId,
+  entries,
+}: {
+  readonly userId: string;
+  readonly entries: readonly AuditEntry[];
+}): ReactNode {
   return (
-    <PlainTable
-      label="Audit, newest first"
-      columns={auditColumns}
-      rows={entries}
-      rowKey={(entry) => String(entry.audit_id)}
-      empty="No operator and no rule has acted on this account."
-    />
+    <>
+      <PlainTable
+        label="Audit, newest first"
+        columns={auditColumns}
+        rows={entries}
+        rowKey={(entry) => String(entry.audit_id)}
+        empty="No operator and no rule has acted on this account."
+      />
+      {entries.length < 50 ? null : (
+        <p className={css.quiet}>
+          The newest 50. <a href={`#${placeAddress(["audit"], { user: userId })}`}>All, in the audit’s log</a>
+        </p>
+      )}
+    </>
   );
 }

@@ -130,7 +130,10 @@ function useUserActs(userId: string, account: AccountState | undefined) {
       run: () => setTimeout(() => setAct(name), 150),
     })),
   );
-  return { act, setAct, offered, isLive };
+  // A form that hears late that its act is done closes itself, and no other that was opened meanwhile.
+  const open = (name: ActName | CorrectionKind, opened: boolean): void =>
+    setAct((current) => (opened ? name : current === name ? null : current));
+  return { act, open, offered, isLive };
 }
 
 /** Everything about one user, and what can be done. */
@@ -149,7 +152,7 @@ export function UserPage({
   const query = useCall("users.get", { user_id: userId }, { refetchMs: 5000 });
   const account = query.data?.account;
   const address = placeAddress(["users", userId]);
-  const { act, setAct, offered, isLive } = useUserActs(userId, account);
+  const { act, open, offered, isLive } = useUserActs(userId, account);
   const decision = tab === "decisions" && item ? Number(item) : null;
   useKeys({ Escape: () => navigate(`${address}/decisions`) }, decision !== null);
 
@@ -187,7 +190,7 @@ export function UserPage({
             record={account}
             icon={icons[name]}
             opened={act === name}
-            onOpened={(opened) => setAct(opened ? name : null)}
+            onOpened={(opened) => open(name, opened)}
           />
         ))}
       </DetailBar>
@@ -203,7 +206,7 @@ export function UserPage({
                 userId={account.user_id}
                 plan={account.plan_id}
                 opened={act === kind}
-                onOpened={(opened) => setAct(opened ? kind : null)}
+                onOpened={(opened) => open(kind, opened)}
               />
             ))}
             {isLive ? null : <span className={css.quiet}>{needsConnection}</span>}
@@ -246,11 +249,11 @@ function TabBody({ tab, detail }: { readonly tab: string; readonly detail: Accou
     case "lots":
       return <LotsAndHolds detail={detail} />;
     case "payments":
-      return <Payments payments={detail.payments} />;
+      return <Payments userId={account.user_id} payments={detail.payments} />;
     case "acts":
       return <ActList mine={false} userId={account.user_id} status={null} />;
     case "audit":
-      return <Audit entries={detail.audit} />;
+      return <Audit userId={account.user_id} entries={detail.audit} />;
     case "usage":
       return <UserUsage userId={account.user_id} timezone={account.timezone} currency={currency} breakdown />;
     default:

@@ -1,17 +1,18 @@
 /** What stands in a user's way, and what waits: blocks, flags, debt, settlements, proposals, unsent acts. */
-import type { ReactNode } from "react";
+import { Fragment, type ReactNode } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
+import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import type { AccountState, DebtCause } from "../../../../shared/contract/users.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
 import { formatDuration, formatInstant } from "../../lib/format.ts";
 import { useLive } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { cleanText, clip, codeWords } from "../../lib/text.ts";
+import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";
 import { CorrectionButton, DecideButtons } from "../../ui/correction-form.tsx";
 import { SyncIcon } from "../../ui/icons.tsx";
-import { Id, Note, SafeText, Time, Tokens } from "../../ui/parts.tsx";
+import { Id, Note, SafeText, Time, TimedText, Tokens } from "../../ui/parts.tsx";
 import css from "./users.module.css";
 
 type Detail = OperationOutput<"users.get">;
@@ -19,12 +20,32 @@ type Detail = OperationOutput<"users.get">;
 export function Standing({ detail }: { readonly detail: Detail }): ReactNode {
   return (
     <>
+      <SameEmail detail={detail} />
       <Blocks account={detail.account} />
       <Balances detail={detail} />
       <WaitingCalls detail={detail} />
       <Proposals userId={detail.account.user_id} />
       <Unsent userId={detail.account.user_id} />
     </>
+  );
+}
+
+/** The ticket may be about the other account, and what was bought be there. */
+function SameEmail({ detail: { same_email: others = [] } }: { readonly detail: Detail }): ReactNode {
+  return others.length === 0 ? null : (
+    <Note tone="blue">
+      <b>The same e-mail has {counted(others.length, "other account")}</b>:{" "}
+      {others.map((other, index) => (
+        <Fragment key={other.user_id}>
+          {index > 0 ? "; " : ""}
+          <a href={`#${placeAddress(["users", other.user_id])}`}>
+            <SafeText text={other.user_id} length={40} />
+          </a>{" "}
+          on {clip(cleanText(other.plan_id), 40)}, last active <Time at={other.last_activity} />
+        </Fragment>
+      ))}
+      .
+    </Note>
   );
 }
 
@@ -58,18 +79,24 @@ function Blocks({ account }: { readonly account: AccountState }): ReactNode {
       ) : null}
       {account.is_flagged ? (
         <Note tone="amber">
-          <b>Flagged for review</b>
+          <b>{account.flagged_by === "rule" ? "Flagged for review by a rule" : "Flagged for review"}</b>
           {account.flagged_at ? (
             <>
               {" "}
               <Time at={account.flagged_at} zone={account.timezone} />
             </>
           ) : null}
-          {account.flag_reason ? <>: “{<SafeText text={account.flag_reason} />}”</> : "."}
+          <Why reason={account.flag_reason} isRule={account.flagged_by === "rule"} />
         </Note>
       ) : null}
     </>
   );
+}
+
+/** A person's own words in quotes; a rule's code as words. */
+function Why({ reason, isRule }: { readonly reason: string | null; readonly isRule: boolean }): ReactNode {
+  if (!reason) return ".";
+  return isRule ? `: ${cleanText(describeReason(reason))}.` : <>: “{<SafeText text={reason} />}”</>;
 }
 
 /** Debt with its causes, a low balance, and a plan that lets calls through when it cannot be asked. */
@@ -159,7 +186,8 @@ function Unsent({ userId }: { readonly userId: string }): ReactNode {
   );
   return waiting.map((intent) => (
     <Note key={intent.command_id} tone="amber">
-      <SyncIcon size={13} style={{ verticalAlign: "-2px" }} /> {clip(cleanText(intent.summary), 200)}:{" "}
+      <SyncIcon size={13} style={{ verticalAlign: "-2px" }} />{" "}
+      <TimedText text={intent.summary} length={200} />:{" "}
       {intent.status === "conflict"
         ? "conflicts with a newer change, see “to resolve” above"
         : "done here, waits to be sent"}

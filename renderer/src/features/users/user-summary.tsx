@@ -10,9 +10,11 @@ import {
   formatTokens,
   viewerZone,
 } from "../../lib/format.ts";
-import { absoluteAddress, placeAddress } from "../../lib/router.ts";
+import { placeAddress } from "../../lib/router.ts";
+import { linkHere } from "../../lib/live.ts";
 import { cleanText, clip, codeWords } from "../../lib/text.ts";
 import { CopyButton, Cost, Id, Meter, SafeText, Time, Tokens } from "../../ui/parts.tsx";
+import { AllowanceForecast } from "./allowance-forecast.tsx";
 import css from "./users.module.css";
 
 export function Identity({ detail }: { readonly detail: AccountDetail }): ReactNode {
@@ -64,7 +66,7 @@ export function Identity({ detail }: { readonly detail: AccountDetail }): ReactN
       <span>
         link{" "}
         <CopyButton
-          text={() => absoluteAddress(placeAddress(["users", account.user_id]))}
+          text={() => linkHere(placeAddress(["users", account.user_id]))}
           label="Copy the link to this user"
         />
       </span>
@@ -82,7 +84,7 @@ const balanceKinds: readonly {
 ];
 
 /** The tokens of one kind that go first, and when; null where none of them expire. */
-export function nextExpiry(
+function nextExpiry(
   lots: readonly Lot[],
   kind: Lot["kind"],
 ): { readonly at: string; readonly tokens: number } | null {
@@ -136,7 +138,7 @@ function BalanceCard({
             <div key={key}>
               <i style={{ background: color }} />
               <span>
-                {key}
+                {codeWords(key)}
                 {next ? (
                   <span className={css.quiet} title={formatInstant(next.at, zone)}>
                     , {next.tokens < balance[key] ? `${formatTokens(next.tokens)} expire` : "expire"} in{" "}
@@ -198,6 +200,20 @@ function LimitLine({
   );
 }
 
+function RaisedLine({
+  until,
+  zone,
+}: {
+  readonly until: string | null | undefined;
+  readonly zone: string;
+}): ReactNode {
+  return until ? (
+    <span className={css.quiet}>
+      Raised by an operator until {formatInstant(until, zone)}; then the plan’s again.
+    </span>
+  ) : null;
+}
+
 export function Summary({ detail }: { readonly detail: AccountDetail }): ReactNode {
   return (
     <div className={css.summary}>
@@ -205,13 +221,9 @@ export function Summary({ detail }: { readonly detail: AccountDetail }): ReactNo
       <div>
         <h2>Limits</h2>
         <LimitLine name="Today" window={detail.limits.daily} zone={detail.account.timezone} />
+        <RaisedLine until={detail.account.raised?.daily_until} zone={detail.account.timezone} />
         <LimitLine name="This month" window={detail.limits.monthly} zone={detail.account.timezone} />
-        {detail.account.raised ? (
-          <span className={css.quiet}>
-            Raised by an operator until {formatInstant(detail.account.raised.until, detail.account.timezone)};
-            then the plan’s again.
-          </span>
-        ) : null}
+        <RaisedLine until={detail.account.raised?.monthly_until} zone={detail.account.timezone} />
         {detail.account.next_plan ? (
           <span className={css.quiet}>
             Moves to {clip(cleanText(detail.account.next_plan.name), 40)} on{" "}
@@ -238,6 +250,7 @@ export function Summary({ detail }: { readonly detail: AccountDetail }): ReactNo
           <Tokens value={detail.plan.monthly_allowance} />{" "}
           <span className={css.quiet}>tokens a month in the plan</span>
         </div>
+        <AllowanceForecast detail={detail} />
       </div>
     </div>
   );

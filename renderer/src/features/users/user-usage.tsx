@@ -11,7 +11,7 @@ import {
 } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
-import { addDays, formatCost, formatPercent, formatTokens, isoDay } from "../../lib/format.ts";
+import { addDays, formatCost, formatDay, formatPercent, formatTokens, isoDay } from "../../lib/format.ts";
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -51,7 +51,7 @@ function usageTable(periods: readonly UsagePeriod[], currency: string): ChartTab
     ]),
     show: (value, column) =>
       typeof value !== "number"
-        ? String(value ?? "")
+        ? formatDay(`${String(value)}T00:00:00Z`, "UTC")
         : column === 4 && currency
           ? formatCost(value, currency)
           : formatTokens(value),

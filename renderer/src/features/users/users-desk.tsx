@@ -3,8 +3,9 @@ import { type ReactNode, useMemo, useState } from "react";
 import type { AccountFilter, AccountRow } from "../../../../shared/contract/users.ts";
 import { useCall } from "../../lib/console.tsx";
 import { hitAddress } from "../../lib/hit-address.ts";
-import { useKeys } from "../../lib/keys.ts";
+import { leaveForRows, useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
+import { searchable } from "../../lib/pasted.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
@@ -173,8 +174,6 @@ function SearchBar({
   );
 }
 
-const focusTable = (): void => document.querySelector<HTMLElement>('[role="grid"]')?.focus();
-
 function SearchBox({
   search: { text },
   placeholder,
@@ -202,20 +201,19 @@ function SearchBox({
           </ActionIcon>
         ) : null
       }
-      maxLength={500}
       value={text.typed}
-      onChange={(event) => text.type(event.currentTarget.value)}
+      onChange={(event) => text.type(searchable(event.currentTarget.value))}
       onKeyDown={(event) => {
         if (event.key === "Enter") {
           text.settleNow();
-          focusTable();
+          leaveForRows(event.currentTarget);
         } else if (event.key === "Escape") {
           event.stopPropagation();
           if (text.typed) {
             text.type("");
             text.settleNow();
           } else event.currentTarget.blur();
-        } else if (event.key === "ArrowDown") focusTable();
+        } else if (event.key === "ArrowDown") leaveForRows(event.currentTarget);
       }}
     />
   );
@@ -255,8 +253,8 @@ function UserTable({
           ) : null}
           {page.is_by_id ? (
             <div className={css.close} role="status">
-              Found by an id: a payment, a call or a customer of theirs has “
-              {clip(cleanText(search.searched), 60)}”.
+              Found by what is theirs in “{clip(cleanText(search.searched), 60)}”: an id, an e-mail, a
+              payment, a call or a customer.
             </div>
           ) : null}
           {listed.isKept ? (
@@ -271,11 +269,12 @@ function UserTable({
             {...(isOpen ? {} : { onPick: picked.toggle })}
             rows={rows}
             rowKey={(row) => row.user_id}
-            rowHeight={30}
+            rowHeight={isOpen ? 44 : 30}
             onOpen={onOpen}
             openKey={openId}
             onHold={setHeld}
             keys
+            isWaiting={found.isPlaceholderData}
             columnMenu={!isOpen}
             sort={{ key: sort, descending }}
             onSort={setOrder}
@@ -353,7 +352,7 @@ function Pages({ search, isOpen }: { readonly search: UserSearch; readonly isOpe
         {!page || shown === 0
           ? ""
           : `${first.toLocaleString("en")}–${(first + shown - 1).toLocaleString("en")} of ${page.total_is_exact ? "" : "about "}${page.total.toLocaleString("en")}`}
-        {found.isFetching && found.isPlaceholderData ? ", searching…" : ""}
+        {found.isPlaceholderData ? ", searching…" : ""}
         {isOpen ? "" : shown === 0 ? "Read " : ", read "}
         {isOpen ? null : <Time at={new Date(found.dataUpdatedAt).toISOString()} />}
       </span>

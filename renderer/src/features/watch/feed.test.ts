@@ -69,7 +69,7 @@ describe("the feed", () => {
       caught_up: true,
     });
     expect(ids(feed.shown)).toEqual([9, 8]);
-    expect(addOlder(feed, [event(5), event(4)], false).shown.at(-1)).toMatchObject({ kind: "settled" });
+    expect(addOlder(feed, [event(5), event(4)], null).shown.at(-1)).toMatchObject({ kind: "settled" });
   });
   it("shows the newest first and takes no event twice", () => {
     let feed = receiveBatch(emptyFeed, batch(1, 3));
@@ -89,7 +89,7 @@ describe("the feed", () => {
     const feed = receiveBatch(emptyFeed, { events: [event(5), event(10), event(11)], caught_up: true });
     expect(olderFrom(feed.shown)).toBe(12);
     const older = [11, 10, 9, 8, 7, 6, 5, 4].map(event);
-    expect(ids(addOlder(feed, older, false).shown)).toEqual([11, 10, 5, 9, 8, 7, 6, 4]);
+    expect(ids(addOlder(feed, older, null).shown)).toEqual([11, 10, 5, 9, 8, 7, 6, 4]);
   });
   it("begins anew where the project was restored, and stays paused", () => {
     let feed = setPaused(receiveBatch(emptyFeed, batch(1, 9)), true);
@@ -130,8 +130,20 @@ describe("the feed", () => {
     expect(feed.hasOlder).toBe(true);
   });
   it("adds older pages below, without repeating", () => {
-    const feed = addOlder(receiveBatch(emptyFeed, batch(5, 6)), [event(5), event(4), event(3)], false);
+    const feed = addOlder(receiveBatch(emptyFeed, batch(5, 6)), [event(5), event(4), event(3)], null);
     expect(ids(feed.shown)).toEqual([6, 5, 4, 3]);
     expect(feed.hasOlder).toBe(false);
+  });
+  it("goes on where the last page ended, though it had no rows", () => {
+    expect(addOlder(receiveBatch(emptyFeed, batch(500, 501)), [], 100)).toMatchObject({
+      hasOlder: true,
+      olderBefore: 100,
+      wasEmptyPage: true,
+    });
+  });
+  it("asks again for what is older, where the list was empty when it asked", () => {
+    const empty = addOlder(emptyFeed, [], null);
+    expect(empty.hasOlder).toBe(false);
+    expect(receiveBatch(empty, batch(5, 6)).hasOlder).toBe(true);
   });
 });

@@ -26,6 +26,10 @@ export interface FeedState {
   readonly isCaughtUp: boolean;
   /** Is there something older than the last shown row? */
   readonly hasOlder: boolean;
+  /** Where to go on reading what is older: a page of a rare filter may end far before the last row. Null: at that row. */
+  readonly olderBefore: number | null;
+  /** The last page of what is older had no rows, and was not the last. */
+  readonly wasEmptyPage: boolean;
   /** The last endings, oldest first. */
   readonly endings: readonly UsageEvent[];
 }
@@ -38,6 +42,8 @@ export const emptyFeed: FeedState = {
   isHeld: false,
   isCaughtUp: false,
   hasOlder: true,
+  olderBefore: null,
+  wasEmptyPage: false,
   endings: [],
 };
 
@@ -99,7 +105,9 @@ function show(state: FeedState, fresh: readonly UsageEvent[]): FeedState {
   return {
     ...state,
     shown: shown.slice(0, SHOWN_MAX),
-    hasOlder: state.hasOlder || shown.length > SHOWN_MAX,
+    // A list that was empty when its past was read may have got one since, as while sample data is written.
+    hasOlder: state.hasOlder || state.shown.length === 0 || shown.length > SHOWN_MAX,
+    olderBefore: shown.length > SHOWN_MAX ? null : state.olderBefore,
   };
 }
 
@@ -108,7 +116,7 @@ export function releaseWaiting(state: FeedState): FeedState {
   if (state.waitingCount === 0) return state;
   const hasGap = state.waitingCount > state.waiting.length;
   const base = { ...state, waiting: [], waitingCount: 0 };
-  return show(hasGap ? { ...base, shown: [], hasOlder: true } : base, state.waiting);
+  return show(hasGap ? { ...base, shown: [], hasOlder: true, olderBefore: null } : base, state.waiting);
 }
 
 export function setPaused(state: FeedState, isPaused: boolean): FeedState {
@@ -123,8 +131,15 @@ export function setHeld(state: FeedState, isHeld: boolean): FeedState {
 }
 
 /** Older rows (newest first) from the project's history. One may have ended while it was on its way. */
-export function addOlder(state: FeedState, calls: readonly UsageEvent[], hasOlder: boolean): FeedState {
-  return { ...state, shown: [...state.shown, ...end(without(state, calls), state.endings)], hasOlder };
+export function addOlder(
+  state: FeedState,
+  calls: readonly UsageEvent[],
+  olderBefore: number | null,
+): FeedState {
+  const found = end(without(state, calls), state.endings);
+  const hasOlder = olderBefore !== null;
+  const shown = [...state.shown, ...found];
+  return { ...state, shown, hasOlder, olderBefore, wasEmptyPage: hasOlder && found.length === 0 };
 }
 
 /**
@@ -193,13 +208,13 @@ export const useFeed = create<FeedStore>((set, get) => ({
   hold: (isHeld) => set((state) => setHeld(state, isHeld)),
   release: () => set((state) => releaseWaiting(state)),
   async loadOlder(client) {
-    const { shown, hasOlder, isLoadingOlder, filter, stretch, project } = get();
+    const { shown, hasOlder, olderBefore, isLoadingOlder, filter, stretch, project } = get();
     if (!hasOlder || isLoadingOlder) return;
     set({ isLoadingOlder: true });
     const result = await client.call("watch.calls", {
       filter,
       stretch,
-      before_decision_id: olderFrom(shown),
+      before_decision_id: olderBefore ?? olderFrom(shown),
       limit: 200,
     });
     set((state) => {
@@ -208,7 +223,7 @@ export const useFeed = create<FeedStore>((set, get) => ({
       if (!result.ok) return { isLoadingOlder: false, failure: result.error };
       const { calls, next_before_decision_id: next } = result.value;
       return {
-        ...addOlder(state, calls, next !== null),
+        ...addOlder(state, calls, next),
         isLoadingOlder: false,
         failure: null,
       };

@@ -1,5 +1,6 @@
 /** What Watch looks at: filters and time, as they stand in its address. Figures, chart, rankings and list follow them. */
 import type { FeedFilter, Stretch } from "../../../../shared/contract/watch.ts";
+import { codeWords } from "../../lib/text.ts";
 
 export type CallFilter = Omit<FeedFilter, "kinds">;
 
@@ -67,6 +68,9 @@ export function stepWords(minutes: number): string {
     [1, "minute"],
   ] as const;
   for (const [length, name] of units)
-    if (minutes % length === 0) return minutes === length ? name : `${minutes / length} ${name}s`;
+    if (minutes % length === 0)
+      return minutes === length
+        ? codeWords(name)
+        : `${(minutes / length).toLocaleString("en")} ${codeWords(`${name}s`)}`;
   return `${minutes} minutes`;
 }

@@ -2,12 +2,16 @@ import { type ReactNode, useMemo } from "react";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { stepName, tokensOverTime } from "../../charts/options.ts";
 import type { Overview, OverviewStep, Stretch } from "../../../../shared/contract/watch.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useZone } from "../../lib/clock.ts";
-import { formatCompact, formatCost, formatExactCost, formatTokens } from "../../lib/format.ts";
+import {
+  formatCompact,
+  formatCost,
+  formatExactCost,
+  formatShortInstant,
+  formatTokens,
+} from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { capitalise, cleanText } from "../../lib/text.ts";
-import { Tokens, UserName } from "../../ui/parts.tsx";
+import { Reason, Tokens, UserName } from "../../ui/parts.tsx";
 import { stepWords } from "./look.ts";
 import { StoppedUser } from "./stopped-user.tsx";
 import css from "./watch.module.css";
@@ -35,7 +39,10 @@ function counters(overview: Overview, onBlocked: () => void): readonly Counter[]
       name: "Blocked",
       value: formatCompact(overview.blocked),
       ...(overview.blocked > 0
-        ? { beside: `${share < 10 ? share.toFixed(1) : share.toFixed(0)} %`, tone: "red" as const }
+        ? {
+            beside: `${share.toLocaleString("en", { minimumFractionDigits: share < 10 ? 1 : 0, maximumFractionDigits: share < 10 ? 1 : 0 })} %`,
+            tone: "red" as const,
+          }
         : {}),
       onPick: onBlocked,
     },
@@ -123,7 +130,8 @@ export function Counters({
   );
 }
 
-function stepTable(steps: readonly OverviewStep[]): ChartTable {
+function stepTable(steps: readonly OverviewStep[], zone: string, currency: string): ChartTable {
+  const last = Date.parse(steps.at(-1)?.start ?? "");
   return {
     header: [
       "from",
@@ -145,7 +153,12 @@ function stepTable(steps: readonly OverviewStep[]): ChartTable {
       each.blocked_calls,
       each.cost_micros,
     ]),
-    show: (value, column) => (column > 0 && typeof value === "number" ? formatTokens(value) : String(value)),
+    show: (value, column) =>
+      typeof value !== "number"
+        ? formatShortInstant(String(value), zone, last)
+        : column === 7
+          ? formatCost(value, currency)
+          : formatTokens(value),
   };
 }
 
@@ -162,8 +175,13 @@ export function OverviewCharts({
 }): ReactNode {
   const zone = useZone();
   const { steps, step_minutes: minutes } = overview;
+  // A user alone is counted call by call.
+  const isRanked = minutes >= 60 && overview.most_stopped.length + overview.top_users.length > 2;
+  const byDays = isRanked
+    ? "Added up over the days on which a user was among the first 50 of all."
+    : undefined;
   const build = useMemo(() => tokensOverTime(steps, minutes, zone), [steps, minutes, zone]);
-  const table = useMemo(() => stepTable(steps), [steps]);
+  const table = useMemo(() => stepTable(steps, zone, overview.currency), [steps, zone, overview.currency]);
   const where = minutes >= 1440 ? " (days of UTC)" : "";
   return (
     <div className={css.top}>
@@ -196,14 +214,14 @@ export function OverviewCharts({
               title={`Show calls blocked for ${each.reason}`}
               onClick={() => onReason(each.reason)}
             >
-              <span>{capitalise(cleanText(describeReason(each.reason)))}</span>
+              <Reason reason={each.reason} />
               <Tokens value={each.calls} compact />
             </button>
           ))}
         </div>
       </div>
       <div>
-        <h2>Stopped most often</h2>
+        <h2 title={byDays}>Stopped most often</h2>
         {overview.most_stopped.length === 0 ? <span className={css.quiet}>Nobody was stopped.</span> : null}
         <div className={css.ranking}>
           {overview.most_stopped.slice(0, 5).map((user) => (
@@ -212,7 +230,7 @@ export function OverviewCharts({
         </div>
       </div>
       <div>
-        <h2>Most tokens</h2>
+        <h2 title={byDays}>Most tokens</h2>
         {overview.top_users.length === 0 ? <span className={css.quiet}>No tokens were used.</span> : null}
         <div className={css.ranking}>
           {overview.top_users.slice(0, 5).map((user) => (

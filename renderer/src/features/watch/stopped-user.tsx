@@ -8,7 +8,7 @@ import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { cleanText, counted } from "../../lib/text.ts";
 import { ActForm } from "../../ui/act-form.tsx";
-import { Tag, Tokens, UserName } from "../../ui/parts.tsx";
+import { SafeText, Tag, Tokens, UserName } from "../../ui/parts.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import css from "./watch.module.css";
 
@@ -66,7 +66,7 @@ function Acts({
         {stopped.is_flagged ? <Tag tone="amber">flagged</Tag> : null}
       </strong>
       <span className={css.quiet}>
-        {formatTokens(stopped.calls)} stopped, mostly: {cleanText(describeReason(stopped.reason))}
+        {formatTokens(stopped.calls)} stopped, mostly: <SafeText text={describeReason(stopped.reason)} />
       </span>
       <QueryView query={query} skeleton={<Skeleton lines={2} />}>
         {({ account }) =>

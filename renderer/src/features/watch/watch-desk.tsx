@@ -14,7 +14,7 @@ import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ArrowUpIcon, ChartIcon, CloseIcon, PauseIcon, PlayIcon } from "../../ui/icons.tsx";
 import { showDone } from "../../ui/notices.tsx";
-import { Cost, Id, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { Cost, Id, Reason, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
@@ -81,8 +81,7 @@ const columns: readonly Column<UsageEvent>[] = [
     header: "Reason",
     width: 110,
     grow: 1.1,
-    cell: (event) =>
-      event.reason ? <span title={event.reason}>{cleanText(describeReason(event.reason))}</span> : null,
+    cell: (event) => (event.reason ? <Reason reason={event.reason} /> : null),
   },
   {
     id: "task",
@@ -97,7 +96,9 @@ const columns: readonly Column<UsageEvent>[] = [
     width: 104,
     align: "right",
     cell: (event) =>
-      event.kind === "settled" ? <Cost micros={event.cost_micros} currency={event.currency} /> : null,
+      event.kind === "settled" ? (
+        <Cost of="call" micros={event.cost_micros} currency={event.currency} />
+      ) : null,
   },
   {
     id: "input",
@@ -128,7 +129,7 @@ const columns: readonly Column<UsageEvent>[] = [
 /** Over days, the time of day alone does not say when. */
 const datedColumns: readonly Column<UsageEvent>[] = columns.map((column) =>
   column.id === "at"
-    ? { ...column, width: 104, cell: (event) => <Time at={event.at} form="short" /> }
+    ? { ...column, width: 120, cell: (event) => <Time at={event.at} form="short" /> }
     : column,
 );
 
@@ -390,10 +391,12 @@ function FeedTable({
     return end === -1 ? shown : shown.slice(0, end);
   }, [shown, since]);
   const hasMore = hasOlder && rows.length === shown.length;
-  const isBare = shown.length === 0 && hasOlder && isCaughtUp && !isLoadingOlder && failure === null;
+  // A page of a rare filter may have no rows: then the next one follows by itself.
+  const isBare = shown.length === 0 || feed.wasEmptyPage;
+  const goesOn = isBare && hasMore && isCaughtUp && !isLoadingOlder && failure === null;
   useEffect(() => {
-    if (isBare) void useFeed.getState().loadOlder(client);
-  }, [isBare, client]);
+    if (goesOn) void useFeed.getState().loadOlder(client);
+  }, [goesOn, client]);
   const open = useCallback(
     (event: UsageEvent) => {
       if (event.decision_id === null) return navigate(placeAddress(["users", event.user_id]));

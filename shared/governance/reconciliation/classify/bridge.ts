@@ -32,34 +32,40 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     besides: new Map<number, Sum>(),
     byClass: new Map<string, Sum>(),
   };
-  function tally<Key>(map: Map<Key, Sum>, key: Key, amount: number): void {
+  function tally<Key>(map: Map<Key, Sum>, key: Key, amount: number, count = 1): void {
     const sum = map.get(key);
     if (sum) {
       sum.amount += amount;
-      sum.count++;
-    } else map.set(key, { amount, count: 1 });
+      sum.count += count;
+    } else map.set(key, { amount, count });
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
   const bookedFor = (record: number): number =>
     ledger.booked[record] > 0 ? ledger.booked[record] - 1 : Math.max(0, ledger.amount[record]);
 
-  /** Nearly all pairs are of one payment and one grant of the same money: done without a list. False for others. */
+  /** Pairs of the same money that are not in the sums yet: of one currency, mostly all of them. */
+  const alike = { currency: 0, amount: 0, count: 0 };
+  function addAlike(next: number): void {
+    for (const map of [sums.stripe, sums.ledger, sums.matched])
+      if (alike.count > 0) tally(map, alike.currency, alike.amount, alike.count);
+    Object.assign(alike, { currency: next, amount: 0, count: 0 });
+  }
+
+  /** One payment and its one grant, where money and period of both are the same; false for others. */
   function matchOne(event: number, record: number): boolean {
     const currency = stripe.currency[event];
     const amount = stripe.amount[event];
     if (currency !== ledger.currency[record] || bookedFor(record) !== amount || ledger.paid[record] !== 0)
       return false;
     if (!isInPeriod(stripe.created[event]) || !isInPeriod(ledger.created[record])) return false;
-    tally(sums.stripe, currency, amount);
-    tally(sums.ledger, currency, amount);
-    tally(sums.matched, currency, amount);
+    if (currency !== alike.currency) addAlike(currency);
+    alike.amount += amount;
+    alike.count++;
     return true;
   }
 
   /** Payments and their grants, of which money is off by a class; or, without one, it agrees. */
   function pair(name: DifferenceClass | null, events: readonly number[], records: readonly number[]): void {
-    if (name === null && events.length === 1 && records.length === 1 && matchOne(events[0], records[0]))
-      return;
     const off = new Map<number, number>();
     const add = (currency: number, amount: number): void => {
       off.set(currency, (off.get(currency) ?? 0) + amount);
@@ -94,5 +100,11 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     if (name === null && isWhole && events.length > 0) tally(sums.matched, stripe.currency[events[0]], paid);
   }
 
-  return { sums: sums as Sums, isInPeriod, bookedFor, pair };
+  /** The sums of all that was paired. */
+  function finish(): Sums {
+    addAlike(0);
+    return sums;
+  }
+
+  return { finish, isInPeriod, bookedFor, matchOne, pair };
 }

@@ -1,13 +1,14 @@
 import { SUBSCRIPTION_GRANT } from "../ledger-side.ts";
 import { paidFor, paidForAll } from "../link/passes.ts";
 import { IN_DIFFERENCE, MATCHED } from "../places.ts";
-import type { PackPrice } from "../types.ts";
 import { count, type Findings } from "./findings.ts";
 import { createMoneyDifferences } from "./money-differences.ts";
 
+type Pack = ReturnType<Findings["packs"]["named"]>;
+
 /** A payment against the grants that belong to it: money, price at the time, tokens. */
 export function createComparison(findings: Findings) {
-  const { links, currencies, stripe, ledger, stripePlace, ledgerPlace, bridge, byPass, packs } = findings;
+  const { links, stripe, ledger, stripePlace, ledgerPlace, bridge, byPass, packs } = findings;
   const moneyDiffers = createMoneyDifferences(findings);
   const { money, eventKey, grantKey, granted, linkWords, paidAmount, partsOf, aboutEvent } = findings;
 
@@ -16,13 +17,16 @@ export function createComparison(findings: Findings) {
     ledgerPlace[record] = MATCHED;
     const paid = paidAmount(event);
     const currency = stripe.currency[event];
-    const mispriced = mispricedPack(event, record);
+    const pack = packs.named(ledger.pack[record], stripe.created[event]);
+    const mispriced = isMispriced(event, record, pack) ? pack : null;
     if (paidFor(ledger, record) !== paid || ledger.currency[record] !== currency || mispriced !== null) {
       moneyDiffers(event, record, mispriced);
       return;
     }
-    bridge.pair(null, partsOf(event), [record]);
-    if (!quantityDiffers(event, record)) byPass[links.claimPass[record]]++;
+    // Nearly all pairs are of one payment and one grant of the same money: done without a list.
+    if (links.partsOf.size > 0 || !bridge.matchOne(event, record))
+      bridge.pair(null, partsOf(event), [record]);
+    if (!quantityDiffers(event, record, pack)) byPass[links.claimPass[record]]++;
   }
 
   /** One payment, several grants: lines of one invoice, or of one order. */
@@ -36,7 +40,7 @@ export function createComparison(findings: Findings) {
       bridge.pair(null, partsOf(event), records);
       for (const record of records) {
         ledgerPlace[record] = MATCHED;
-        quantityDiffers(event, record);
+        quantityDiffers(event, record, packs.named(ledger.pack[record], stripe.created[event]));
       }
       return;
     }
@@ -57,20 +61,17 @@ export function createComparison(findings: Findings) {
     });
   }
 
-  /** The pack's price at the time, where the payment's is another and nothing else explains it. */
-  function mispricedPack(event: number, record: number): PackPrice | null {
-    if (links.relabelled[record] || stripe.settledOnly[event] === 1) return null;
-    const pack = packs.named(ledger.pack[record], stripe.created[event]);
-    const isSameCurrency = pack?.currency.toLowerCase() === currencies.code(stripe.currency[event]);
-    if (pack === null || !isSameCurrency) return null;
+  /** Whether the payment is not the pack's price at the time, and nothing else explains it. */
+  function isMispriced(event: number, record: number, pack: Pack): boolean {
+    if (pack === null || pack.currencyIndex !== stripe.currency[event]) return false;
+    if (links.relabelled[record] || stripe.settledOnly[event] === 1) return false;
     // Tax comes on top of the price, and a promotion code takes off it: the ledger knows what the tokens came to.
-    if (ledger.booked[record] > 0 || ledger.paid[record] > 0) return null;
-    return pack.price_minor === paidAmount(event) ? null : pack;
+    if (ledger.booked[record] > 0 || ledger.paid[record] > 0) return false;
+    return pack.price_minor !== paidAmount(event);
   }
 
   /** Tokens granted against the pack's, where the catalogue knows it. */
-  function quantityDiffers(event: number, record: number): boolean {
-    const pack = packs.named(ledger.pack[record], stripe.created[event]);
+  function quantityDiffers(event: number, record: number, pack: Pack): boolean {
     if (!pack || ledger.kind[record] === SUBSCRIPTION_GRANT || pack.tokens === granted(record)) return false;
     ledgerPlace[record] = IN_DIFFERENCE;
     stripePlace[event] = IN_DIFFERENCE;

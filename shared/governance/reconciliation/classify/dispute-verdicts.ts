@@ -35,7 +35,7 @@ export function createVerdicts(findings: Findings): (event: number, dispute: Dis
     if (state === WITHDRAWN || state === OPEN) return openVerdict(event, dispute);
     if (state === LOST) return lostVerdict(event, dispute);
     if (lot !== HELD && lot !== CLAWED) return null;
-    // Stripe's files tell of no dispute. They may begin after it was opened, or end before: then nothing is said.
+    // Stripe's files have no dispute. They may begin after it was opened, or end before: then nothing is reported.
     const since = links.lotDisputeAt[grants[0]];
     if (state === NO_DISPUTE && (since < frame.from || since >= Math.min(frame.to, frame.coveredTo)))
       return null;
@@ -59,7 +59,7 @@ export function createVerdicts(findings: Findings): (event: number, dispute: Dis
       };
     }
     let left = 0;
-    // Where the ledger does not tell what is left, all may be.
+    // Where the ledger does not say what is left, all may be.
     for (const grant of grants)
       left += ledger.remaining[grant] < 0 ? Math.max(0, granted(grant)) : ledger.remaining[grant];
     if (left === 0) return null; // nothing to freeze

@@ -118,7 +118,7 @@ export function createFindings(
   const { isInPeriod } = bridge;
   const words = createWords(side, ledgerTable, links, interner, currencies);
   const { eventKey, grantKey, grantMoney, stillGranted } = words;
-  /** What came about after the period is none of its differences. */
+  /** What happened after the period is not one of its differences. */
   const isJudged = (time: number): boolean => !(time >= frame.to);
 
   /** A difference about a row of Stripe's. */
@@ -186,6 +186,7 @@ export function createFindings(
     aboutEvent,
     aboutGrant,
     reverseGrant,
+    otherSales: new Set(options.known_payments?.other_sales),
     packs: createPackPrices(options.packs ?? [], interner, currencies),
     /** Grants whose refunds, whose disputes are in a difference: their records go there too. */
     refundsInDifference: new Set<number>(),

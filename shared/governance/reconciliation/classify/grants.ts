@@ -1,12 +1,13 @@
+import { sayPeriod } from "../../rules/user-words.ts";
 import { isoTime } from "../cells.ts";
-import { firstOf } from "../columns.ts";
+import { firstOf, rowsWith } from "../columns.ts";
 import { GRANT, SUBSCRIPTION_GRANT } from "../ledger-side.ts";
 import { DUPLICATE, exclude, IN_DIFFERENCE, PENDING_ROW } from "../places.ts";
 import { count, type Findings } from "./findings.ts";
 
 export type Grants = ReturnType<typeof grantClasses>;
 
-/** Grants that no payment stands behind. */
+/** Grants without a payment behind them. */
 export function grantClasses(findings: Findings) {
   const {
     side,
@@ -61,8 +62,9 @@ export function grantClasses(findings: Findings) {
   }
 
   function failureWords(event: number): string {
-    return links.failedAt[event] > 0
-      ? `the payment failed after it was booked, on ${isoTime(links.failedAt[event])?.slice(0, 10)}`
+    const day = links.failedAt[event] > 0 ? isoTime(links.failedAt[event])?.slice(0, 10) : undefined;
+    return day
+      ? `the payment failed after it was booked, on ${sayPeriod(day, "en")}`
       : `the payment failed or was never made (${text(stripe.category[event]) ?? "not paid"})`;
   }
 
@@ -79,8 +81,8 @@ export function grantClasses(findings: Findings) {
   /** Every grant that no charge was claimed by. */
   function judgeUnclaimed(): void {
     const lines = standingByLine(findings);
-    for (let record = 0; record < ledgerTable.length; record++) {
-      if (ledgerPlace[record] !== PENDING_ROW || ledger.type[record] !== GRANT) continue;
+    for (const record of rowsWith(ledgerPlace, PENDING_ROW, ledgerTable.length)) {
+      if (ledger.type[record] !== GRANT) continue;
       const twin = ledger.line[record] === 0 ? undefined : lines.get(ledger.line[record]);
       if (links.void[record]) ledgerPlace[record] = exclude(granted(record) === 0 ? "voided" : "promotional");
       else if (ledger.test[record])
@@ -126,13 +128,13 @@ export function grantClasses(findings: Findings) {
   return { grantedNotPaid, takeLooseFailure, judgeUnclaimed };
 }
 
-/** Of each invoice line the grant that stands: the one tied to a payment, else the oldest. */
+/** Of each invoice line the grant that counts: the one tied to a payment, else the oldest. */
 function standingByLine({ ledgerTable, ledger, links, ledgerPlace }: Findings): ReadonlyMap<number, number> {
   const lines = new Map<number, number>();
   const isUnclaimed = (record: number): number => (links.claim[record] >= 0 ? 0 : 1);
-  for (let record = 0; record < ledgerTable.length; record++) {
+  for (const record of rowsWith(ledger.kind, SUBSCRIPTION_GRANT, ledgerTable.length)) {
     const line = ledger.line[record];
-    if (line === 0 || ledger.type[record] !== GRANT || ledger.kind[record] !== SUBSCRIPTION_GRANT) continue;
+    if (line === 0 || ledger.type[record] !== GRANT) continue;
     if (links.void[record] || ledgerPlace[record] === DUPLICATE) continue;
     const known = lines.get(line);
     if (

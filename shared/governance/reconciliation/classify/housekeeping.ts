@@ -9,6 +9,7 @@ import {
   RELEASE,
   RESTORATION,
 } from "../ledger-side.ts";
+import { rowsWith } from "../columns.ts";
 import { exclude, IN_DIFFERENCE, MATCHED, PENDING_ROW } from "../places.ts";
 import { CHARGE, FEE, NOT_PAID, OTHER, PAYOUT, PENDING, UNCAPTURED, UNKNOWN } from "../stripe-table.ts";
 import type { Findings } from "./findings.ts";
@@ -115,8 +116,7 @@ export function setAside(findings: Findings): ReadonlySet<number> {
 export function placeFollowers(findings: Findings): void {
   const { side, ledgerTable, links, ledger, ledgerPlace, isInPeriod, grantKey, drafts } = findings;
   const { matchedRefunds, disputedRefunds, refundsInDifference, disputesInDifference } = findings;
-  for (let record = 0; record < ledgerTable.length; record++) {
-    if (ledgerPlace[record] !== PENDING_ROW) continue;
+  for (const record of rowsWith(ledgerPlace, PENDING_ROW, ledgerTable.length)) {
     const grant = links.grantOf[record];
     const type = ledger.type[record];
     if (matchedRefunds.has(record)) ledgerPlace[record] = MATCHED;

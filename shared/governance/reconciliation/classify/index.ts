@@ -1,3 +1,4 @@
+import { rowsWith } from "../columns.ts";
 import { exclude, IN_DIFFERENCE, PENDING_ROW } from "../places.ts";
 import {
   CHARGE_FAILURE,
@@ -37,8 +38,7 @@ export function classify(...sides: Parameters<typeof createFindings>): Classifie
 
   const feeRows = setAside(findings);
   classifyPayments(findings, refunds, disputes, grants);
-  for (let event = 0; event < side.table.length; event++) {
-    if (stripePlace[event] !== PENDING_ROW) continue;
+  for (const event of rowsWith(stripePlace, PENDING_ROW, side.table.length)) {
     const kind = stripe.kind[event];
     const charge = links.chargeOf[event];
     // Judged with its charge, and goes where the charge went.
@@ -53,5 +53,5 @@ export function classify(...sides: Parameters<typeof createFindings>): Classifie
   placeFollowers(findings);
   for (const event of feeRows) if (stripePlace[event] !== PENDING_ROW) stripePlace[event] = IN_DIFFERENCE;
   suggest(findings);
-  return { differences: writeDifferences(findings), sums: findings.bridge.sums, byPass: findings.byPass };
+  return { differences: writeDifferences(findings), sums: findings.bridge.finish(), byPass: findings.byPass };
 }

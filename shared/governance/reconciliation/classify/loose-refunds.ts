@@ -51,7 +51,7 @@ export function createLooseRefunds(findings: Findings, { judge }: Refunds) {
   }
 
   let failed: ReadonlySet<number> | null = null;
-  /** Whether the files tell that the refund of this id failed later: both are then judged together. */
+  /** Whether the files say that the refund of this id failed later: both are then judged together. */
   function hasFailure(event: number): boolean {
     if (failed === null) {
       const found = new Set<number>();

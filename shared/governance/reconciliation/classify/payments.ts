@@ -1,5 +1,6 @@
 import { proRata } from "../../money/index.ts";
 import { firstOf } from "../columns.ts";
+import { FREE } from "../link/index.ts";
 import { paidForAll } from "../link/passes.ts";
 import { SUBSCRIPTION_GRANT } from "../ledger-side.ts";
 import { exclude, IN_DIFFERENCE, MATCHED, PENDING_ROW } from "../places.ts";
@@ -85,6 +86,7 @@ export function classifyPayments(
   }
 
   function isOfOtherPeriod(event: number, records: readonly number[]): boolean {
+    if (isInPeriod(stripe.created[event])) return false;
     return (
       partsOf(event).every((part) => !isInPeriod(stripe.created[part])) &&
       records.every((record) => !isInPeriod(ledger.created[record]))
@@ -120,10 +122,22 @@ export function classifyPayments(
 
   /** Refunds and disputes of a charge against what its grants went through. */
   function follow(event: number, followed: readonly number[]): void {
+    if (isQuiet(links, event, followed)) return;
     const paid = paidAmount(event);
     if (side.has.refunds) refunds.check(event, followed, paid);
     if (side.has.disputes) disputes.checkCharge(event, followed, paid);
   }
+}
+
+/** Nothing went back, and nothing was held: neither at Stripe's nor in the ledger. */
+function isQuiet(links: Findings["links"], event: number, records: readonly number[]): boolean {
+  if (links.refundedAtMost[event] !== 0 || links.refundedOf[event] !== 0) return false;
+  if (links.disputeOf[event] !== 0 || links.disputeNow[event] !== 0) return false;
+  for (const record of records) {
+    if (links.reversed[record] !== 0 || links.reversedByEnd[record] !== 0) return false;
+    if (links.lotDispute[record] !== FREE || links.lotDisputeByEnd[record] !== FREE) return false;
+  }
+  return true;
 }
 
 type Choice = (event: number, claimants: readonly number[]) => readonly number[];
@@ -172,7 +186,7 @@ function createChoice({ ledger, stripe, grantMoney, paidAmount }: Findings): Cho
 function createUnclaimed(findings: Findings): (event: number) => void {
   const { links, frame, stripe, stripePlace, bridge, text, money, eventKey, paymentOf } = findings;
   const { isInPeriod, aboutEvent } = findings;
-  const { saleOf } = learnSales(findings);
+  const { saleOf, isOtherSale } = learnSales(findings);
   const siblingOf = createSiblings(findings);
 
   return (event) => {
@@ -189,7 +203,7 @@ function createUnclaimed(findings: Findings): (event: number) => void {
     const sibling = siblingOf(event);
     const isSubscription = stripe.invoice[event] !== 0;
     // A subscription's tokens are its plan's: what a pack is marked with says nothing of them.
-    const sale = isSubscription ? null : saleOf(event);
+    const sale = isOtherSale(event) ? ({ is: "other" } as const) : isSubscription ? null : saleOf(event);
     if (sale?.is === "other" && (sibling < 0 || links.claims.first[sibling] < 0)) {
       stripePlace[event] = exclude("other_sale");
       return;

@@ -4,7 +4,7 @@ import { count, type Findings } from "./findings.ts";
 
 export type Refunds = ReturnType<typeof createRefunds>;
 
-/** What went back of a payment by the period's end, and at most, where the files do not tell when. */
+/** What went back of a payment by the period's end, and at most, where the files do not say when. */
 interface Refunded {
   readonly sure: number;
   readonly atMost: number;

@@ -12,11 +12,11 @@ export type Sale =
     }
   /** The project's own marks are in the file, and this payment has none of them. */
   | { readonly is: "other" }
-  /** Nothing in the file tells. */
+  /** The file does not say. */
   | { readonly is: "unknown"; readonly because: string };
 
 /** What a sale of tokens looks like here: by the project's packs, by metadata, and by what granted payments sold. */
-export function learnSales({ side, links, ledger, stripe, text, packs, money }: Findings) {
+export function learnSales({ side, links, ledger, stripe, text, packs, otherSales, money }: Findings) {
   let products: ReadonlyMap<number, Product> | null = null;
 
   function saleOf(event: number): Sale {
@@ -44,7 +44,7 @@ export function learnSales({ side, links, ledger, stripe, text, packs, money }: 
     products ??= learnProducts();
     const product = products.get(stripe.product[event]);
     if (product !== undefined) {
-      // That it was for tokens is known: then the price tells which pack.
+      // It is known to be for tokens: then the price says which pack.
       const alike = packs.costing(stripe.amount[event], stripe.currency[event], time);
       const pack = packs.named(product.pack, time) ?? (alike.length === 1 ? (alike[0] ?? null) : null);
       const times =
@@ -69,9 +69,16 @@ export function learnSales({ side, links, ledger, stripe, text, packs, money }: 
     };
   }
 
+  /** Whether the project itself knows that the payment was for something else. */
+  function isOtherSale(event: number): boolean {
+    if (otherSales.size === 0) return false;
+    const ids = [stripe.invoice[event], stripe.intent[event], stripe.object[event]];
+    return ids.some((key) => otherSales.has(text(key) ?? ""));
+  }
+
   let marking: Uint8Array | null = null;
   /**
-   * Whether a sale of tokens would be marked: some file that tells this payment has the columns that name one, and no
+   * Whether a sale of tokens would be marked: some file with this payment has the columns that name one, and no
    * payment that was granted stands in such a file without a mark.
    */
   function isMarked(event: number): boolean {
@@ -114,7 +121,7 @@ export function learnSales({ side, links, ledger, stripe, text, packs, money }: 
     return learnt;
   }
 
-  return { saleOf };
+  return { saleOf, isOtherSale };
 }
 
 interface Product {

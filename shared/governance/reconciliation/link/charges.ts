@@ -25,10 +25,8 @@ export function indexCharges(
   function chargesBy(name: ChargeKey): KeyIndex | null {
     let index = indexes.get(name);
     if (index === undefined) {
-      const column = stripe[name];
-      let any = false;
-      for (let event = 0; event < events && !any; event++) any = column[event] !== 0;
-      index = any ? indexBy(column, events, stripeKeys, isCharge) : null;
+      const isThere = name === "object" || name === "transaction" || side.ids.has(name);
+      index = isThere ? indexBy(stripe[name], events, stripeKeys, isCharge) : null;
       indexes.set(name, index);
     }
     return index;
@@ -61,6 +59,8 @@ export function settleCharges(
   const stripe = side.table.columns;
   const events = side.table.length;
   const failedAt = new Float64Array(events);
+  // The payments list has neither.
+  if (!side.has.cash) return failedAt;
   const uncaptured = new Map<number, number>();
   for (let event = 0; event < events; event++) {
     const kind = stripe.kind[event];
@@ -84,7 +84,7 @@ export function settleCharges(
     return stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : 0;
   }
   for (const [charge, amount] of uncaptured) {
-    // Told as what it is: no refund of it is to be looked for.
+    // Reported as what it is: no refund of it is to be looked for.
     stripe.uncaptured[charge] = 0;
     if (stripe.isCaptured[charge] === 1) continue;
     stripe.isCaptured[charge] = 1;

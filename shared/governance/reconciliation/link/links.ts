@@ -39,7 +39,7 @@ export interface Sides {
   readonly frame: Frame;
 }
 
-/** Rows of Stripe's that are one event, however many files tell it. */
+/** Rows of Stripe's that are one event, however many files contain it. */
 export interface Merged {
   readonly stripePlace: Uint8Array;
   /** The event that a merged row went into, else −1. */
@@ -65,7 +65,7 @@ export interface Lots {
   readonly clawed: Float64Array;
   /** Per grant: tokens frozen for a dispute (≥ 0). */
   readonly held: Float64Array;
-  /** Per grant: how it stands in a dispute, now and at the end of the period, and since when. */
+  /** Per grant: its state in a dispute, now and at the end of the period, and since when. */
   readonly lotDispute: Uint8Array;
   readonly lotDisputeByEnd: Uint8Array;
   readonly lotDisputeAt: Float64Array;
@@ -96,11 +96,11 @@ export interface Returns {
   readonly chargeOf: Int32Array;
   /**
    * Refunded by the end of the period, per charge: the cumulative figure or the sum of refunds, whichever is more. And
-   * what may have been refunded then, where an export does not tell when.
+   * what may have been refunded then, where an export does not say when.
    */
   readonly refundedOf: Float64Array;
   readonly refundedAtMost: Float64Array;
-  /** When the last of it went back; 0 where no file tells. */
+  /** When the last of it went back; 0 where no file says. */
   readonly refundedAt: Float64Array;
   readonly disputedOf: Float64Array;
   /** The dispute's state by the end of the period, and as the files know it now. */

@@ -1,4 +1,4 @@
-import { firstOf, indexBy, type KeyIndex } from "../columns.ts";
+import { createPlaces, findRepeated, firstOf, indexBy, type KeyIndex, rowsWith } from "../columns.ts";
 import {
   ADJUSTMENT,
   CLAWBACK,
@@ -40,34 +40,25 @@ export function followLots({ ledgerTable, interner, frame }: Sides): Lots {
     isGrant,
     grantsByCharge,
   };
-  const later: number[] = [];
-  for (let record = 0; record < records; record++)
-    if (ledger.type[record] !== GRANT && ledgerPlace[record] === PENDING_ROW) later.push(record);
-  // In the ledger's own order, whatever the order of the records: the last word on a lot counts.
-  later.sort((a, b) => ledger.transaction[a] - ledger.transaction[b]);
+  const later = listLater(ledger.type, ledgerPlace);
   const grantOfLot = findGrants(lots, ledgerTable, later);
-  for (const record of later) {
+  // In the ledger's own order, whatever the order of the records: the last word on a lot counts.
+  for (const record of inLedgerOrder(later, ledger.transaction)) {
     const grant = grantOfLot(record);
     lots.grantOf[record] = grant;
     if (grant >= 0) applyRecord(lots, ledger, record, grant, ledger.created[record] < frame.to);
   }
-  if (later.length > 0) voidCorrected(lots, ledgerTable);
-  for (let record = 0; record < records; record++)
-    if (isGrant(record) && ledger.kind[record] === PROMOTIONAL_GRANT) lots.void[record] = 1;
+  for (const record of later)
+    if (lots.grantOf[record] >= 0) voidCorrected(lots, ledger, lots.grantOf[record]);
+  for (const record of rowsWith(ledger.kind, PROMOTIONAL_GRANT, records))
+    if (isGrant(record)) lots.void[record] = 1;
   return lots;
 }
 
 /** An entry that comes a second time, as a page that is read again, is left out. */
 function placeRepeated(transactions: Float64Array, records: number, ledgerPlace: Uint8Array): void {
-  let ascending = true;
-  for (let record = 1; record < records && ascending; record++)
-    ascending = transactions[record] > transactions[record - 1];
-  if (ascending) return;
-  const sorted = transactions.slice(0, records).sort();
-  const repeated = new Set<number>();
-  for (let record = 1; record < records; record++)
-    if (sorted[record] === sorted[record - 1]) repeated.add(sorted[record]);
-  if (repeated.size === 0) return;
+  const repeated = findRepeated(transactions, records);
+  if (repeated === null) return;
   const seen = new Set<number>();
   for (let record = 0; record < records; record++) {
     const transaction = transactions[record];
@@ -75,6 +66,23 @@ function placeRepeated(transactions: Float64Array, records: number, ledgerPlace:
     if (seen.has(transaction)) ledgerPlace[record] = DUPLICATE;
     seen.add(transaction);
   }
+}
+
+/** Records that change a grant. */
+function listLater(types: Uint8Array, ledgerPlace: Uint8Array): Int32Array {
+  const later = new Int32Array(ledgerPlace.length);
+  let count = 0;
+  for (let record = 0; record < later.length; record++)
+    if (types[record] !== GRANT && ledgerPlace[record] === PENDING_ROW) later[count++] = record;
+  return later.subarray(0, count);
+}
+
+/** Records by their numbers; mostly they come so. */
+function inLedgerOrder(records: Int32Array, transactions: Float64Array): Int32Array {
+  let isOrdered = true;
+  for (let i = 1; i < records.length && isOrdered; i++)
+    isOrdered = transactions[records[i]] > transactions[records[i - 1]];
+  return isOrdered ? records : records.sort((a, b) => transactions[a] - transactions[b]);
 }
 
 type LedgerColumns = Sides["ledgerTable"]["columns"];
@@ -86,25 +94,37 @@ type LedgerColumns = Sides["ledgerTable"]["columns"];
 function findGrants(
   { isGrant, grantsByCharge }: Lots,
   ledgerTable: Sides["ledgerTable"],
-  later: readonly number[],
+  later: Int32Array,
 ): (record: number) => number {
   const ledger = ledgerTable.columns;
-  const grants = new Map<number, number[]>();
-  for (const record of later) if (ledger.lot[record] !== 0) grants.set(ledger.lot[record], []);
-  if (grants.size > 0)
-    for (let record = 0; record < ledgerTable.length; record++)
-      if (isGrant(record)) grants.get(ledger.lot[record])?.push(record);
-  const isOlder = (a: number, b: number): number => ledger.transaction[a] - ledger.transaction[b];
-  for (const list of grants.values()) list.sort(isOlder);
+  const placeOf = createPlaces(new Float64Array(later.length).map((_, i) => ledger.lot[later[i]]));
+  const first = new Int32Array(later.length).fill(-1);
+  const next = new Int32Array(ledgerTable.length);
+  for (let record = 0; record < ledgerTable.length; record++) {
+    // Nearly all grants are of lots that nothing came after.
+    const place = placeOf(ledger.lot[record]);
+    if (place < 0 || ledger.lot[record] === 0 || !isGrant(record)) continue;
+    next[record] = first[place];
+    first[place] = record;
+  }
+  const isOlder = (a: number, b: number): boolean => ledger.transaction[a] < ledger.transaction[b];
+  function findByLot(record: number): number {
+    let oldest = -1;
+    let sameCharge = -1;
+    for (let grant = first[placeOf(ledger.lot[record])]; grant >= 0; grant = next[grant]) {
+      if (oldest < 0 || isOlder(grant, oldest)) oldest = grant;
+      if (ledger.charge[grant] === ledger.charge[record] && (sameCharge < 0 || isOlder(grant, sameCharge)))
+        sameCharge = grant;
+    }
+    return sameCharge >= 0 ? sameCharge : oldest;
+  }
   return (record) => {
-    const ofLot = ledger.lot[record] === 0 ? [] : (grants.get(ledger.lot[record]) ?? []);
-    const sameCharge = ofLot.find((grant) => ledger.charge[grant] === ledger.charge[record]);
-    const byLot = sameCharge ?? ofLot[0] ?? -1;
+    const byLot = findByLot(record);
     if (byLot >= 0 || ledger.charge[record] === 0) return byLot;
     const index = grantsByCharge();
     let oldest = firstOf(index, ledger.charge[record]);
     for (let other = oldest; other >= 0; other = index.next[other])
-      if (isOlder(other, oldest) < 0) oldest = other;
+      if (isOlder(other, oldest)) oldest = other;
     return oldest;
   };
 }
@@ -151,14 +171,11 @@ function applyRecord(
   }
 }
 
-function voidCorrected(lots: Lots, ledgerTable: Sides["ledgerTable"]): void {
-  const ledger = ledgerTable.columns;
-  for (let record = 0; record < ledgerTable.length; record++) {
-    if (!lots.isGrant(record)) continue;
-    if (lots.lotDispute[record] === RELEASED || lots.lotDispute[record] === FREE) lots.clawed[record] = 0;
-    // Corrected away: nothing of it is left that was not taken back.
-    const left = ledger.tokens[record] + lots.adjusted[record];
-    if (lots.adjusted[record] < 0 && left <= lots.reversed[record] + lots.clawed[record])
-      lots.void[record] = 1;
-  }
+/** A grant that was corrected away: nothing of it is left that was not taken back. */
+function voidCorrected(lots: Lots, ledger: LedgerColumns, grant: number): void {
+  const isFree = lots.lotDispute[grant] === RELEASED || lots.lotDispute[grant] === FREE;
+  if (isFree && lots.clawed[grant] !== 0) lots.clawed[grant] = 0;
+  if (lots.adjusted[grant] >= 0) return;
+  const left = ledger.tokens[grant] + lots.adjusted[grant];
+  if (left <= lots.reversed[grant] + lots.clawed[grant]) lots.void[grant] = 1;
 }

@@ -1,4 +1,4 @@
-import { indexBy, type KeyIndex } from "../columns.ts";
+import { findRepeated, indexBy, type KeyIndex } from "../columns.ts";
 import { DUPLICATE, exclude, IN_DIFFERENCE, MERGED, PENDING_ROW } from "../places.ts";
 import {
   CHARGE,
@@ -49,10 +49,12 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
   const mergedInto = new Int32Array(events).fill(-1);
   const cashCounts = new Uint8Array(events);
   const conflicts: number[] = [];
-  for (let event = 0; event < events; event++) if (isCash(kinds[stripe.file[event]])) cashCounts[event] = 1;
+  if (side.has.cash)
+    for (let event = 0; event < events; event++) if (isCash(kinds[stripe.file[event]])) cashCounts[event] = 1;
 
   const later: number[] = [];
-  for (let event = 0; event < events; event++)
+  const hasFollowers = side.has.cash || side.has.disputes;
+  for (let event = 0; event < events && hasFollowers; event++)
     if (stripe.created[event] >= frame.to && FOLLOWS.has(stripe.kind[event])) {
       later.push(event);
       stripePlace[event] = exclude("outside_period");
@@ -103,6 +105,7 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
   }
 
   function mergeBy(column: Uint32Array, include: (event: number) => boolean, sameEvent: SameEvent): void {
+    if (findRepeated(column, events, 0) === null) return;
     const index = indexBy(
       column,
       events,
@@ -129,13 +132,14 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
       wanted.includes(stripe.kind[event]);
 
   if (side.has.cash) mergeBy(stripe.transaction, (event) => cashCounts[event] === 1, sameCash);
-  // A balance transaction that two files tell moves the balance once.
-  for (let event = 0; event < events; event++) if (stripePlace[event] !== PENDING_ROW) cashCounts[event] = 0;
+  // A balance transaction that is in two files moves the balance once.
+  for (let event = 0; event < events && side.has.cash; event++)
+    if (cashCounts[event] === 1 && stripePlace[event] !== PENDING_ROW) cashCounts[event] = 0;
   mergeBy(stripe.object, kindIs(CHARGE), sameMoney);
-  if (side.has.cash || side.has.disputes) {
+  if (hasFollowers) {
     for (const kind of [REFUND, REFUND_FAILURE, CHARGE_FAILURE])
       mergeBy(stripe.object, kindIs(kind), sameMoney);
-    // Withdrawn, then reinstated: two rows, one dispute, the more final state stands.
+    // Withdrawn, then reinstated: two rows, one dispute, the more final state counts.
     mergeBy(stripe.object, kindIs(DISPUTE, DISPUTE_REVERSAL), () => true);
   }
   mergeIntents(sides, stripePlace, before, merge);
@@ -153,6 +157,7 @@ function mergeIntents(
   const events = side.table.length;
   const isPaid = (event: number): boolean =>
     stripe.kind[event] === CHARGE && stripe.state[event] === PAID && stripePlace[event] === PENDING_ROW;
+  if (!side.ids.has("intent")) return;
   let any = false;
   for (let event = 0; event < events && !any; event++)
     any = stripe.object[event] === 0 && stripe.intent[event] !== 0 && isPaid(event);
@@ -175,7 +180,7 @@ function mergeIntents(
 
 export type SameEventOrder = (a: number, b: number) => number;
 
-/** Any fixed order of contents will do: it must only not depend on where the rows stand. */
+/** Any fixed order of contents will do: it must only not depend on the order of the rows. */
 function createOrder({ side, interner }: Pick<Sides, "side" | "interner">): SameEventOrder {
   const { table, kinds } = side;
   const stripe = table.columns;

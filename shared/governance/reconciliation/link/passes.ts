@@ -29,7 +29,6 @@ export function claimCharges(
     claimPass[record] = pass;
   }
   function runPass(pass: number, ledgerColumn: Uint32Array, name: ChargeKey, isStrict = false): void {
-    if (!hasAny(ledgerColumn, records)) return;
     const index = chargesBy(name);
     if (index === null) return;
     if (isStrict) strictPass(pass, ledgerColumn, index);
@@ -180,7 +179,7 @@ export function paidFor(ledger: LedgerColumns, record: number): number {
   return ledger.paid[record] > 0 ? ledger.paid[record] : ledger.amount[record];
 }
 
-/** The same for all grants of one payment: where they tell what it took in all, each tells the whole. */
+/** The same for all grants of one payment: where they say what it took in all, each says the whole. */
 export function paidForAll(ledger: LedgerColumns, records: readonly number[]): number {
   let told = 0;
   let sum = 0;
@@ -189,9 +188,4 @@ export function paidForAll(ledger: LedgerColumns, records: readonly number[]): n
     sum += Math.max(0, ledger.amount[record]);
   }
   return told > 0 ? told : sum;
-}
-
-function hasAny(column: Uint32Array, length: number): boolean {
-  for (let row = 0; row < length; row++) if (column[row] !== 0) return true;
-  return false;
 }

@@ -1,7 +1,19 @@
 import { proRata } from "../../money/index.ts";
 import { REFUND_RECORD } from "../ledger-side.ts";
 import { PENDING_ROW } from "../places.ts";
-import { CHARGE, DISPUTE, DISPUTE_REVERSAL, REFUND, REFUND_FAILURE } from "../stripe-table.ts";
+import {
+  CHARGE,
+  DISPUTE,
+  DISPUTE_REVERSAL,
+  INQUIRY,
+  LOST,
+  NO_DISPUTE,
+  OPEN,
+  REFUND,
+  REFUND_FAILURE,
+  WITHDRAWN,
+  WON,
+} from "../stripe-table.ts";
 import type { Charges } from "./charges.ts";
 import type { Claims, Lots, Merged, Returns, Sides } from "./links.ts";
 import { paidForAll } from "./passes.ts";
@@ -35,7 +47,9 @@ export function collectReturns(
   };
   const chargeByLedger = ledgerKnows(sides, lots, claims);
   const sums = new Map<number, RefundSum>();
-  for (let event = 0; event < events; event++) {
+  const disputed = new Map<number, number>();
+  const hasReturns = side.has.cash || side.has.disputes;
+  for (let event = 0; event < events && hasReturns; event++) {
     if (merged.stripePlace[event] !== PENDING_ROW) continue;
     const kind = stripe.kind[event];
     const isRefund = kind === REFUND || kind === REFUND_FAILURE;
@@ -45,19 +59,19 @@ export function collectReturns(
     chargeOf[event] = charge;
     if (charge < 0) continue;
     if (isRefund) addRefund(stripe, event, charge, chargeOf, sums);
-    else {
-      if (stripe.dispute[event] > returns.disputeOf[charge])
-        returns.disputeOf[charge] = stripe.dispute[event];
-      // A dispute in another currency than its payment's says nothing of the part: it counts as the whole.
-      const amount =
-        stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : stripe.amount[charge];
-      if (amount > returns.disputedOf[charge]) returns.disputedOf[charge] = amount;
-      returns.disputedAt[charge] = stripe.created[event];
-    }
+    else addDispute(stripe, event, charge, returns, disputed);
   }
+  // Of nearly all payments nothing went back.
+  const isTouched = (event: number): boolean =>
+    stripe.refunded[event] !== 0 ||
+    stripe.dispute[event] !== 0 ||
+    stripe.disputed[event] !== 0 ||
+    (sums.size > 0 && sums.has(event)) ||
+    (disputed.size > 0 && disputed.has(event)) ||
+    returns.disputeOf[event] !== 0;
   for (let event = 0; event < events; event++)
-    if (stripe.kind[event] === CHARGE && merged.stripePlace[event] === PENDING_ROW)
-      settleCharge(stripe, event, sums.get(event), returns, frame.to);
+    if (isTouched(event) && stripe.kind[event] === CHARGE && merged.stripePlace[event] === PENDING_ROW)
+      settleCharge(stripe, event, sums.get(event), returns, frame.to, (disputed.get(event) ?? 0) > 1);
   for (const event of merged.later) noteLater(stripe, event, charges.namedBy(event), returns);
   for (const [main, parts] of claims.partsOf) addParts(returns, main, parts);
   return returns;
@@ -88,6 +102,36 @@ function addRefund(
   sums.set(charge, sum);
 }
 
+/** Of several disputes of a payment: one that is open counts, then one whose money has left, then those that were lost. */
+const byWeight = [NO_DISPUTE, INQUIRY, WON, LOST, WITHDRAWN, OPEN];
+
+function addDispute(
+  stripe: StripeColumns,
+  event: number,
+  charge: number,
+  returns: Returns,
+  disputed: Map<number, number>,
+): void {
+  const state = stripe.dispute[event];
+  const before = returns.disputeOf[charge];
+  // A dispute in another currency than its payment's says nothing of the part: it counts as the whole.
+  const amount =
+    stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : stripe.amount[charge];
+  returns.disputedAt[charge] = stripe.created[event];
+  const hasOwnId = stripe.object[event] !== 0 && stripe.object[event] !== stripe.object[charge];
+  const others = disputed.get(charge) ?? 0;
+  if (hasOwnId) disputed.set(charge, others + 1);
+  if (!hasOwnId || others === 0) {
+    // Rows without an id of their own may be of one dispute: its most final state counts.
+    if (state > before) returns.disputeOf[charge] = state;
+    if (amount > returns.disputedOf[charge]) returns.disputedOf[charge] = amount;
+  } else if (state === before) returns.disputedOf[charge] += amount;
+  else if (byWeight.indexOf(state) > byWeight.indexOf(before)) {
+    returns.disputeOf[charge] = state;
+    returns.disputedOf[charge] = amount;
+  }
+}
+
 /** Joins the cumulative figures of the payments list with the single refunds and disputes of a charge. */
 function settleCharge(
   stripe: StripeColumns,
@@ -95,6 +139,7 @@ function settleCharge(
   single: RefundSum | undefined,
   returns: Returns,
   end: number,
+  hasSeveralDisputes: boolean,
 ): void {
   const cumulative = stripe.refunded[event];
   const sum = single?.amount ?? 0;
@@ -106,6 +151,11 @@ function settleCharge(
   }
   const refundedAt = single?.at ?? (cumulative > 0 ? stripe.refundedAt[event] : 0);
   if (refundedAt > 0) returns.refundedAt[event] = refundedAt;
+  if (hasSeveralDisputes) {
+    // The payments list tells of one of them alone.
+    returns.disputeNow[event] = returns.disputeOf[event];
+    return;
+  }
   if (stripe.dispute[event] > returns.disputeNow[event]) returns.disputeNow[event] = stripe.dispute[event];
   if (stripe.disputedAt[event] < end && stripe.dispute[event] > returns.disputeOf[event]) {
     returns.disputeOf[event] = stripe.dispute[event];
@@ -169,7 +219,7 @@ function ledgerKnows({ ledgerTable, side }: Sides, lots: Lots, { claim }: Claims
 }
 
 /**
- * An export that does not tell captures shows what was never captured as refunded. Where the grant has the price of
+ * An export without captures shows what was never captured as refunded. Where the grant has the price of
  * less than the payment, what is missing is among the refunds, and the ledger took back what the others call for, the
  * payment is what was captured, and only the others were refunded.
  */

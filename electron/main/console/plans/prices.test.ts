@@ -27,6 +27,13 @@ describe("the catalogue", () => {
       cache_write_micros_per_million: null,
       cache_write_1h_micros_per_million: null,
       reasoning_micros_per_million: null,
+      batch_input_micros_per_million: null,
+      batch_output_micros_per_million: null,
+      priority_input_micros_per_million: null,
+      priority_output_micros_per_million: null,
+      long_context_above_tokens: null,
+      long_context_input_micros_per_million: null,
+      long_context_output_micros_per_million: null,
       ...each,
     }));
     const reviews = reviewPrices(catalogue, { ...empty, prices: prices as never }, 1, now);

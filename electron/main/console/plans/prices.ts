@@ -12,11 +12,7 @@ import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
 const dollars = z.number().min(0).max(1_000_000);
-const tier = z.strictObject({
-  input: dollars,
-  output: dollars,
-  above_input_tokens: z.number().int().positive().optional(),
-});
+const tier = z.strictObject({ input: dollars, output: dollars });
 const catalogueFile = z.strictObject({
   prices: z.array(
     z.strictObject({
@@ -31,7 +27,7 @@ const catalogueFile = z.strictObject({
       cache_write_1h: dollars.optional(),
       batch: tier.optional(),
       priority: tier.optional(),
-      long_context: tier.optional(),
+      long_context: tier.extend({ above_input_tokens: z.number().int().positive() }).optional(),
       source: z.url(),
       as_of: z.iso.date(),
     }),
@@ -57,6 +53,13 @@ const amounts = [
   "cache_write_micros_per_million",
   "cache_write_1h_micros_per_million",
   "reasoning_micros_per_million",
+  "batch_input_micros_per_million",
+  "batch_output_micros_per_million",
+  "priority_input_micros_per_million",
+  "priority_output_micros_per_million",
+  "long_context_above_tokens",
+  "long_context_input_micros_per_million",
+  "long_context_output_micros_per_million",
 ] as const;
 
 function proposedPrice(line: Catalogue[number], model: string, currency: string, rate: number): PriceRecord {
@@ -72,26 +75,16 @@ function proposedPrice(line: Catalogue[number], model: string, currency: string,
     cache_write_micros_per_million: optional(line.cache_write),
     cache_write_1h_micros_per_million: optional(line.cache_write_1h),
     reasoning_micros_per_million: null,
+    batch_input_micros_per_million: optional(line.batch?.input),
+    batch_output_micros_per_million: optional(line.batch?.output),
+    priority_input_micros_per_million: optional(line.priority?.input),
+    priority_output_micros_per_million: optional(line.priority?.output),
+    long_context_above_tokens: line.long_context?.above_input_tokens ?? null,
+    long_context_input_micros_per_million: optional(line.long_context?.input),
+    long_context_output_micros_per_million: optional(line.long_context?.output),
     currency,
     effective_from: line.from,
   };
-}
-
-function tiersOf(line: Catalogue[number]): string[] {
-  const words = (name: string, { input, output }: { input: number; output: number }): string =>
-    `${name}: $${input} in, $${output} out`;
-  return [
-    ...(line.batch ? [words("batch", line.batch)] : []),
-    ...(line.priority ? [words("priority", line.priority)] : []),
-    ...(line.long_context
-      ? [
-          words(
-            `above ${(line.long_context.above_input_tokens ?? 0).toLocaleString("en")} tokens`,
-            line.long_context,
-          ),
-        ]
-      : []),
-  ];
 }
 
 /** The catalogue beside what the project has: the price in force now, under the model's name or an alias. */
@@ -134,7 +127,6 @@ export function reviewPrices(
         proposed: current
           ? { ...proposed, ...Object.fromEntries(amounts.map((key) => [key, proposed[key] ?? current[key]])) }
           : proposed,
-        tiers: tiersOf(line),
         source: line.source,
         as_of: line.as_of,
         unpriced: seen ? { first_seen_at: seen.first_seen_at, calls: seen.calls } : null,
@@ -148,7 +140,6 @@ export function reviewPrices(
       model,
       current: null,
       proposed: null,
-      tiers: [],
       source: null,
       as_of: null,
       unpriced: { first_seen_at, calls },
@@ -170,16 +161,6 @@ export function priceHandlers(
       if (!answer.ok) return answer;
       const { value } = answer.value;
       return ok({ currency: value.currency, reviews: reviewPrices(catalogue, value, rate, desk.now()) });
-    },
-    "prices.save": async ({ command_id, prices, reason }) => {
-      const answer = await desk.connection.rpc(
-        "console_save_prices",
-        { p_command_id: command_id, p_prices: prices, p_reason: reason, p_operator: desk.operator() },
-        pricesOperations["prices.save"].output,
-        { retries: 3 },
-      );
-      if (answer.ok) desk.connection.wake();
-      return answer;
     },
   };
 }

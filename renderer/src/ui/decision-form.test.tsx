@@ -1,0 +1,39 @@
+import { TextInput } from "@mantine/core";
+import { fireEvent, screen } from "@testing-library/react";
+import { expect, it } from "vitest";
+import { answering, show } from "../../test-render.tsx";
+import { DecisionForm } from "./decision-form.tsx";
+
+it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter", async () => {
+  const sent: string[] = [];
+  const send = async (_client: unknown, _id: string, reason: string) => {
+    sent.push(reason);
+    return { ok: false, error: { code: "x", message: "Not now.", advice: null, details: null } };
+  };
+  show(
+    answering({}),
+    <DecisionForm
+      title="Give tokens"
+      button="Give"
+      reasons={[]}
+      isDangerous={false}
+      preview={null}
+      failure={null}
+      isReady
+      done="Given"
+      failed="Not given"
+      send={send as never}
+      onDone={() => {}}
+    >
+      <TextInput label="Tokens" />
+    </DecisionForm>,
+  );
+  const reason = screen.getByLabelText("Reason");
+  fireEvent.change(reason, { target: { value: "Broken calls" } });
+  fireEvent.keyDown(reason, { key: "Enter" });
+  // A field's Enter is kept from the form, which would send it by itself.
+  expect(fireEvent.keyDown(screen.getByLabelText("Tokens"), { key: "Enter" })).toBe(false);
+  expect(sent).toEqual([]);
+  fireEvent.keyDown(reason, { key: "Enter", ctrlKey: true });
+  await expect.poll(() => sent).toEqual(["Broken calls"]);
+});

@@ -1,0 +1,180 @@
+/** A report of usage, the page that documents it, and what it says. Counts: [input, output, cached, cache writes, reasoning]. */
+export type UsageExample = readonly [
+  page: string,
+  response: unknown,
+  counts: readonly number[],
+  shape: string,
+];
+
+/** Shapes of SDKs, gateways and providers' further interfaces, where parts lie beside what they belong to. */
+export const libraryUsageExamples: readonly UsageExample[] = [
+  [
+    "docs.mistral.ai/agents/connectors/websearch (what connectors read is beside the prompt)",
+    {
+      object: "conversation.response",
+      outputs: [{ type: "message.output", content: "Hi", model: "mistral-medium-latest" }],
+      usage: {
+        prompt_tokens: 188,
+        completion_tokens: 55,
+        total_tokens: 7355,
+        connector_tokens: 7112,
+        connectors: { web_search: 1 },
+      },
+    },
+    [7300, 55, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.mistral.ai/capabilities/audio (sound is in the total alone)",
+    {
+      model: "voxtral-mini-latest",
+      choices: [{ message: { content: "Hi" } }],
+      usage: { prompt_audio_seconds: 203, prompt_tokens: 4, total_tokens: 3264, completion_tokens: 635 },
+    },
+    [2629, 635, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "github.com/vercel/ai, generateText of version 5 over Google with a search (tool use and thoughts in the total)",
+    {
+      text: "Hi",
+      response: { modelId: "gemini-2.5-flash" },
+      usage: { inputTokens: 151, outputTokens: 1089, reasoningTokens: 1120, totalTokens: 20689 },
+    },
+    [18480, 2209, 0, 0, 1120],
+    "ai_sdk",
+  ],
+  [
+    "github.com/vercel/ai, generateText of version 5 over Bedrock (caches in the total)",
+    { usage: { inputTokens: 4, outputTokens: 30, totalTokens: 4334, cachedInputTokens: 4000 } },
+    [4304, 30, 4000, 0, 0],
+    "ai_sdk",
+  ],
+  [
+    "openrouter.ai/docs/agent-sdk/typescript/models/openresponsesusage",
+    {
+      usage: {
+        inputTokens: 10,
+        inputTokensDetails: { cachedTokens: 4 },
+        outputTokens: 25,
+        outputTokensDetails: { reasoningTokens: 7 },
+        totalTokens: 35,
+      },
+    },
+    [10, 25, 4, 0, 7],
+    "ai_sdk",
+  ],
+  [
+    "github.com/langchain-ai/langchainjs/pull/9520 (before it, caches were beside the input)",
+    {
+      content: "Hi",
+      usage_metadata: {
+        input_tokens: 4,
+        output_tokens: 10,
+        total_tokens: 14,
+        input_token_details: { cache_creation: 300, cache_read: 4000 },
+      },
+      response_metadata: { model: "claude-sonnet-4-5" },
+    },
+    [4304, 10, 4000, 300, 0],
+    "openai_responses",
+  ],
+  [
+    "platform.openai.com/docs/api-reference/audio/json-object (a transcription)",
+    {
+      text: "Hi there",
+      usage: {
+        type: "tokens",
+        input_tokens: 14,
+        input_token_details: { text_tokens: 0, audio_tokens: 14 },
+        output_tokens: 45,
+        total_tokens: 59,
+      },
+    },
+    [14, 45, 0, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "platform.openai.com/docs/api-reference/responses/compact",
+    {
+      object: "response.compaction",
+      output: [{ type: "compaction", encrypted_content: "x" }],
+      usage: {
+        input_tokens: 139,
+        output_tokens: 438,
+        output_tokens_details: { reasoning_tokens: 64 },
+        total_tokens: 577,
+      },
+    },
+    [139, 438, 0, 0, 64],
+    "openai_responses",
+  ],
+  [
+    "ai.google.dev/gemini-api/docs/embeddings (only what was read)",
+    { embeddings: [{ values: [0.1] }], usageMetadata: { promptTokenCount: 6 } },
+    [6, 0, 0, 0, 0],
+    "google_generate_content",
+  ],
+  [
+    "ai-sdk.dev/docs/ai-sdk-core/embeddings",
+    { value: "Hi", embedding: [0.1], usage: { tokens: 12 } },
+    [12, 0, 0, 0, 0],
+    "tokens_used",
+  ],
+  [
+    "github.com/BerriAI/litellm, a gateway that copies Anthropic's names and leaves the caches out of the prompt",
+    {
+      choices: [{ message: { content: "Hi" } }],
+      usage: {
+        prompt_tokens: 3,
+        completion_tokens: 50,
+        total_tokens: 53,
+        cache_read_input_tokens: 5000,
+        cache_creation_input_tokens: 100,
+      },
+    },
+    [5103, 50, 5000, 100, 0],
+    "openai_chat",
+  ],
+  [
+    "axios-http.com/docs/res_schema, around OpenAI's answer",
+    {
+      status: 200,
+      data: {
+        model: "gpt-4o",
+        choices: [{ message: { content: "Hi" } }],
+        usage: { prompt_tokens: 10, completion_tokens: 3, total_tokens: 13 },
+      },
+    },
+    [10, 3, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "vercel.com/docs/ai-gateway (cache writes among the prompt's details)",
+    {
+      choices: [{ message: { content: "Hi" } }],
+      usage: {
+        prompt_tokens: 1500,
+        completion_tokens: 50,
+        total_tokens: 1550,
+        prompt_tokens_details: { cached_tokens: 1000, cache_creation_input_tokens: 200 },
+      },
+    },
+    [1500, 50, 1000, 200, 0],
+    "openai_chat",
+  ],
+  [
+    "help.aliyun.com/model-studio, DashScope's own API",
+    {
+      output: { text: "Hi" },
+      usage: {
+        input_tokens: 10,
+        output_tokens: 5,
+        total_tokens: 15,
+        prompt_tokens_details: { cached_tokens: 3 },
+      },
+    },
+    [10, 5, 3, 0, 0],
+    "openai_responses",
+  ],
+];
