@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { extractAll, listPackage } from "@electron/asar";
 import { FuseV1Options, getCurrentFuseWire } from "@electron/fuses";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { ensureBuilt, repositoryDir } from "../cli/build.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "console-package-"));
@@ -279,6 +279,7 @@ test("the packaged main process brings up local project and reconciliation, and 
       env: { ...process.env, APP_PATH: content },
     },
   );
+  onTestFinished(() => void child.kill("SIGKILL"));
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (chunk) => (stdout += chunk));

@@ -17,7 +17,13 @@ export interface Finished {
   readonly seconds: number;
 }
 
-/** Runs a program of node_modules/.bin (or node itself) in the repository with its output on ours. */
+/** More than any takes on a busy machine, and so little that all of them end before a forge gives the run up. */
+const longestMinutes = 40;
+
+/**
+ * Runs a program of node_modules/.bin (or node itself) in the repository with its output on ours. One that hangs is
+ * ended, and has failed: the run goes on and tells what else failed.
+ */
 export async function runTool(
   tool: string,
   args: readonly string[],
@@ -39,8 +45,16 @@ export async function runTool(
         PATH: `${dirname(process.execPath)}:${bin}:${process.env.PATH ?? ""}`,
       },
     });
+    const tooLong = setTimeout(() => {
+      console.error(`${tool} is not done after ${longestMinutes} minutes, and is ended.`);
+      child.kill("SIGTERM");
+      setTimeout(() => child.kill("SIGKILL"), 10_000).unref();
+    }, longestMinutes * 60_000);
     child.once("error", reject);
-    child.once("exit", (code, signal) => resolve(signal ? 1 : (code ?? 1)));
+    child.once("exit", (code, signal) => {
+      clearTimeout(tooLong);
+      resolve(signal ? 1 : (code ?? 1));
+    });
   });
   return { exitCode, seconds: (performance.now() - startedAt) / 1000 };
 }

@@ -167,11 +167,7 @@ async function startOver(
       );
       return url(name);
     },
-    async kill() {
-      // The postmaster's children notice its death by themselves, as after a real crash.
-      await end(server.child, "SIGKILL");
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    },
+    kill: () => end(server.child, "SIGKILL"),
     async restart() {
       server.child = await boot(installation, dataDir, port, settings);
     },
@@ -261,10 +257,14 @@ async function boot(
   return server;
 }
 
+/**
+ * Once its last process is gone: they share one output. After a kill, as after a real crash, those of the connections
+ * notice by themselves that the server is gone, and until then no other server starts over their shared memory.
+ */
 async function end(server: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null) return;
   await new Promise<void>((resolve) => {
-    server.once("exit", () => resolve());
+    server.once("close", () => resolve());
     server.kill(signal);
   });
 }

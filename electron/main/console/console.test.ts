@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { SignJWT } from "jose";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from "vitest";
 import type {
   ConnectionState,
   Intent,
@@ -847,6 +847,7 @@ test("killed between writing an act and its answer, the next start sends it, and
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, TEST_KEY: project.serviceRoleKey },
   });
+  onTestFinished(() => void child.kill("SIGKILL"));
   await new Promise((resolve) => child.stdout.once("data", resolve));
   const gone = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGKILL");

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { maxFeedTail } from "./feed-tail.ts";
 import type { OutboxEntry } from "./intents.ts";
 import { openStore, type Store } from "./store.ts";
@@ -97,6 +97,7 @@ test("the lock goes with the process, however it ends", async () => {
   const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],
   });
+  onTestFinished(() => void child.kill("SIGKILL"));
   await new Promise((resolve) => child.stdout.once("data", resolve));
   expect(openStore(folder)).toMatchObject({ ok: false, error: { code: "data_folder_in_use" } });
   const gone = new Promise((resolve) => child.once("exit", resolve));

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import { sized } from "../../support/size.ts";
@@ -84,6 +84,10 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     "calls %s: kills of the server and twice as many of client processes under load lose no acknowledged effect and double none",
     async (_way, batch, serverKills) => {
       const server = await startPostgres({ version, settings: { fsync: "on", synchronous_commit: "on" } });
+      onTestFinished(async () => {
+        await server.stop();
+        rmSync(server.dataDir, { recursive: true, force: true });
+      });
       const { url } = await createProjectDatabase(server.url(), { preset: "default" });
       const owner = projectAt(url, { connections: 2 });
       for (const change of [
@@ -94,6 +98,8 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       await owner.close();
 
       const clients = startClients(url, batch);
+      // A process that outlives its test holds the output of the run open: the run would never end.
+      onTestFinished(() => clients.stop());
       const { tried, held, settled } = clients.acknowledged;
       for (let kill = 0; kill < serverKills; kill += 1) {
         // Under load: each life of the server has seen calls settled before anything is killed.
@@ -170,8 +176,6 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
       ).toEqual({ held: 0 });
       await expectSoundBooks(project);
       await project.close();
-      await server.stop();
-      rmSync(server.dataDir, { recursive: true, force: true });
     },
   );
 });

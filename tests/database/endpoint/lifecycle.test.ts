@@ -135,6 +135,7 @@ describe("the data folder", () => {
     const child = spawn(process.execPath, [compileQuickly, "--input-type=module", "-e", script], {
       stdio: "ignore",
     });
+    children.add(child);
     await expect
       .poll(() => existsSync(join(dataDir, "postgres/PG_VERSION")), { timeout: 60_000, interval: 20 })
       .toBe(true);
