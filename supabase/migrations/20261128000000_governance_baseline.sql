@@ -11755,7 +11755,7 @@ create function governance.usage_shapes() returns jsonb
 'prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
     "cache_write_1h":"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens|'
 'cache_creation.ephemeral_1h_input_tokens","cached_beside":"cache_read_input_tokens|cache_creation_input_tokens",
-    "input_beside":"connector_tokens","reasoning":"completion_tokens_details.reasoning_tokens",
+    "input_beside":"connector_tokens|guardrails_tokens","reasoning":"completion_tokens_details.reasoning_tokens",
     "total":"total_tokens","rest_is_input":"prompt_audio_seconds"},
   {"shape":"anthropic_messages","has":[["input_tokens"],["cache_creation_input_tokens","cache_read_input_tokens"]],
     "type":"message","needs":["input_tokens","output_tokens"],"input":["input_tokens","cache_creation_input_tokens",
@@ -11817,6 +11817,10 @@ create function governance.usage_shapes() returns jsonb
     "input":["tokens_evaluated"],"output":["tokens_predicted"]},
   {"shape":"watsonx","has":[["generated_token_count"]],"needs":["input_token_count","generated_token_count"],
     "input":["input_token_count"],"output":["generated_token_count"]},
+  {"shape":"cohere_chat","has":[["tokens.input_tokens","tokens.inputTokens"]],
+    "needs":["tokens.input_tokens|tokens.inputTokens","tokens.output_tokens|tokens.outputTokens"],
+    "input":["tokens.input_tokens|tokens.inputTokens"],"output":["tokens.output_tokens|tokens.outputTokens"],
+    "cached":"cached_tokens|cachedTokens"},
   {"shape":"cohere_billed","has":[["billed_units.input_tokens"]],"needs":["billed_units.input_tokens"],
     "input":["billed_units.input_tokens"],"output":["billed_units.output_tokens"]},
   {"shape":"openrouter_generation","has":[["native_tokens_prompt"]],"needs":["native_tokens_prompt",
@@ -11834,11 +11838,11 @@ comment on function governance.usage_shapes() is
 
 create function governance.usage_places() returns text[]
   language sql immutable set search_path = '' as $$
-  select array['usageMetadata', 'usage_metadata', 'totalUsage', 'usage.tokens', 'usage', 'choices.0.usage',
+  select array['usageMetadata', 'usage_metadata', 'totalUsage', 'usage', 'choices.0.usage',
     'amazon-bedrock-invocationMetrics', 'results.0', 'x_groq.usage', 'response.usage', 'message.usage',
     'response.body.usage', 'response.usageMetadata', 'result.message.usage', 'result.usage', 'interaction.usage',
-    'response.meta.tokens', 'response_metadata.usage', 'response_metadata.tokenUsage',
-    'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta.tokens', 'meta',
+    'response.meta', 'response_metadata.usage', 'response_metadata.tokenUsage',
+    'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta',
     'data.usageMetadata', 'data.usage', 'body.usageMetadata', 'body.usage', 'data', 'token_usage', 'tokenUsage',
     'metrics', 'metadata', '']
 $$;
@@ -15385,6 +15389,23 @@ create function governance.sum_amounts(p_list jsonb) returns bigint
 $$;
 comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
 
+create function governance.sum_credits(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  -- The same list repeats the discounts.
+  select governance.sum_amounts(jsonb_path_query_array(p_list, '$[*] ? (@.type == "credit_balance_transaction")'))
+$$;
+comment on function governance.sum_credits(jsonb) is
+  'Billing credits in a list such as total_pretax_credit_amounts: they lower what is to be paid, as a discount does.';
+
+create function governance.paid_by_records(o jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount_paid')), 0)::bigint
+  from jsonb_array_elements(governance.stripe_list(o -> 'payments')) x
+  where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
+$$;
+comment on function governance.paid_by_records(jsonb) is
+  'What of an invoice was paid outside of Stripe as its payments tell it: since 2025-03-31 nothing else in it does.';
+
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
@@ -15444,41 +15465,47 @@ declare
   v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
   v_tax bigint := governance.invoice_tax(o);
   v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
-  v_listed bigint;
+  v_listed bigint[];
   v_net bigint;
   v_weights bigint[];
   v_booked bigint[];
   v_collected bigint[];
-  v_covered bigint[];
+  v_added bigint[];
 begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
-      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
+  select coalesce(array_agg(greatest(l.amount, 0) order by l.n), '{}'), least(coalesce(sum(l.amount - l.discount), 0),
+      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')
+        - governance.sum_credits(o -> 'total_pretax_credit_amounts')),
     coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
   into v_listed, v_net, v_weights
   from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
-      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+      governance.sum_amounts(x.value -> 'discount_amounts')
+        + governance.sum_credits(x.value -> 'pretax_credit_amounts') as discount
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
-  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_collected := governance.apportion(case when v_is_outside then 0
+    else greatest(v_paid - governance.paid_by_records(o), 0) end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
     -- What was paid above the total was owed from before.
     when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
     else 0 end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
-    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
-  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+  -- A line's price, and the tax that is added to it, less what was collected for it: of a line that is free, all of it.
+  v_added := governance.apportion(greatest(v_total - v_net, 0), v_weights);
+  return array(select row(v_booked[n], v_collected[n],
+      greatest(v_listed[n] + v_added[n] - v_collected[n], 0))::governance.invoice_share
     from generate_series(1, cardinality(v_weights)) n order by n);
 end
 $$;
 comment on function governance.invoice_shares(jsonb) is
   'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
-  'discounts in proportion, so that collected adds up to amount_paid.';
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own discounts and '
+  'billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe collected.';
 
 create function governance.invoice_covered_by(o jsonb) returns text
   language sql immutable set search_path = '' as $$
   select nullif(concat_ws(', ',
-    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when o -> 'paid_out_of_band' = 'true' or governance.paid_by_records(o) > 0
+      then 'paid outside of Stripe' end,
     case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when governance.sum_credits(o -> 'total_pretax_credit_amounts') > 0 then 'billing credits' end,
     case when o -> 'paid_out_of_band' is distinct from 'true'
       and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
         + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)
@@ -15649,6 +15676,8 @@ comment on table governance.stripe_invoice_numbers is 'Numbers of invoices that 
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
+  -- The charge that it gives back: one of several where an invoice was paid in parts.
+  charge_id text,
   amount_minor bigint not null check (amount_minor >= 0),
   -- 1 pending, 2 succeeded, 3 failed or canceled: it only rises.
   state smallint not null,
@@ -15664,6 +15693,7 @@ create table governance.stripe_disputes (
   payment_id bigint not null references governance.stripe_payments (payment_id),
   -- The PaymentIntent, or the charge, that it disputes: one of several where an invoice was paid in parts.
   payment_name text,
+  charge_id text,
   amount_minor bigint not null check (amount_minor >= 0),
   currency text,
   status text not null,
@@ -15850,9 +15880,9 @@ declare
 begin
   if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_refunds as r (refund_id, payment_id, amount_minor, state, told_at)
-  values (v_id, v_pay.payment_id, v_amount, v_state, p_told_at)
-  on conflict (refund_id) do update set
+  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, told_at)
+  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
+  on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
     told_at = case when excluded.state > r.state then greatest(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
@@ -15882,15 +15912,16 @@ begin
   end;
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, amount_minor, currency, status,
-    stage, is_lost, is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_amount,
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, charge_id, amount_minor, currency,
+    status, stage, is_lost, is_reinstated, told_at)
+  values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_charge, v_amount,
     governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
     v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
     payment_name = coalesce(d.payment_name, excluded.payment_name),
+    charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
     -- Of two decisions the later stands; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (
@@ -16928,6 +16959,10 @@ begin
     elsif v_type like 'charge.dispute.%' then
       v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
         p_event_id);
+    elsif v_type like 'refund.%' and governance.stripe_id(o -> 'id') is not null
+      and coalesce(nullif(o -> 'charge', 'null'), nullif(o -> 'payment_intent', 'null')) is null then
+      -- Of a customer's cash balance: money that paid for nothing.
+      v_outcome := governance.outcome('ignored', 'not_a_token_purchase');
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
       v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
     elsif v_type like 'charge.%'
@@ -18244,23 +18279,34 @@ begin
       from governance.stripe_payments p
       cross join lateral (select unnest(array[p.invoice_id, p.payment_intent_id, p.charge_id]) as id
         union select n.name from governance.stripe_payment_names n where n.payment_id = p.payment_id) x
-      where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to),
-    'returns', (select coalesce(jsonb_object_agg(x.id, p.charge_id), '{}')
-      from (select r.refund_id as id, r.payment_id from governance.stripe_refunds r
+      where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to
+        -- Its invoice may have been told before the Checkout Session that sold tokens by it.
+        and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
+    'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
+      from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
           where r.told_at between v_from and v_to
         union all
-        select d.dispute_id, d.payment_id from governance.stripe_disputes d
+        select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
           where d.told_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
-      -- Of an invoice that several charges paid, nobody knows which of them it was.
-      where p.charge_id is not null and not exists (select from governance.stripe_payment_names n
-        where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')));
+      -- Where it was not said, only a payment by one charge tells which it was.
+      cross join lateral (select coalesce(x.charge_id, case when not exists (
+        select from governance.stripe_payment_names n where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')
+        then p.charge_id end) as charge_id) c
+      where c.charge_id is not null),
+    'invoices', (select coalesce(jsonb_object_agg(x.id, p.invoice_id), '{}')
+      from governance.stripe_payments p
+      join governance.stripe_payment_names n on n.payment_id = p.payment_id and n.name ~ '^(ch|py)_'
+      cross join lateral (values (n.name), (p.charge_id)) x(id)
+      where p.invoice_id is not null and x.id is not null
+        and coalesce(p.paid_at, p.created_at) between v_from and v_to));
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
   'What the project knows of a period''s payments and Stripe''s files may not tell. other_sales: ids (invoices, '
   'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
-  'that gives none. returns: the charge of each refund and dispute, by its id. Errors: invalid_argument.';
+  'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
+  'several charges that paid it together. Errors: invalid_argument.';
 revoke all on function public.console_known_payments(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_known_payments(timestamptz, timestamptz) to service_role;
 

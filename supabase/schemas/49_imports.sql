@@ -62,7 +62,7 @@ create function governance.usage_shapes() returns jsonb
 'prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
     "cache_write_1h":"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens|'
 'cache_creation.ephemeral_1h_input_tokens","cached_beside":"cache_read_input_tokens|cache_creation_input_tokens",
-    "input_beside":"connector_tokens","reasoning":"completion_tokens_details.reasoning_tokens",
+    "input_beside":"connector_tokens|guardrails_tokens","reasoning":"completion_tokens_details.reasoning_tokens",
     "total":"total_tokens","rest_is_input":"prompt_audio_seconds"},
   {"shape":"anthropic_messages","has":[["input_tokens"],["cache_creation_input_tokens","cache_read_input_tokens"]],
     "type":"message","needs":["input_tokens","output_tokens"],"input":["input_tokens","cache_creation_input_tokens",
@@ -124,6 +124,10 @@ create function governance.usage_shapes() returns jsonb
     "input":["tokens_evaluated"],"output":["tokens_predicted"]},
   {"shape":"watsonx","has":[["generated_token_count"]],"needs":["input_token_count","generated_token_count"],
     "input":["input_token_count"],"output":["generated_token_count"]},
+  {"shape":"cohere_chat","has":[["tokens.input_tokens","tokens.inputTokens"]],
+    "needs":["tokens.input_tokens|tokens.inputTokens","tokens.output_tokens|tokens.outputTokens"],
+    "input":["tokens.input_tokens|tokens.inputTokens"],"output":["tokens.output_tokens|tokens.outputTokens"],
+    "cached":"cached_tokens|cachedTokens"},
   {"shape":"cohere_billed","has":[["billed_units.input_tokens"]],"needs":["billed_units.input_tokens"],
     "input":["billed_units.input_tokens"],"output":["billed_units.output_tokens"]},
   {"shape":"openrouter_generation","has":[["native_tokens_prompt"]],"needs":["native_tokens_prompt",
@@ -141,11 +145,11 @@ comment on function governance.usage_shapes() is
 
 create function governance.usage_places() returns text[]
   language sql immutable set search_path = '' as $$
-  select array['usageMetadata', 'usage_metadata', 'totalUsage', 'usage.tokens', 'usage', 'choices.0.usage',
+  select array['usageMetadata', 'usage_metadata', 'totalUsage', 'usage', 'choices.0.usage',
     'amazon-bedrock-invocationMetrics', 'results.0', 'x_groq.usage', 'response.usage', 'message.usage',
     'response.body.usage', 'response.usageMetadata', 'result.message.usage', 'result.usage', 'interaction.usage',
-    'response.meta.tokens', 'response_metadata.usage', 'response_metadata.tokenUsage',
-    'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta.tokens', 'meta',
+    'response.meta', 'response_metadata.usage', 'response_metadata.tokenUsage',
+    'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta',
     'data.usageMetadata', 'data.usage', 'body.usageMetadata', 'body.usage', 'data', 'token_usage', 'tokenUsage',
     'metrics', 'metadata', '']
 $$;

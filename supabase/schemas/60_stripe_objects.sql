@@ -104,6 +104,23 @@ create function governance.sum_amounts(p_list jsonb) returns bigint
 $$;
 comment on function governance.sum_amounts(jsonb) is 'The sum of "amount" over a list such as total_discount_amounts.';
 
+create function governance.sum_credits(p_list jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  -- The same list repeats the discounts.
+  select governance.sum_amounts(jsonb_path_query_array(p_list, '$[*] ? (@.type == "credit_balance_transaction")'))
+$$;
+comment on function governance.sum_credits(jsonb) is
+  'Billing credits in a list such as total_pretax_credit_amounts: they lower what is to be paid, as a discount does.';
+
+create function governance.paid_by_records(o jsonb) returns bigint
+  language sql immutable set search_path = '' as $$
+  select coalesce(sum(governance.stripe_whole(x.value -> 'amount_paid')), 0)::bigint
+  from jsonb_array_elements(governance.stripe_list(o -> 'payments')) x
+  where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
+$$;
+comment on function governance.paid_by_records(jsonb) is
+  'What of an invoice was paid outside of Stripe as its payments tell it: since 2025-03-31 nothing else in it does.';
+
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select greatest(coalesce(governance.stripe_whole(o -> 'total') - governance.stripe_whole(o -> 'total_excluding_tax'),
@@ -163,41 +180,47 @@ declare
   v_total bigint := coalesce(governance.stripe_whole(o -> 'total'), v_paid);
   v_tax bigint := governance.invoice_tax(o);
   v_is_outside boolean := coalesce(o -> 'paid_out_of_band' = 'true', false);
-  v_listed bigint;
+  v_listed bigint[];
   v_net bigint;
   v_weights bigint[];
   v_booked bigint[];
   v_collected bigint[];
-  v_covered bigint[];
+  v_added bigint[];
 begin
-  select coalesce(sum(greatest(l.amount, 0)), 0), least(coalesce(sum(l.amount - l.discount), 0),
-      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')),
+  select coalesce(array_agg(greatest(l.amount, 0) order by l.n), '{}'), least(coalesce(sum(l.amount - l.discount), 0),
+      coalesce(sum(l.amount), 0) - governance.sum_amounts(o -> 'total_discount_amounts')
+        - governance.sum_credits(o -> 'total_pretax_credit_amounts')),
     coalesce(array_agg(greatest(l.amount - l.discount, 0) order by l.n), '{}')
   into v_listed, v_net, v_weights
   from (select x.n, coalesce(governance.stripe_whole(x.value -> 'amount'), 0) as amount,
-      governance.sum_amounts(x.value -> 'discount_amounts') as discount
+      governance.sum_amounts(x.value -> 'discount_amounts')
+        + governance.sum_credits(x.value -> 'pretax_credit_amounts') as discount
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)) l;
-  v_collected := governance.apportion(case when v_is_outside then 0 else v_paid end, v_weights);
+  v_collected := governance.apportion(case when v_is_outside then 0
+    else greatest(v_paid - governance.paid_by_records(o), 0) end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
     -- What was paid above the total was owed from before.
     when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
     else 0 end, v_weights);
-  v_covered := governance.apportion(greatest(v_listed + greatest(v_total - v_net, 0)
-    - case when v_is_outside then 0 else v_paid end, 0), v_weights);
-  return array(select row(v_booked[n], v_collected[n], v_covered[n])::governance.invoice_share
+  -- A line's price, and the tax that is added to it, less what was collected for it: of a line that is free, all of it.
+  v_added := governance.apportion(greatest(v_total - v_net, 0), v_weights);
+  return array(select row(v_booked[n], v_collected[n],
+      greatest(v_listed[n] + v_added[n] - v_collected[n], 0))::governance.invoice_share
     from generate_series(1, cardinality(v_weights)) n order by n);
 end
 $$;
 comment on function governance.invoice_shares(jsonb) is
   'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). All lines share credits and '
-  'discounts in proportion, so that collected adds up to amount_paid.';
+  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own discounts and '
+  'billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe collected.';
 
 create function governance.invoice_covered_by(o jsonb) returns text
   language sql immutable set search_path = '' as $$
   select nullif(concat_ws(', ',
-    case when o -> 'paid_out_of_band' = 'true' then 'paid outside of Stripe' end,
+    case when o -> 'paid_out_of_band' = 'true' or governance.paid_by_records(o) > 0
+      then 'paid outside of Stripe' end,
     case when governance.sum_amounts(o -> 'total_discount_amounts') > 0 then 'discount' end,
+    case when governance.sum_credits(o -> 'total_pretax_credit_amounts') > 0 then 'billing credits' end,
     case when o -> 'paid_out_of_band' is distinct from 'true'
       and governance.stripe_whole(o -> 'total') > governance.stripe_whole(o -> 'amount_paid')
         + coalesce(governance.stripe_whole(o -> 'pre_payment_credit_notes_amount'), 0)

@@ -114,6 +114,8 @@ comment on table governance.stripe_invoice_numbers is 'Numbers of invoices that 
 create table governance.stripe_refunds (
   refund_id text primary key,
   payment_id bigint not null references governance.stripe_payments (payment_id),
+  -- The charge that it gives back: one of several where an invoice was paid in parts.
+  charge_id text,
   amount_minor bigint not null check (amount_minor >= 0),
   -- 1 pending, 2 succeeded, 3 failed or canceled: it only rises.
   state smallint not null,
@@ -129,6 +131,7 @@ create table governance.stripe_disputes (
   payment_id bigint not null references governance.stripe_payments (payment_id),
   -- The PaymentIntent, or the charge, that it disputes: one of several where an invoice was paid in parts.
   payment_name text,
+  charge_id text,
   amount_minor bigint not null check (amount_minor >= 0),
   currency text,
   status text not null,
@@ -315,9 +318,9 @@ declare
 begin
   if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_refunds as r (refund_id, payment_id, amount_minor, state, told_at)
-  values (v_id, v_pay.payment_id, v_amount, v_state, p_told_at)
-  on conflict (refund_id) do update set
+  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, told_at)
+  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
+  on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
     told_at = case when excluded.state > r.state then greatest(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
@@ -347,15 +350,16 @@ begin
   end;
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, amount_minor, currency, status,
-    stage, is_lost, is_reinstated, told_at)
-  values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_amount,
+  insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, charge_id, amount_minor, currency,
+    status, stage, is_lost, is_reinstated, told_at)
+  values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_charge, v_amount,
     governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
     v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_told_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
     payment_name = coalesce(d.payment_name, excluded.payment_name),
+    charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
     -- Of two decisions the later stands; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (

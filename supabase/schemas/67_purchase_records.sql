@@ -204,23 +204,34 @@ begin
       from governance.stripe_payments p
       cross join lateral (select unnest(array[p.invoice_id, p.payment_intent_id, p.charge_id]) as id
         union select n.name from governance.stripe_payment_names n where n.payment_id = p.payment_id) x
-      where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to),
-    'returns', (select coalesce(jsonb_object_agg(x.id, p.charge_id), '{}')
-      from (select r.refund_id as id, r.payment_id from governance.stripe_refunds r
+      where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to
+        -- Its invoice may have been told before the Checkout Session that sold tokens by it.
+        and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
+    'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
+      from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
           where r.told_at between v_from and v_to
         union all
-        select d.dispute_id, d.payment_id from governance.stripe_disputes d
+        select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
           where d.told_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
-      -- Of an invoice that several charges paid, nobody knows which of them it was.
-      where p.charge_id is not null and not exists (select from governance.stripe_payment_names n
-        where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')));
+      -- Where it was not said, only a payment by one charge tells which it was.
+      cross join lateral (select coalesce(x.charge_id, case when not exists (
+        select from governance.stripe_payment_names n where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')
+        then p.charge_id end) as charge_id) c
+      where c.charge_id is not null),
+    'invoices', (select coalesce(jsonb_object_agg(x.id, p.invoice_id), '{}')
+      from governance.stripe_payments p
+      join governance.stripe_payment_names n on n.payment_id = p.payment_id and n.name ~ '^(ch|py)_'
+      cross join lateral (values (n.name), (p.charge_id)) x(id)
+      where p.invoice_id is not null and x.id is not null
+        and coalesce(p.paid_at, p.created_at) between v_from and v_to));
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
   'What the project knows of a period''s payments and Stripe''s files may not tell. other_sales: ids (invoices, '
   'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
-  'that gives none. returns: the charge of each refund and dispute, by its id. Errors: invalid_argument.';
+  'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
+  'several charges that paid it together. Errors: invalid_argument.';
 revoke all on function public.console_known_payments(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_known_payments(timestamptz, timestamptz) to service_role;
 

@@ -310,10 +310,17 @@ export const usageExamples: readonly UsageExample[] = [
       usage: {
         billed_units: { input_tokens: 5, output_tokens: 10 },
         tokens: { input_tokens: 71, output_tokens: 10 },
+        cached_tokens: 64,
       },
     },
-    [71, 10, 0, 0, 0],
-    "openai_responses",
+    [71, 10, 64, 0, 0],
+    "cohere_chat",
+  ],
+  [
+    "docs.snowflake.com, Cortex COMPLETE with its guard",
+    { usage: { prompt_tokens: 93, completion_tokens: 402, guardrails_tokens: 677, total_tokens: 1172 } },
+    [770, 402, 0, 0, 0],
+    "openai_chat",
   ],
   [
     "ai.google.dev, Live API",

@@ -100,8 +100,9 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   progress.step("matching");
   decideModes(side, ledgerTable, options);
   nameCharges(side, interner, options.known_payments?.returns ?? {});
+  const keys = Math.max(stripeKeys, nameInvoices(side, interner, options.known_payments?.invoices ?? {}));
   const frame = makeFrame(side, from, to, options, warn);
-  const links = link({ side, ledgerTable, interner, stripeKeys, frame });
+  const links = link({ side, ledgerTable, interner, stripeKeys: keys, frame });
   progress.step("matching");
   const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
   progress.step("reporting");
@@ -122,6 +123,27 @@ function nameCharges(
     const id = stripe.object[row] === 0 ? "" : interner.text(stripe.object[row]);
     if (Object.hasOwn(known, id)) stripe.charge[row] = interner.internText(known[id]);
   }
+}
+
+/** Payments whose row names no invoice, where several paid one together. Answers how far the keys of rows go now. */
+function nameInvoices(
+  side: Sources["side"],
+  interner: Interner,
+  known: Readonly<Record<string, string>>,
+): number {
+  let keys = 0;
+  if (Object.keys(known).length === 0) return keys;
+  const stripe = side.table.columns;
+  for (let row = 0; row < side.table.length; row++) {
+    if (stripe.kind[row] !== CHARGE || stripe.invoice[row] !== 0 || stripe.object[row] === 0) continue;
+    const id = interner.text(stripe.object[row]);
+    if (!Object.hasOwn(known, id)) continue;
+    const invoice = interner.internText(known[id]);
+    stripe.invoice[row] = invoice;
+    side.ids.add("invoice");
+    keys = Math.max(keys, invoice + 1);
+  }
+  return keys;
 }
 
 function checkInput(input: ReconcileInput): { readonly from: number; readonly to: number } {

@@ -168,6 +168,8 @@ export interface KnownPayments {
   readonly other_sales: readonly string[];
   /** The charge of refunds and disputes by their id: a balance history names neither charge nor payment intent. */
   readonly returns: Readonly<Record<string, string>>;
+  /** The invoice of charges that paid one together, by the charge: a balance history does not name it. */
+  readonly invoices: Readonly<Record<string, string>>;
 }
 
 export interface ReconcileOptions {

@@ -92,7 +92,6 @@ export const usagePlaces: readonly string[] = [
   "usage_metadata",
   // The AI SDK's result of several steps: its usage is that of the last one.
   "totalUsage",
-  "usage.tokens",
   "usage",
   "choices.0.usage",
   "amazon-bedrock-invocationMetrics",
@@ -108,14 +107,13 @@ export const usagePlaces: readonly string[] = [
   "result.usage",
   // Gemini's Interactions, streamed; Cohere's older chat, streamed.
   "interaction.usage",
-  "response.meta.tokens",
+  "response.meta",
   "response_metadata.usage",
   "response_metadata.tokenUsage",
   "response_metadata.token_usage",
   "llmOutput.tokenUsage",
   // A LangChain message as it is written to be kept.
   "kwargs.usage_metadata",
-  "meta.tokens",
   "meta",
   // HTTP clients (axios, OpenAI's withResponse()) and functions wrap the answer.
   "data.usageMetadata",
@@ -163,7 +161,8 @@ export const usageShapes = [
     cached_beside: "cache_read_input_tokens|cache_creation_input_tokens",
     // Mistral, "Conversations" (docs.mistral.ai/agents/connectors): what its connectors read. Its sound is in the total
     // alone (docs.mistral.ai/capabilities/audio).
-    input_beside: "connector_tokens",
+    // Snowflake Cortex (docs.snowflake.com, "COMPLETE"): what its guard read.
+    input_beside: "connector_tokens|guardrails_tokens",
     reasoning: "completion_tokens_details.reasoning_tokens",
     total: "total_tokens",
     rest_is_input: "prompt_audio_seconds",
@@ -337,6 +336,15 @@ export const usageShapes = [
     needs: ["input_token_count", "generated_token_count"],
     input: ["input_token_count"],
     output: ["generated_token_count"],
+  },
+  // Cohere, "Chat" (docs.cohere.com/reference/chat): what was used, not what is billed; the cached part beside it.
+  {
+    shape: "cohere_chat",
+    has: [["tokens.input_tokens", "tokens.inputTokens"]],
+    needs: ["tokens.input_tokens|tokens.inputTokens", "tokens.output_tokens|tokens.outputTokens"],
+    input: ["tokens.input_tokens|tokens.inputTokens"],
+    output: ["tokens.output_tokens|tokens.outputTokens"],
+    cached: "cached_tokens|cachedTokens",
   },
   // Cohere, "Embed" and older answers (docs.cohere.com/reference/embed): what was billed is all that is told.
   {

@@ -46,7 +46,7 @@ interface Chunk {
     readonly model?: unknown;
     readonly service_tier?: unknown;
     readonly tool_usage?: unknown;
-    readonly meta?: { readonly tokens?: unknown } | null;
+    readonly meta?: unknown;
   } | null;
   readonly service_tier?: unknown;
   readonly delta?: unknown;
@@ -113,10 +113,7 @@ function addStep(sum: Report, step: object, depth = 0): Report {
 /** Where the output counts of all shapes lie, read without knowing which it is. */
 const outputPaths: readonly (readonly string[])[] = [
   ...new Set(usageShapes.flatMap((shape) => shape.output.flatMap((paths) => paths.split("|")))),
-]
-  // Cohere keeps its counts in usage.tokens.
-  .concat("tokens.output_tokens", "tokens.outputTokens")
-  .map((path) => path.split("."));
+].map((path) => path.split("."));
 
 /** Counts that lie in a chunk itself. */
 const bareCounts = usageShapes
@@ -366,7 +363,7 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   takeUsage(seen, "usageMetadata", chunk.usageMetadata);
   takeUsage(seen, "usage", chunk.usage ?? chunk.metadata?.usage);
   takeUsage(seen, "usage", chunk.x_groq?.usage);
-  takeUsage(seen, "usage", chunk.response?.meta?.tokens);
+  takeUsage(seen, "usage", chunk.response?.meta);
   const langChain = chunk.usage_metadata;
   // LangChain's chunks are added up; Google's library in Python writes its own counts under the same name.
   if (isRecord(langChain) && "input_tokens" in langChain) {

@@ -472,6 +472,112 @@ describe("what is sold through Stripe in other ways", () => {
     ]);
   });
 
+  it("what nobody paid through Stripe is covered line by line: all of what is free, billing credits, payments elsewhere", async () => {
+    await join("free", "mine", "credited", "elsewhere");
+    const off = (amount: number): Extra => ({ discount_amounts: [{ amount, discount: "di" }] });
+    const credit = (amount: number): object[] => [
+      { amount, type: "credit_balance_transaction", credit_balance_transaction: "cbtxn" },
+      { amount: 100, type: "discount", discount: "di" },
+    ];
+    const setup = (id: string): Extra =>
+      line(id, 1_000, "q", { parent: { type: "invoice_item_details", invoice_item_details: {} } });
+    await send(
+      paid(
+        invoice("free", { user_id: "free", plan_id: "basic" }, [line("free", 2_000, "p", off(2_000))], {
+          amount_paid: 0,
+          total: 0,
+          total_discount_amounts: [{ amount: 2_000, discount: "di" }],
+        }),
+      ),
+      paid(
+        invoice(
+          "mine",
+          { user_id: "mine", plan_id: "basic" },
+          [line("mine", 2_000, "p", off(500)), setup("mine2")],
+          { amount_paid: 2_500, total: 2_500, total_discount_amounts: [{ amount: 500, discount: "di" }] },
+        ),
+      ),
+      // From 2024-10-28 credits lie beside the discounts, which are told there again.
+      paid(
+        invoice(
+          "credited",
+          { user_id: "credited", plan_id: "basic" },
+          [
+            line("credited", 2_000, "p", { ...off(100), pretax_credit_amounts: credit(1_400) }),
+            setup("credited2"),
+          ],
+          {
+            amount_paid: 1_500,
+            total: 1_500,
+            total_discount_amounts: [{ amount: 100, discount: "di" }],
+            total_pretax_credit_amounts: credit(1_400),
+          },
+        ),
+      ),
+      paid(
+        invoice("elsewhere", { user_id: "elsewhere", plan_id: "basic" }, [line("elsewhere", 2_000, "p")], {
+          payments: {
+            object: "list",
+            has_more: false,
+            data: [
+              { amount_paid: 1_500, status: "paid", payment: { type: "payment_record" } },
+              {
+                amount_paid: 500,
+                status: "paid",
+                payment: { type: "payment_intent", payment_intent: "pi_e" },
+              },
+              { amount_paid: null, status: "canceled", payment: { type: "payment_record" } },
+            ],
+          },
+        }),
+      ),
+    );
+    expect(await booked("free")).toEqual([{ collected: 0, covered: 2_000, by: "discount" }]);
+    expect(await booked("mine")).toEqual([{ collected: 1_500, covered: 500, by: "discount" }]);
+    expect(await booked("credited")).toEqual([
+      { collected: 500, covered: 1_500, by: "discount, billing credits" },
+    ]);
+    expect((await found("credited")).lots).toEqual(["100000 until 30: 500"]);
+    expect(await booked("elsewhere")).toEqual([
+      { collected: 500, covered: 1_500, by: "paid outside of Stripe" },
+    ]);
+    expect((await found("elsewhere")).lots).toEqual(["100000 until 30: 2000"]);
+  });
+
+  it("an invoice that is told before the Checkout Session that sold by it is no other sale", async () => {
+    await join("early-invoice");
+    const id = "early-invoice";
+    await send(
+      paymentOf(id, id, 1_000),
+      paid(invoice(id, {}, [line(id, 1_000, "p", alone)], { parent: null })),
+      event("checkout.session.completed", {
+        id: `cs_${id}`,
+        object: "checkout.session",
+        mode: "payment",
+        payment_status: "paid",
+        amount_total: 1_000,
+        currency: "usd",
+        payment_intent: `pi_${id}`,
+        invoice: `in_${id}`,
+        created: now,
+        metadata: { user_id: id, pack_id: "pack" },
+      }),
+    );
+    expect((await found(id)).lots).toHaveLength(1);
+    const known = await project.rpc<{ other_sales: string[] }>("console_known_payments", {
+      p_from: new Date((now - day) * 1000).toISOString(),
+      p_to: new Date((now + day) * 1000).toISOString(),
+    });
+    expect(known.other_sales).not.toContain(`in_${id}`);
+  });
+
+  it("a refund of a customer's cash balance paid for nothing, and asks nobody", async () => {
+    const refund = { id: "re_cash", object: "refund", amount: 500, currency: "usd", status: "pending" };
+    expect(await send(event("refund.created", { ...refund, charge: null, payment_intent: null }))).toEqual([
+      "ignored not_a_token_purchase",
+    ]);
+  });
+
   it("a single invoice and a charge of its own sell a pack, and are refunded as others are", async () => {
     await join("single", "charged");
     const metadata = (user_id: string): object => ({ user_id, pack_id: "pack" });

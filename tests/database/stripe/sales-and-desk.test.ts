@@ -453,6 +453,23 @@ describe("invoices of subscriptions", () => {
       });
     await refund("halves-1");
     expect(await balance("halves")).toMatchObject({ subscription: 50_000 });
+    // A balance history names neither the invoice of a charge nor the charge of a refund: the project knows both.
+    await tell("refund.created", {
+      id: "re_halves",
+      object: "refund",
+      amount: 1_000,
+      currency: "usd",
+      charge: "ch_halves-1",
+      payment_intent: "pi_halves-1",
+      status: "succeeded",
+    });
+    balanceRows = [
+      inBalance("charge", "ch_halves-0", 920, 1_000),
+      inBalance("charge", "ch_halves-1", 920, 1_000),
+      inBalance("refund", "re_halves", -920, -1_000),
+    ];
+    await expectTiedOut();
+    balanceRows = [];
     await refund("halves-0");
     expect(await balance("halves")).toMatchObject({ subscription: 0 });
   });

@@ -26,6 +26,7 @@ const closedPeriod = z.looseObject({
 const knownPayments = z.object({
   other_sales: z.array(z.string()),
   returns: z.record(z.string(), z.string()),
+  invoices: z.record(z.string(), z.string()),
 });
 const ledgerPageSize = 5_000;
 
