@@ -15528,11 +15528,20 @@ $$;
 comment on function governance.invoice_time(jsonb) is
   'When an invoice took on what its subscription was then: its metadata and prices.';
 
+create function governance.price_object(p_item jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select case when jsonb_typeof(p_item -> 'price') = 'object' then p_item -> 'price'
+    else governance.stripe_object(p_item #> '{pricing,price_details,price}') end
+$$;
+comment on function governance.price_object(jsonb) is
+  'The price within a subscription item or invoice line, where more than its id is told: from 2025-03-31 a line has it '
+  'in pricing, expanded; or an empty object.';
+
 create function governance.pack_of_lines(o jsonb) returns jsonb
   language sql immutable set search_path = '' as $$
   select coalesce((select m.metadata
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
-    cross join lateral (select governance.stripe_object(x.value #> '{price,metadata}')
+    cross join lateral (select governance.stripe_object(governance.price_object(x.value) -> 'metadata')
       || governance.stripe_object(x.value -> 'metadata')) m(metadata)
     where governance.metadata_text(m.metadata, 'pack_id', 'packId', 'packid') is not null order by x.n limit 1), '{}')
 $$;
@@ -16421,10 +16430,10 @@ comment on function governance.price_of(jsonb) is 'The id of the price of a subs
 
 create function governance.told_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
-  select p.plan_id from (values
-    (1, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
+  select p.plan_id from (values (governance.price_object(p_item))) x(price) cross join lateral (values
+    (1, governance.metadata_text(governance.stripe_object(x.price -> 'metadata'), 'plan_id', 'planId', 'plan')),
     (2, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
-    (3, p_item #>> '{price,lookup_key}'), (4, p_item #>> '{price,nickname}'), (5, p_item #>> '{plan,nickname}')
+    (3, x.price ->> 'lookup_key'), (4, x.price ->> 'nickname'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
 comment on function governance.told_plan(jsonb) is
@@ -16432,7 +16441,8 @@ comment on function governance.told_plan(jsonb) is
 
 create function governance.told_tokens(p_item jsonb) returns text
   language sql immutable set search_path = '' as $$
-  select nullif(coalesce(btrim(p_item #>> '{price,metadata,tokens}'), btrim(p_item #>> '{plan,metadata,tokens}')), '')
+  select nullif(coalesce(btrim(governance.price_object(p_item) #>> '{metadata,tokens}'),
+    btrim(p_item #>> '{plan,metadata,tokens}')), '')
 $$;
 comment on function governance.told_tokens(jsonb) is
   'Tokens of one piece that the price within a subscription item or invoice line names.';
@@ -17163,7 +17173,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
         as own_plan_id,
       governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
       -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
-      governance.price_of(l.line) is not null and jsonb_typeof(l.line -> 'price') is distinct from 'object'
+      governance.price_of(l.line) is not null and governance.price_object(l.line) = '{}'
         and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
         select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
     from lines l where l.amount is null or l.amount >= 0

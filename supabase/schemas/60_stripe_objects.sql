@@ -243,11 +243,20 @@ $$;
 comment on function governance.invoice_time(jsonb) is
   'When an invoice took on what its subscription was then: its metadata and prices.';
 
+create function governance.price_object(p_item jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  select case when jsonb_typeof(p_item -> 'price') = 'object' then p_item -> 'price'
+    else governance.stripe_object(p_item #> '{pricing,price_details,price}') end
+$$;
+comment on function governance.price_object(jsonb) is
+  'The price within a subscription item or invoice line, where more than its id is told: from 2025-03-31 a line has it '
+  'in pricing, expanded; or an empty object.';
+
 create function governance.pack_of_lines(o jsonb) returns jsonb
   language sql immutable set search_path = '' as $$
   select coalesce((select m.metadata
     from jsonb_array_elements(governance.stripe_list(o -> 'lines')) with ordinality x(value, n)
-    cross join lateral (select governance.stripe_object(x.value #> '{price,metadata}')
+    cross join lateral (select governance.stripe_object(governance.price_object(x.value) -> 'metadata')
       || governance.stripe_object(x.value -> 'metadata')) m(metadata)
     where governance.metadata_text(m.metadata, 'pack_id', 'packId', 'packid') is not null order by x.n limit 1), '{}')
 $$;

@@ -358,10 +358,10 @@ comment on function governance.price_of(jsonb) is 'The id of the price of a subs
 
 create function governance.told_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
-  select p.plan_id from (values
-    (1, governance.metadata_text(governance.stripe_object(p_item #> '{price,metadata}'), 'plan_id', 'planId', 'plan')),
+  select p.plan_id from (values (governance.price_object(p_item))) x(price) cross join lateral (values
+    (1, governance.metadata_text(governance.stripe_object(x.price -> 'metadata'), 'plan_id', 'planId', 'plan')),
     (2, governance.metadata_text(governance.stripe_object(p_item #> '{plan,metadata}'), 'plan_id', 'planId', 'plan')),
-    (3, p_item #>> '{price,lookup_key}'), (4, p_item #>> '{price,nickname}'), (5, p_item #>> '{plan,nickname}')
+    (3, x.price ->> 'lookup_key'), (4, x.price ->> 'nickname'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
 comment on function governance.told_plan(jsonb) is
@@ -369,7 +369,8 @@ comment on function governance.told_plan(jsonb) is
 
 create function governance.told_tokens(p_item jsonb) returns text
   language sql immutable set search_path = '' as $$
-  select nullif(coalesce(btrim(p_item #>> '{price,metadata,tokens}'), btrim(p_item #>> '{plan,metadata,tokens}')), '')
+  select nullif(coalesce(btrim(governance.price_object(p_item) #>> '{metadata,tokens}'),
+    btrim(p_item #>> '{plan,metadata,tokens}')), '')
 $$;
 comment on function governance.told_tokens(jsonb) is
   'Tokens of one piece that the price within a subscription item or invoice line names.';

@@ -59,7 +59,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
         as own_plan_id,
       governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
       -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
-      governance.price_of(l.line) is not null and jsonb_typeof(l.line -> 'price') is distinct from 'object'
+      governance.price_of(l.line) is not null and governance.price_object(l.line) = '{}'
         and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
         select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
     from lines l where l.amount is null or l.amount >= 0

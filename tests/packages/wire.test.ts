@@ -417,7 +417,13 @@ describe("a guarded fetch", () => {
       `data: ${JSON.stringify(chat("hi"))}\ndata: ${JSON.stringify(counted)}\ndata: [DONE]`,
     ],
   ];
-  it.each(wires)(
+  const events = [chat("hi"), counted].map((said) => `data: ${JSON.stringify(said)}`);
+  const marked: typeof wires = [
+    ["events after a byte order mark", "/v1/chat/completions", `\uFEFF${events[1]}\n\n`],
+    ["events whose lines end in CR alone", "/v1/chat/completions", `${events.join("\r\r")}\r\r`],
+    ["events whose lines end in CRLF", "/v1/chat/completions", `${events.join("\r\n\r\n")}\r\n\r\n`],
+  ];
+  it.each([...wires, ...marked])(
     "settles a stream that comes as %s, and passes it on as it came",
     async (_name, path, wire) => {
       const bytes = new TextEncoder().encode(wire);
@@ -443,10 +449,158 @@ describe("a guarded fetch", () => {
           messages: [{ role: "user", content: "Hi" }],
         }),
       });
-      expect(await response.text()).toBe(wire);
+      expect(new Uint8Array(await response.arrayBuffer())).toEqual(bytes);
       await expectSettled();
     },
   );
+
+  describe("on Bedrock", () => {
+    const model = "anthropic.claude-sonnet-4-20250514-v1:0";
+    const of = (path: string): string => `https://bedrock-runtime.us-east-1.amazonaws.com${path}`;
+    const post = (body: string): RequestInit => ({ method: "POST", body });
+    // As its caller signed it, spaces and all.
+    const converse = '{"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}';
+    /** A frame of AWS's event stream; its check sums are zeros, which nobody here reads. */
+    function frame(name: string, payload: unknown, kind = "event"): Buffer {
+      const header = (key: string, value: string): Buffer =>
+        Buffer.concat([
+          Buffer.from([key.length]),
+          Buffer.from(key),
+          Buffer.from([7, 0, value.length]),
+          Buffer.from(value),
+        ]);
+      const headers = Buffer.concat([header(":message-type", kind), header(`:${kind}-type`, name)]);
+      const body = Buffer.from(JSON.stringify(payload));
+      const prelude = Buffer.alloc(12);
+      prelude.writeUInt32BE(16 + headers.length + body.length, 0);
+      prelude.writeUInt32BE(headers.length, 4);
+      return Buffer.concat([prelude, headers, body, Buffer.alloc(4)]);
+    }
+    const chunk = (said: object): Buffer =>
+      frame("chunk", { bytes: Buffer.from(JSON.stringify(said)).toString("base64"), p: "abc" });
+    const inPieces = (wire: Uint8Array, size: number): Response =>
+      new Response(
+        new ReadableStream({
+          start(controller) {
+            for (let at = 0; at < wire.length; at += size) controller.enqueue(wire.slice(at, at + size));
+            controller.close();
+          },
+        }),
+        { headers: { "content-type": "application/vnd.amazon.eventstream" } },
+      );
+
+    it("settles Converse, and sends it to the letter", async () => {
+      const sent: unknown[] = [];
+      const send: typeof fetch = async (url, init) => {
+        sent.push(url, init?.body);
+        return Response.json({
+          output: { message: { role: "assistant", content: [{ text: "Hello" }] } },
+          usage: { inputTokens: 16, outputTokens: 9, totalTokens: 30, cacheReadInputTokens: 5 },
+        });
+      };
+      const url = of(`/model/${model}/converse`);
+      await guardFetch(guard, { user }, { fetch: send })(url, post(converse));
+      expect(sent).toEqual([url, converse]);
+      await expectSettled();
+      expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: model, p_message: "Hi" });
+    });
+
+    it("puts the model where a rule sends it", async () => {
+      decides = { model: "us.amazon.nova-lite-v1:0" };
+      let asked = "";
+      const send: typeof fetch = async (url) => {
+        asked = url as string;
+        return Response.json({ usage: { inputTokens: 21, outputTokens: 9, totalTokens: 30 } });
+      };
+      const url = of(`/model/${encodeURIComponent(model)}/converse`);
+      await guardFetch(guard, { user }, { fetch: send })(url, post(converse));
+      expect(decodeURIComponent(asked)).toBe(of("/model/us.amazon.nova-lite-v1:0/converse"));
+      await expectSettled();
+      expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: model });
+    });
+
+    it.each([1, 7, 10_000])(
+      "settles ConverseStream in pieces of %i, and passes it on as it came",
+      async (size) => {
+        const wire = Buffer.concat([
+          frame("messageStart", { role: "assistant", p: "ab" }),
+          frame("contentBlockDelta", { contentBlockIndex: 0, delta: { text: "Grüezi" } }),
+          frame("messageStop", { stopReason: "end_turn" }),
+          frame("metadata", { usage: { inputTokens: 21, outputTokens: 9, totalTokens: 30 } }),
+        ]);
+        const ask = guardFetch(guard, { user }, { fetch: async () => inPieces(wire, size) });
+        const response = await ask(of(`/model/${model}/converse-stream`), post(converse));
+        expect(Buffer.from(await response.arrayBuffer()).equals(wire)).toBe(true);
+        await expectSettled();
+      },
+    );
+
+    it("settles InvokeModel's stream by the model's own chunks", async () => {
+      const wire = Buffer.concat([
+        chunk({ type: "message_start", message: { model, usage: { input_tokens: 21, output_tokens: 1 } } }),
+        chunk({ type: "content_block_delta", delta: { type: "text_delta", text: "Hello" } }),
+        chunk({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } }),
+        chunk({
+          type: "message_stop",
+          "amazon-bedrock-invocationMetrics": { inputTokenCount: 21, outputTokenCount: 9 },
+        }),
+      ]);
+      const ask = guardFetch(guard, { user }, { fetch: async () => inPieces(wire, 50) });
+      const response = await ask(of(`/model/${model}/invoke-with-response-stream`), post(converse));
+      await response.arrayBuffer();
+      await expectSettled();
+    });
+
+    it("charges what came of a stream that is cut off within a frame, and passes on what is no frame", async () => {
+      const said = frame("contentBlockDelta", { delta: { text: "x".repeat(400) } });
+      const cut = said.subarray(0, 100);
+      for (const rest of [cut, Buffer.from("<html>Gateway</html>")]) {
+        const wire = Buffer.concat([said, rest]);
+        const ask = guardFetch(guard, { user }, { fetch: async () => inPieces(wire, 64) });
+        const response = await ask(of(`/model/${model}/converse-stream`), post(converse));
+        expect(Buffer.from(await response.arrayBuffer()).equals(wire)).toBe(true);
+        await guard.idle();
+      }
+      const settled = asksOf("settle_usage");
+      expect(settled).toHaveLength(2);
+      for (const args of settled) expect(args["p_output_tokens"]).toBeGreaterThanOrEqual(100);
+    });
+
+    it("gives back a stream that is an error and nothing else", async () => {
+      const wire = frame("throttlingException", { message: "Too many tokens." }, "exception");
+      const ask = guardFetch(guard, { user }, { fetch: async () => inPieces(wire, 64) });
+      const response = await ask(of(`/model/${model}/converse-stream`), post(converse));
+      expect(Buffer.from(await response.arrayBuffer()).equals(wire)).toBe(true);
+      await guard.idle();
+      expect(books.map(({ name }) => name)).toEqual(["authorize_usage", "release_usage"]);
+    });
+
+    it("reads InvokeModel's headers where the model counts nothing", async () => {
+      const headers = {
+        "x-amzn-bedrock-input-token-count": "21",
+        "x-amzn-bedrock-output-token-count": "9",
+      };
+      const send: typeof fetch = async () =>
+        Response.json({ outputs: [{ text: "Hello", stop_reason: "stop" }] }, { headers });
+      const ask = guardFetch(guard, { user }, { fetch: send });
+      await ask(of("/model/mistral.mistral-7b-instruct-v0:2/invoke"), post('{"prompt":"Hi"}'));
+      await expectSettled();
+      expect(asksOf("authorize_usage")[0]).toMatchObject({ p_message: "Hi" });
+    });
+  });
+
+  it("judges the message of Cohere's older chat", async () => {
+    const send: typeof fetch = async () =>
+      Response.json({ text: "Hello", meta: { tokens: { input_tokens: 21, output_tokens: 9 } } });
+    const body = JSON.stringify({ model: "command-r", message: "Hi", chat_history: [] });
+    await guardFetch(
+      guard,
+      { user },
+      { fetch: send },
+    )("https://api.cohere.com/v1/chat", { method: "POST", body });
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_message: "Hi" });
+  });
 
   it("takes a Request, and puts the model of a path where a rule sends it", async () => {
     decides = { model: "gemini-2.5-flash-lite" };

@@ -20,12 +20,13 @@ export interface ProviderCall {
 
 /**
  * Paths of calls that use tokens: OpenAI's and its followers' (Azure, Mistral, OpenRouter, xAI, DeepSeek, Groq …),
- * Anthropic's, Cohere's, Google's (Gemini, its Interactions, and Vertex), Mistral's conversations and agents.
+ * Anthropic's, Cohere's, Google's (Gemini, its Interactions, and Vertex), Mistral's conversations and agents, Bedrock's.
  */
 const calls =
-  /\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$/;
-/** Where the path names the model: Google's, and Azure's deployments. */
-const modelInPath = /(\/(?:models|deployments)\/)([^/:]+)/;
+  /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$/;
+/** Where the path names the model: Google's, and Azure's deployments; Bedrock's, whose names have colons. */
+const modelInPath =
+  /(?<=\/(?:models|deployments)\/)[^/:]+|(?<=\/model\/)[^/]+(?=\/(?:converse|invoke)[a-z-]*$)/;
 
 /** The place of a text, so that it can be read and put back. */
 interface Text {
@@ -63,7 +64,10 @@ function messageOf(body: Fields): Text | null {
     if (typeof body[key] === "string") return textIn(body, key);
     if (Array.isArray(body[key])) return lastMessage(body[key]);
   }
-  return typeof body["prompt"] === "string" ? textIn(body, "prompt") : null;
+  // Titan's on Bedrock, Cohere's older chat, and completions.
+  for (const key of ["inputText", "message", "prompt"])
+    if (typeof body[key] === "string") return textIn(body, key);
+  return null;
 }
 
 const spoken: ReadonlySet<string> = new Set([
@@ -71,6 +75,8 @@ const spoken: ReadonlySet<string> = new Set([
   "content",
   "input",
   "inputs",
+  "inputText",
+  "message",
   "prompt",
   "system",
   "system_instruction",
@@ -99,13 +105,13 @@ export function readCall(url: string, text: string): ProviderCall | null {
     return null;
   }
   if (!isRecord(body)) return null;
-  const inPath = modelInPath.exec(address.pathname)?.[2];
+  const inPath = modelInPath.exec(address.pathname)?.[0];
   // Mistral's and Google's agents stand in the model's place.
   const named = body["model"] ?? body["agent_id"] ?? body["agent"];
   const model = inPath === undefined ? named : decodeURIComponent(inPath);
   if (typeof model !== "string") return null;
   const message = /embed/.test(address.pathname) ? null : messageOf(body);
-  const isStream = body["stream"] === true || /:stream/.test(address.pathname);
+  const isStream = body["stream"] === true || /:stream|-stream$/.test(address.pathname);
   const isCompletion = address.pathname.endsWith("/completions");
   const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
   // Mistral counts without being asked, and refuses what it does not know.
@@ -121,16 +127,16 @@ export function readCall(url: string, text: string): ProviderCall | null {
     isStream,
     asksForUsage,
     rewritten(toModel, toMessage) {
+      const isSame = toModel === model && (toMessage === undefined || toMessage === message?.text);
+      // To the letter: the request may be signed.
+      if (isSame && !asksForUsage) return { url, body: text };
       if (toMessage !== undefined && toMessage !== message?.text) message?.replace(toMessage);
       if (asksForUsage) body["stream_options"] = { ...options, include_usage: true };
       if (inPath === undefined) {
         if (toModel !== model) for (const agent of ["agent_id", "agent"]) delete body[agent];
         if (toModel !== model || body["model"] !== undefined) body["model"] = toModel;
       } else if (toModel !== model) {
-        address.pathname = address.pathname.replace(
-          modelInPath,
-          (_, before: string) => before + encodeURIComponent(toModel),
-        );
+        address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(toModel));
         if (typeof body["model"] === "string") body["model"] = toModel;
       }
       return { url: address.href, body: JSON.stringify(body) };

@@ -5,6 +5,7 @@ import type {
   GuardRequest,
 } from "../../../shared/governance/guard/index.ts";
 import { readUsage } from "../../../shared/governance/usage/index.ts";
+import { framesIn, type SentEvent } from "./aws-events.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { type ProviderCall, readCall } from "./endpoints.ts";
 import { refusalResponse, thrownFor } from "./refusal.ts";
@@ -26,12 +27,6 @@ class ProviderAnswer extends Error {
   }
 }
 
-/** One event of a stream: its text as it came, and what the guard reads of it. */
-interface SentEvent {
-  readonly raw: string;
-  readonly json: unknown;
-}
-
 function parsed(json: string): unknown {
   try {
     return json === "" || json === "[DONE]" ? null : JSON.parse(json);
@@ -42,7 +37,8 @@ function parsed(json: string): unknown {
 
 function eventsOf(raw: string): SentEvent[] {
   const lines = raw
-    .split(/\r?\n/)
+    .replace(/^\uFEFF/, "")
+    .split(/\r\n?|\n/)
     .flatMap((line) => (line.startsWith("data:") ? [line.slice(5).trimStart()] : []));
   const json = parsed(lines.join("\n"));
   if (json !== null || lines.length < 2) return [{ raw, json }];
@@ -61,7 +57,7 @@ function splitEvents(): Split {
   return (text) => {
     const events: SentEvent[] = [];
     let start = 0;
-    const border = /\r?\n\r?\n/g;
+    const border = /(?:\r\n|\n|\r(?!\n)){2}/g;
     border.lastIndex = Math.max(0, looked - 3);
     for (let found = border.exec(text); found; found = border.exec(text)) {
       events.push(...eventsOf(text.slice(start, border.lastIndex)));
@@ -154,8 +150,9 @@ function answerTo(failure: GuardFailure): Response {
 
 /**
  * A `fetch` with every call of a model guarded for this caller, in the interfaces of OpenAI and its followers (Azure,
- * Mistral, OpenRouter, xAI, DeepSeek, Groq), Anthropic, Cohere and Google; other requests pass. A refused call is
- * answered by the guard with its status, and not sent; retries of a client are calls of their own. Rejects as `fetch` does.
+ * Mistral, OpenRouter, xAI, DeepSeek, Groq), Anthropic, Cohere, Google and Bedrock; other requests pass. A refused call
+ * is answered by the guard with its status, and not sent; retries of a client are calls of their own. Rejects as `fetch`
+ * does. A request that the guard changes (another model, a shortened message) loses a signature made over it.
  */
 export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOptions = {}): typeof fetch {
   const send = options.fetch ?? fetch;
@@ -194,6 +191,21 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
 
 type Send = (context: CallContext) => Promise<Response>;
 
+/**
+ * The counts of Bedrock's InvokeModel, where the model itself tells none
+ * (docs.aws.amazon.com/bedrock/latest/userguide/inference-invoke.html).
+ */
+function countsInHeaders({ headers }: Response): object | null {
+  const count = (name: string): string | null => headers.get(`x-amzn-bedrock-${name}-token-count`);
+  if (count("input") === null) return null;
+  return {
+    inputTokenCount: count("input"),
+    outputTokenCount: count("output") ?? 0,
+    cacheReadInputTokenCount: count("cache-read-input"),
+    cacheWriteInputTokenCount: count("cache-write-input"),
+  };
+}
+
 /** An answer in one piece. */
 async function whole(guard: Guard, caller: Caller, request: GuardRequest, send: Send): Promise<Response> {
   let response: Response | null = null;
@@ -209,7 +221,13 @@ async function whole(guard: Guard, caller: Caller, request: GuardRequest, send: 
         return null;
       }
     },
-    { readUsage },
+    {
+      readUsage(value) {
+        const read = readUsage(value);
+        const told = read.ok || !response ? null : countsInHeaders(response);
+        return told ? readUsage(told) : read;
+      },
+    },
   );
   tellAnswer(caller, result);
   if (!result.ok) return answerTo(result.error);
@@ -227,15 +245,16 @@ async function streamed(
 ): Promise<Response> {
   let response: Response | null = null;
   /** What came and is not passed on yet, beside what the guard reads of it. */
-  const raws: string[] = [];
+  const raws: (string | Uint8Array)[] = [];
   const result = await guard.stream(request, async (context): Promise<AsyncIterable<unknown>> => {
     const begun = await send(context);
     response = begun;
     const body = begun.body;
+    const isBinary = /amazon\.eventstream/.test(begun.headers.get("content-type") ?? "");
     return {
       async *[Symbol.asyncIterator]() {
         if (!body) return;
-        for await (const { raw, json } of eventsIn(body)) {
+        for await (const { raw, json } of isBinary ? framesIn(body) : eventsIn(body)) {
           raws.push(call.asksForUsage && isUsageAlone(json) ? "" : raw);
           yield json;
         }
@@ -248,11 +267,11 @@ async function streamed(
   const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
-      for (let raw = ""; raw === ""; ) {
+      for (let raw: string | Uint8Array = ""; raw.length === 0; ) {
         const { done } = await events.next();
         if (done) return controller.close();
         raw = raws.shift() ?? "";
-        if (raw !== "") controller.enqueue(encoder.encode(raw));
+        if (raw.length > 0) controller.enqueue(typeof raw === "string" ? encoder.encode(raw) : raw);
       }
     },
     async cancel() {

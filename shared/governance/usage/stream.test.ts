@@ -552,6 +552,25 @@ describe("readUsageStream", () => {
     expect(stream.result()).toMatchObject({ ok: true, value: { counts: { output_tokens: 6 } } });
   });
 
+  it.each(["\n", "\r\n", "\r"])(
+    "reads events after a byte order mark, whose lines end in %j, in any pieces",
+    (end) => {
+      const events = [
+        { choices: [{ delta: { content: said } }] },
+        { choices: [], usage: { prompt_tokens: 5, completion_tokens: 6, total_tokens: 11 } },
+      ];
+      const text = events.map((event) => `data: ${JSON.stringify(event)}${end}${end}`).join("");
+      for (const size of [1, 13, text.length + 1]) {
+        const stream = readUsageStream();
+        const feed = readServerSentEvents(stream);
+        const marked = `\uFEFF${text}`;
+        for (let at = 0; at < marked.length; at += size) feed(marked.slice(at, at + size));
+        expect(stream.result()).toMatchObject({ ok: true, value: { counts: { output_tokens: 6 } } });
+        expect(stream.partial().text_length).toBe(said.length);
+      }
+    },
+  );
+
   it("adds up the steps of an agent's stream, whether or not it came to its end, and measures calls of tools", () => {
     const usage = (inputTokens: number, outputTokens: number): object => ({
       inputTokens,

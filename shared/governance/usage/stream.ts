@@ -469,14 +469,23 @@ export function readServerSentEvents(stream: UsageStream): (text: string) => voi
     if (push(data) || (begun !== "" && push(`${begun}\n${data}`))) begun = "";
     else if (begun.length + data.length < 50_000) begun += begun === "" ? data : `\n${data}`;
   }
+  let isBegun = false;
+  let endsInReturn = false;
   return (text) => {
+    if (text === "") return;
     // What is left holds no line end: look in the new piece alone, else a long line costs its square.
     const looked = rest.length;
-    rest += text;
+    // A byte order mark before all, and the second half of a line end.
+    const isPassedOver = (!isBegun && text.startsWith("\uFEFF")) || (endsInReturn && text.startsWith("\n"));
+    isBegun = true;
+    endsInReturn = text.endsWith("\r");
+    rest += isPassedOver ? text.slice(1) : text;
     let start = 0;
-    for (let end = rest.indexOf("\n", looked); end >= 0; end = rest.indexOf("\n", start)) {
-      read(rest.slice(start, rest.charCodeAt(end - 1) === 13 ? end - 1 : end));
-      start = end + 1;
+    const lineEnd = /\r\n?|\n/g;
+    lineEnd.lastIndex = looked;
+    for (let end = lineEnd.exec(rest); end; end = lineEnd.exec(rest)) {
+      read(rest.slice(start, end.index));
+      start = lineEnd.lastIndex;
     }
     rest = rest.slice(start);
     // The last line may come without an end.

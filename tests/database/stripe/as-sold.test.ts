@@ -422,6 +422,40 @@ describe("what is sold through Stripe in other ways", () => {
     expect((await found("older")).lots).toEqual(["50000 until 30: 2500"]);
   });
 
+  it("a price that a line tells in full names the plan or tokens, wherever its API version has it", async () => {
+    await join("full-old", "full-new", "full-tokens");
+    const basic = { object: "price", lookup_key: "basic", metadata: {} };
+    const inPricing = (price: object): Extra => ({
+      pricing: { type: "price_details", price_details: { price, product: "prod" } },
+    });
+    const of = (user_id: string): object => ({ user_id });
+    expect(
+      await send(
+        paid(
+          invoice("full-old", of("full-old"), [
+            line("full-old", 2_000, "p", { pricing: null, price: { ...basic, id: "price_old" } }),
+          ]),
+        ),
+        paid(
+          invoice("full-new", of("full-new"), [
+            line("full-new", 2_000, "p", inPricing({ ...basic, id: "price_new" })),
+          ]),
+        ),
+        paid(
+          invoice("full-tokens", of("full-tokens"), [
+            line("full-tokens", 2_000, "p", {
+              quantity: 2,
+              ...inPricing({ id: "price_tokens", metadata: { tokens: "1500" } }),
+            }),
+          ]),
+        ),
+      ),
+    ).toEqual(["processed", "processed", "processed"]);
+    expect(await found("full-old")).toEqual({ plan: "basic", lots: ["100000 until 30: 2000"] });
+    expect(await found("full-new")).toEqual({ plan: "basic", lots: ["100000 until 30: 2000"] });
+    expect((await found("full-tokens")).lots).toEqual(["3000 until 30: 2000"]);
+  });
+
   it("tokens named by a plan object, as before there were prices, are granted", async () => {
     await join("plan-object");
     const old = {
