@@ -9,6 +9,17 @@ import { fileURLToPath } from "node:url";
 import { build } from "vite";
 
 const here = dirname(fileURLToPath(import.meta.url));
+/** `from "./other.ts"`, `import("./other.ts")`. */
+const namesFile = /((?:from|import)\s*\(?\s*")(\.[^"]*)\.ts"/g;
+
+/** Adds a file of types, and all that it names. */
+function reachTypes(file: string, reached: Set<string>): void {
+  if (reached.has(file)) return;
+  reached.add(file);
+  for (const [, , other = ""] of readFileSync(file, "utf8").matchAll(namesFile))
+    reachTypes(join(dirname(file), `${other}.d.ts`), reached);
+}
+
 const packages = { core: ["index"], guard: ["index", "sqlite", "cli"] } as const;
 
 for (const [name, entries] of Object.entries(packages)) {
@@ -57,9 +68,13 @@ for (const [name, entries] of Object.entries(packages)) {
   );
   execFileSync(process.execPath, [compiler, "-p", settings], { stdio: "inherit" });
   rmSync(settings);
-  // The compiler leaves the sources' endings in types.
-  for (const file of globSync("types/**/*.d.ts", { cwd: dist })) {
-    const text = readFileSync(join(dist, file), "utf8");
-    writeFileSync(join(dist, file), text.replaceAll(/((?:from|import)\s*\(?\s*"\.[^"]*)\.ts"/g, '$1.js"'));
+  const types = globSync("types/**/*.d.ts", { cwd: dist }).map((file) => join(dist, file));
+  const reached = new Set<string>();
+  for (const entry of entries) reachTypes(join(dist, `types/packages/${name}/src/${entry}.d.ts`), reached);
+  for (const file of types) {
+    // What no type of the package's own names is nobody's to import.
+    if (!reached.has(file)) rmSync(file);
+    // The compiler leaves the sources' endings in types.
+    else writeFileSync(file, readFileSync(file, "utf8").replaceAll(namesFile, '$1$2.js"'));
   }
 }
