@@ -38,6 +38,14 @@ describe("typed numbers", () => {
     ]);
   });
 
+  it("are read without the invisible marks that a paste brings", () => {
+    expect([
+      plainNumber("\u200e5,000\u200f"),
+      plainNumber("\u2066 12 000\u2069"),
+      plainNumber("5\u200b000"),
+    ]).toEqual(["5000", "12000", "5000"]);
+  });
+
   it("come back as they were written", () => {
     for (const locale of ["en-GB", "en-US", "de-DE", "de-AT", "de-CH"]) {
       speak(locale);

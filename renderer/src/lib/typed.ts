@@ -19,8 +19,9 @@ export function numberSigns(): NumberSigns {
  */
 export function plainNumber(typed: string): string | null {
   const { group, decimal } = numberSigns();
-  // Spaces, the hard ones too, and apostrophes only ever group.
+  // Spaces, the hard ones too, and apostrophes only ever group. Marks of direction come with what is pasted from a mail.
   const text = typed
+    .replace(/\p{Cf}/gu, "")
     .trim()
     .replace("−", "-")
     .replace(/(?<=\d)[\s_'’\u00a0\u202f](?=\d{3}(?:\D|$))/g, "");

@@ -1,4 +1,4 @@
-import { Button, NumberInput, Popover, Textarea, TextInput } from "@mantine/core";
+import { Button, Popover, Textarea, TextInput } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { z } from "zod";
 import { type ActName, actNamed, type Seen } from "../../../shared/contract/acts.ts";
@@ -11,7 +11,7 @@ import { PresetReasons } from "./preset-reasons.tsx";
 import { ProductionLine } from "./production-ask.tsx";
 import css from "./act-form.module.css";
 import { useAct } from "./acts.ts";
-import { numberSigns } from "../lib/typed.ts";
+import { plainNumber } from "../lib/typed.ts";
 
 interface Term {
   readonly id: string;
@@ -146,7 +146,9 @@ export function ActForm({
 function readField(field: string, schema: unknown, typed: Readonly<Record<string, string>>): Read {
   if (field === "until") return termEnd(typed["until"] ?? "", typed["until.custom"] ?? "", Date.now());
   const text = typed[field] ?? "";
-  const parsed = (schema as z.ZodType).safeParse(isNumber(schema) ? Number(text || Number.NaN) : text);
+  const parsed = (schema as z.ZodType).safeParse(
+    isNumber(schema) ? Number(plainNumber(text) ?? Number.NaN) : text,
+  );
   if (parsed.success) return { ok: true, value: parsed.data };
   return { ok: false, error: parsed.error.issues[0]?.message ?? "This cannot be used." };
 }
@@ -223,20 +225,9 @@ function TermField({ field, typed, error, type }: FieldProps): ReactNode {
 }
 
 /** A field without a form of its own: a number, or a line of text. */
-function OtherField({ field, schema, typed, error, type }: FieldProps): ReactNode {
+function OtherField({ field, typed, error, type }: FieldProps): ReactNode {
   const label = capitalise(codeWords(field));
   const value = typed[field] ?? "";
-  if (isNumber(schema))
-    return (
-      <NumberInput
-        label={label}
-        thousandSeparator={numberSigns().group}
-        decimalSeparator={numberSigns().decimal}
-        value={value}
-        error={error}
-        onChange={(next) => type(field, String(next))}
-      />
-    );
   return (
     <TextInput
       label={label}

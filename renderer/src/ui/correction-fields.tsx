@@ -1,5 +1,5 @@
 /** What each kind of correction asks for, field by field. */
-import { NumberInput, Select, TextInput } from "@mantine/core";
+import { Select, TextInput } from "@mantine/core";
 import { type ReactNode, useId, useState } from "react";
 import type { BulkKind } from "../../../shared/contract/bulk.ts";
 import type { CorrectionKind } from "../../../shared/contract/corrections.ts";
@@ -7,8 +7,8 @@ import { viewerZone } from "../lib/format.ts";
 import { useLive } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { AmountChips } from "./amount-chips.tsx";
+import { type Amount, AmountInput } from "./amount-input.tsx";
 import css from "./correction.module.css";
-import { numberSigns } from "../lib/typed.ts";
 
 export const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString();
 
@@ -77,19 +77,21 @@ function AmountField({
   set,
   field,
   label,
+  min = 1,
   autoFocus = false,
-}: Typed & { readonly field: string; readonly label: string; readonly autoFocus?: boolean }): ReactNode {
+}: Typed & {
+  readonly field: string;
+  readonly label: string;
+  readonly min?: number;
+  readonly autoFocus?: boolean;
+}): ReactNode {
   return (
-    <NumberInput
+    <AmountInput
       label={label}
-      thousandSeparator={numberSigns().group}
-      decimalSeparator={numberSigns().decimal}
-      allowDecimal={false}
-      allowNegative={false}
-      min={0}
-      data-autofocus={autoFocus || undefined}
-      value={typeof fields[field] === "number" ? fields[field] : ""}
-      onChange={(value) => set({ [field]: typeof value === "number" ? value : null })}
+      min={min}
+      autoFocus={autoFocus}
+      value={fields[field] as Amount}
+      onChange={(value) => set({ [field]: value })}
     />
   );
 }
@@ -247,8 +249,15 @@ function HoldFields({
       ) : null}
       {fields["action"] === "settle" ? (
         <div className={css.pair}>
-          <AmountField fields={fields} set={set} field="input_tokens" label="Input tokens" autoFocus />
-          <AmountField fields={fields} set={set} field="output_tokens" label="Output tokens" />
+          <AmountField
+            fields={fields}
+            set={set}
+            field="input_tokens"
+            label="Input tokens"
+            min={0}
+            autoFocus
+          />
+          <AmountField fields={fields} set={set} field="output_tokens" label="Output tokens" min={0} />
         </div>
       ) : null}
     </>

@@ -1,5 +1,5 @@
 /** What a person does with one difference: each act a button where the eye is, its form where the button is. */
-import { Button, NumberInput, Popover, Textarea, TextInput } from "@mantine/core";
+import { Button, Popover, Textarea, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { CaseAction, FinanceCase } from "../../../../shared/contract/finance.ts";
@@ -13,7 +13,7 @@ import { Kbd, Note } from "../../ui/parts.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
 import css from "./finance.module.css";
 import { PayerSuggestions } from "./payers.tsx";
-import { numberSigns } from "../../lib/typed.ts";
+import { type Amount, AmountInput } from "../../ui/amount-input.tsx";
 
 type ActInput = OperationInput<"finance.act">;
 
@@ -255,7 +255,7 @@ function ActForm({
   const [reason, setReason] = useState("");
   const [assignee, setAssignee] = useState(of.assigned_to ?? operator);
   const [userId, setUserId] = useState<string | null>(null);
-  const [tokens, setTokens] = useState<number | null>(null);
+  const [tokens, setTokens] = useState<Amount>(null);
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const [name] = actionWords[action];
@@ -298,6 +298,7 @@ function ActForm({
         operator={operator}
         userId={userId}
         setUserId={setUserId}
+        tokens={tokens}
         setTokens={setTokens}
       />
       {action === "assign" ? (
@@ -356,6 +357,7 @@ function ActQuestions({
   operator,
   userId,
   setUserId,
+  tokens,
   setTokens,
 }: {
   readonly action: CaseAction;
@@ -363,7 +365,8 @@ function ActQuestions({
   readonly operator: string;
   readonly userId: string | null;
   readonly setUserId: (userId: string | null) => void;
-  readonly setTokens: (tokens: number | null) => void;
+  readonly tokens: Amount;
+  readonly setTokens: (tokens: Amount) => void;
 }): ReactNode {
   const lacks = isLacking(of);
   return (
@@ -378,15 +381,13 @@ function ActQuestions({
             </div>
           ) : null}
           {lacks.tokens ? (
-            <NumberInput
+            <AmountInput
               label="Tokens"
               description="More (+) or less (−) for the user"
-              allowDecimal={false}
               min={-100_000_000}
               max={100_000_000}
-              thousandSeparator={numberSigns().group}
-              decimalSeparator={numberSigns().decimal}
-              onChange={(value) => setTokens(typeof value === "number" ? value : null)}
+              value={tokens}
+              onChange={setTokens}
             />
           ) : null}
           {of.needs_approver ? (

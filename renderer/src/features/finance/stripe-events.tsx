@@ -1,5 +1,5 @@
 /** Stripe events that could not be acted on: a person lets them through, with what was missing, or sets them aside. */
-import { Button, NumberInput, Select, Textarea } from "@mantine/core";
+import { Button, Select, Textarea } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { StripeEvent } from "../../../../shared/contract/finance.ts";
@@ -19,7 +19,7 @@ import { useFinanceRefresh } from "./case-acts.tsx";
 import css from "./finance.module.css";
 import { PayerSuggestions } from "./payers.tsx";
 import { minorMoney } from "./words.ts";
-import { numberSigns } from "../../lib/typed.ts";
+import { type Amount, AmountInput } from "../../ui/amount-input.tsx";
 
 type Pack = OperationOutput<"finance.stripe_events">["packs"][number];
 
@@ -245,13 +245,15 @@ function Decide({
   const [reason, setReason] = useState("");
   const [userId, setUserId] = useState<string | null>(null);
   const [packId, setPackId] = useState<string | null>(null);
-  const [tokens, setTokens] = useState<number | null>(null);
+  const [tokens, setTokens] = useState<Amount>(null);
   const [busy, setBusy] = useState<"release" | "dismiss" | null>(null);
   const words = reason.trim();
   const can = whyNot === null && words.length >= 3;
   // The price of a pack in force is its latest.
   const choices = [...new Map(packs.map((pack) => [pack.pack_id, pack])).values()];
   const release = async (): Promise<void> => {
+    // What cannot be read must not pass for "as the pack has it".
+    if (tokens === undefined) return;
     setBusy("release");
     const result = await client.call("finance.release_event", {
       command_id: commands.release,
@@ -304,16 +306,12 @@ function Decide({
             value={packId}
             onChange={setPackId}
           />
-          <NumberInput
+          <AmountInput
             label="Tokens, if not the pack's"
-            allowDecimal={false}
-            allowNegative={false}
             min={1}
             max={100_000_000}
-            thousandSeparator={numberSigns().group}
-            decimalSeparator={numberSigns().decimal}
-            value={tokens ?? ""}
-            onChange={(value) => setTokens(typeof value === "number" && value > 0 ? value : null)}
+            value={tokens}
+            onChange={setTokens}
           />
         </>
       ) : (
@@ -330,7 +328,12 @@ function Decide({
       />
       {whyNot === null ? null : <Note tone="amber">{whyNot}.</Note>}
       <div className={css.buttons}>
-        <Button variant="filled" disabled={!can} loading={busy === "release"} onClick={() => void release()}>
+        <Button
+          variant="filled"
+          disabled={!can || tokens === undefined}
+          loading={busy === "release"}
+          onClick={() => void release()}
+        >
           Release
         </Button>
         <Button disabled={!can} loading={busy === "dismiss"} onClick={() => void dismiss()}>
