@@ -6,7 +6,7 @@ import {
   type UseQueryOptions,
   type UseQueryResult,
 } from "@tanstack/react-query";
-import { createContext, type ReactNode, useContext } from "react";
+import { createContext, type ReactNode, useContext, useState } from "react";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { Failure } from "../../../shared/contract/basics.ts";
 import type { OperationInput, OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
@@ -77,6 +77,17 @@ export function useCall<N extends OperationName>(
   options: CallOptions = {},
 ): UseQueryResult<OperationOutput<N>, Error> {
   return useQuery(asQuery(useConsole(), name, input, options));
+}
+
+/**
+ * What the shown answer was asked with: while `keepPrevious` still shows the answer to the question before, that
+ * question. Words about an answer come from here, or new words would stand over old figures.
+ */
+export function useAnswered<T>(query: { readonly isPlaceholderData: boolean }, asked: T): T {
+  const [answered, setAnswered] = useState(asked);
+  if (query.isPlaceholderData) return answered;
+  if (JSON.stringify(answered) !== JSON.stringify(asked)) setAnswered(asked);
+  return asked;
 }
 
 /** The same operation with several inputs, each a query of its own, in their order. */

@@ -11,7 +11,7 @@ import {
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { costOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
-import { useCall } from "../../lib/console.tsx";
+import { useAnswered, useCall } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import {
   formatCallCost,
@@ -82,6 +82,7 @@ export function CostsDesk(): ReactNode {
     { from: range.from, to: range.to, step, by, filter },
     { keepPrevious: true, refetchMs: 60_000 },
   );
+  const shown = useAnswered(query, { range, step, by, isWhole: Object.keys(filter).length === 0 });
   return (
     <>
       <DeskBar title="Costs">
@@ -139,11 +140,11 @@ export function CostsDesk(): ReactNode {
           {(costs) => (
             <>
               {costs.as_of ? <StaleLine asOf={costs.as_of} /> : null}
-              <Figures costs={costs} range={range} isWhole={Object.keys(filter).length === 0} />
+              <Figures costs={costs} range={shown.range} isWhole={shown.isWhole} />
               <div className={css.chart}>
                 <CostChart
                   costs={costs}
-                  step={step}
+                  step={shown.step}
                   onPick={(index) => {
                     const period = costs.periods[index];
                     if (period) go({ from: period.from, to: period.to, range: null, step: null });
@@ -154,11 +155,12 @@ export function CostsDesk(): ReactNode {
               <ForecastLines today={today} filter={filter} currency={costs.currency} />
               <Parts
                 costs={costs}
-                by={by}
+                by={shown.by}
+                chosen={by}
                 onBy={(next) => go({ by: next })}
                 onOnly={
-                  costFilters.options.some((each) => each === by)
-                    ? (key) => go({ [`only_${by}`]: key, by: by === "model" ? "user" : "model" })
+                  costFilters.options.some((each) => each === shown.by)
+                    ? (key) => go({ [`only_${shown.by}`]: key, by: shown.by === "model" ? "user" : "model" })
                     : null
                 }
               />
@@ -279,11 +281,15 @@ const userDoor: Column<Part> = {
 function Parts({
   costs,
   by,
+  chosen,
   onBy,
   onOnly,
 }: {
   readonly costs: Costs;
+  /** What these are parts by. */
   readonly by: CostDimension;
+  /** What is asked for: the same, but while it is on its way. */
+  readonly chosen: CostDimension;
   readonly onBy: (by: CostDimension) => void;
   /** Null where the figures are not narrowed by it. */
   readonly onOnly: ((key: string) => void) | null;
@@ -348,7 +354,7 @@ function Parts({
         <div className={css.aside}>
           <SegmentedControl
             aria-label="Made of"
-            value={by}
+            value={chosen}
             onChange={(value) => onBy(value as CostDimension)}
             data={costDimension.options.map((value) => ({ value, label: dimensionNames[value] }))}
           />

@@ -5,7 +5,7 @@ import type { Revenue } from "../../../../shared/contract/payments.ts";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { revenueOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
-import { useCall } from "../../lib/console.tsx";
+import { useAnswered, useCall } from "../../lib/console.tsx";
 import { addDays, formatDay } from "../../lib/format.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { capitalise, codeWords } from "../../lib/text.ts";
@@ -92,7 +92,9 @@ export function RevenuePage(): ReactNode {
   const { id, from, to } = readDays(address, today);
   const days = (Date.parse(to) - Date.parse(from)) / 86_400_000 + 1;
   const step = days <= 45 ? "day" : days <= 200 ? "week" : "month";
-  const query = useCall("finance.revenue", { from, to, step }, { keepPrevious: true, refetchMs: 60_000 });
+  const asked = { from, to, step } as const;
+  const query = useCall("finance.revenue", asked, { keepPrevious: true, refetchMs: 60_000 });
+  const shown = useAnswered(query, asked);
   return (
     <>
       <DeskBar title="Revenue">
@@ -133,9 +135,9 @@ export function RevenuePage(): ReactNode {
           {(revenue) => (
             <>
               {revenue.as_of ? <StaleLine asOf={revenue.as_of} /> : null}
-              <RevenueChart revenue={revenue} step={step} />
+              <RevenueChart revenue={revenue} step={shown.step} />
               <Section
-                title={`${periodName(`${from}T00:00:00Z`, `${addDays(to, 1)}T00:00:00Z`)}, days of UTC`}
+                title={`${periodName(`${shown.from}T00:00:00Z`, `${addDays(shown.to, 1)}T00:00:00Z`)}, days of UTC`}
               >
                 <PlainTable
                   label="Revenue by what was sold"

@@ -1,6 +1,6 @@
 import { useState } from "react";
 import type { AccountFilter } from "../../../../shared/contract/users.ts";
-import { useCall } from "../../lib/console.tsx";
+import { useAnswered, useCall } from "../../lib/console.tsx";
 import { useNow } from "../../lib/clock.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
@@ -44,6 +44,7 @@ export function useUserSearch(isOpen: boolean) {
     // Read again by itself only while nobody reads it: rows sorted by what is live would jump.
     { keepPrevious: true, ...(isHeld || isOpen ? {} : { refetchMs: 15_000 }) },
   );
+  const answered = useAnswered(found, { searched, filter });
   const next = found.data?.next_cursor ?? null;
   const goNext = (): void => {
     if (next !== null) setCursors((before) => [...before, next]);
@@ -59,6 +60,8 @@ export function useUserSearch(isOpen: boolean) {
     setCriteria,
     searched,
     filter,
+    /** Of what is listed: while a new search runs, that of the search before. */
+    answered,
     setFilter: (value: AccountFilter): void => setCriteria({ filter: value }),
     days,
     /** The moment that `days` go back to; null for whoever. */

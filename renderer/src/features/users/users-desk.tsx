@@ -248,13 +248,13 @@ function UserTable({
           ) : null}
           {page.is_close ? (
             <div className={css.close} role="status">
-              Nobody is written “{clip(cleanText(search.searched), 60)}”. These are close to it.
+              Nobody is written “{clip(cleanText(search.answered.searched), 60)}”. These are close to it.
             </div>
           ) : null}
           {page.is_by_id ? (
             <div className={css.close} role="status">
-              Found by what is theirs in “{clip(cleanText(search.searched), 60)}”: an id, an e-mail, a
-              payment, a call or a customer.
+              Found by what is theirs in “{clip(cleanText(search.answered.searched), 60)}”: an id, an e-mail,
+              a payment, a call or a customer.
             </div>
           ) : null}
           {listed.isKept ? (
@@ -287,7 +287,10 @@ function UserTable({
   );
 }
 
-function NoUsers({ search: { searched, filter, isNarrowed, clear } }: { readonly search: UserSearch }) {
+function NoUsers({ search: { found, answered, isNarrowed, clear } }: { readonly search: UserSearch }) {
+  const { searched, filter } = answered;
+  // Not said of what is still looked for.
+  if (found.isPlaceholderData) return <EmptyView title="Searching…" />;
   if (!isNarrowed)
     return (
       <EmptyView title="No users yet">
