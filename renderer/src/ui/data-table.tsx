@@ -3,7 +3,9 @@ import {
   columnResizingFeature,
   columnSizingFeature,
   columnVisibilityFeature,
+  functionalUpdate,
   tableFeatures,
+  type Updater,
   useTable,
 } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
@@ -190,17 +192,36 @@ export function DataTable<T extends object>(props: DataTableProps<T>): ReactNode
 
 type Columns<T extends object> = ReturnType<typeof useColumns<T>>;
 
-/** The columns as the person has them: which are shown, how wide, remembered by the table's id. */
-function useColumns<T extends object>({ id, columns, rows, rowKey }: DataTableProps<T>) {
-  const [columnSizing, setColumnSizing] = useState<Widths>(() =>
-    recall(`table.${id}.widths`, {}, isRecordOf<number>("number")),
-  );
-  const [columnVisibility, setColumnVisibility] = useState<Visible>(() => ({
+interface Kept {
+  readonly id: string;
+  readonly widths: Widths;
+  readonly visible: Visible;
+}
+
+const readKept = <T extends object>(id: string, columns: readonly Column<T>[]): Kept => ({
+  id,
+  widths: recall(`table.${id}.widths`, {}, isRecordOf<number>("number")),
+  visible: {
     ...Object.fromEntries(columns.filter((column) => column.hidden).map((column) => [column.id, false])),
     ...recall(`table.${id}.columns`, {}, isRecordOf<boolean>("boolean")),
-  }));
-  useEffect(() => remember(`table.${id}.widths`, columnSizing), [id, columnSizing]);
-  useEffect(() => remember(`table.${id}.columns`, columnVisibility), [id, columnVisibility]);
+  },
+});
+
+/** The columns as the person has them: which are shown, how wide, remembered by the table's id. */
+function useColumns<T extends object>({ id, columns, rows, rowKey }: DataTableProps<T>) {
+  const [last, setKept] = useState(() => readKept(id, columns));
+  // The same table may go on as another, narrow beside a detail: each has columns of its own.
+  const kept = last.id === id ? last : readKept(id, columns);
+  if (kept !== last) setKept(kept);
+  const { widths: columnSizing, visible: columnVisibility } = kept;
+  const setColumnSizing = (next: Updater<Widths>): void =>
+    setKept((before) => ({ ...before, widths: functionalUpdate(next, before.widths) }));
+  const setColumnVisibility = (next: Updater<Visible>): void =>
+    setKept((before) => ({ ...before, visible: functionalUpdate(next, before.visible) }));
+  useEffect(() => {
+    remember(`table.${kept.id}.widths`, kept.widths);
+    remember(`table.${kept.id}.columns`, kept.visible);
+  }, [kept]);
 
   const definitions = useMemo(
     () =>
