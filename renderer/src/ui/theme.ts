@@ -9,7 +9,6 @@ import {
   Menu,
   Modal,
   Notification,
-  NumberInput,
   PasswordInput,
   Popover,
   SegmentedControl,
@@ -19,6 +18,7 @@ import {
   TextInput,
   Tooltip,
 } from "@mantine/core";
+import { BusyButton } from "./busy-button.tsx";
 import { dark, light, type Palette } from "./tokens.ts";
 
 /** Ten shades of one colour: Mantine wants a scale, we use a single fill. */
@@ -62,7 +62,7 @@ export const theme: MantineThemeOverride = createTheme({
   primaryShade: 5,
   components: {
     Button: Button.extend({
-      defaultProps: { size: "xs", variant: "default" },
+      defaultProps: { size: "xs", variant: "default", component: BusyButton },
       vars: () => ({ root: { "--button-height": "28px", "--button-padding-x": "10px" } }),
     }),
     ActionIcon: ActionIcon.extend({
@@ -79,7 +79,6 @@ export const theme: MantineThemeOverride = createTheme({
     }),
     TextInput: TextInput.extend({ defaultProps: { size: "xs" } }),
     PasswordInput: PasswordInput.extend({ defaultProps: { size: "xs" } }),
-    NumberInput: NumberInput.extend({ defaultProps: { size: "xs" } }),
     Textarea: Textarea.extend({ defaultProps: { size: "xs" } }),
     Select: Select.extend({
       defaultProps: {
