@@ -7,6 +7,7 @@ import type { OperationOutput } from "../../../../shared/contract/operations.ts"
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
+import { useLive } from "../../lib/live.ts";
 import { currentPlace, navigate, placeAddress } from "../../lib/router.ts";
 import { useSettledText } from "../../lib/settled.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -300,7 +301,9 @@ export function Cases({
 
 type CasePage = OperationOutput<"finance.cases">;
 
-function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode {
+export function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode {
+  // Where the project keeps no run, the rail counts those of the last one that was made here.
+  const unkept = useLive((state) => state.rail?.differences ?? 0);
   const isNarrowed =
     filter.text !== null ||
     filter.class !== null ||
@@ -309,6 +312,11 @@ function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode {
     filter.undecided === null;
   return isNarrowed ? (
     <EmptyView title="None like this">Choose another status, class, person, age or text.</EmptyView>
+  ) : filter.run_id === null && unkept > 0 ? (
+    <EmptyView title="Nothing to decide in the project">
+      On this machine alone, of the last reconciliation: {counted(unkept, "difference")}. Open it and keep it
+      in the project to decide.
+    </EmptyView>
   ) : (
     <EmptyView title="Nothing to decide">
       Every difference is verified, carried forward or written off.

@@ -326,7 +326,7 @@ function AboutRule({ record, names }: { readonly record: RuleRecord; readonly na
                   .filter(Boolean)
                   .join("; "),
           ],
-          ["Priority", `${record.priority} (lower runs first)`],
+          ["Order", `${record.priority} (lower runs first)`],
           ["Kind", codeWords(record.rule_type)],
           ["Version", String(record.version)],
           [

@@ -12,7 +12,7 @@ import {
 } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { linkHere } from "../../lib/live.ts";
-import { cleanText, clip, codeWords } from "../../lib/text.ts";
+import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { CopyButton, Cost, Id, Meter, SafeText, Time, Tokens } from "../../ui/parts.tsx";
 import { AllowanceForecast } from "./allowance-forecast.tsx";
 import css from "./users.module.css";
@@ -244,7 +244,7 @@ export function Summary({ detail }: { readonly detail: AccountDetail }): ReactNo
           <span className={css.quiet}>today</span>
         </div>
         <div>
-          {detail.messages_today.toLocaleString("en")} <span className={css.quiet}>messages today</span>
+          {counted(detail.messages_today, "message")} <span className={css.quiet}>today</span>
         </div>
         <div>
           <Tokens value={detail.plan.monthly_allowance} />{" "}

@@ -10,7 +10,7 @@ import {
   usageOverTime,
 } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
-import { useCall } from "../../lib/console.tsx";
+import { useAnswered, useCall } from "../../lib/console.tsx";
 import { addDays, formatCost, formatDay, formatPercent, formatTokens, isoDay } from "../../lib/format.ts";
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
@@ -79,20 +79,22 @@ export function UserUsage({
   );
   const today = isoDay(useNow(60_000), timezone);
   const { from, to } = readRange(usePlace().query, today, spans[step]);
-  const days = daysBetween(from, to);
   const query = useCall(
     "users.usage",
     { user_id: userId, from, to },
     { keepPrevious: true, refetchMs: 15_000 },
   );
-  const earlier = useCall(
+  const shown = useAnswered(query, { from, to });
+  const days = daysBetween(shown.from, shown.to);
+  const before = useCall(
     "users.usage",
-    { user_id: userId, from: addDays(from, -days), to: addDays(from, -1) },
-    { keepPrevious: true, enabled: breakdown, staleMs: 60_000 },
+    { user_id: userId, from: addDays(from, -daysBetween(from, to)), to: addDays(from, -1) },
+    { enabled: breakdown, staleMs: 60_000 },
   ).data;
+  const earlier = query.isPlaceholderData ? undefined : before;
   const periods = useMemo(
-    () => (query.data ? groupUsage(query.data.by_day, step, from, to) : []),
-    [query.data, step, from, to],
+    () => (query.data ? groupUsage(query.data.by_day, step, shown.from, shown.to) : []),
+    [query.data, step, shown.from, shown.to],
   );
   const money = query.data?.currency ?? currency;
   const build = useMemo(() => usageOverTime(periods, step, split, money), [periods, step, split, money]);
@@ -154,8 +156,8 @@ export function UserUsage({
               {earlier ? <Against now={usage.cost_micros} before={earlier.cost_micros} days={days} /> : null}
             </span>
             <span>
-              <b>{usage.message_count.toLocaleString("en")}</b> messages in{" "}
-              <b>{usage.conversation_count.toLocaleString("en")}</b> conversations
+              <b>{counted(usage.message_count, "message")}</b> in{" "}
+              <b>{counted(usage.conversation_count, "conversation")}</b>
             </span>
             <span>
               last activity <Time at={usage.last_activity} zone={timezone} />
