@@ -50,6 +50,19 @@ test("hostile names are shown as text, on one line, and leave the page as it was
     expect((box?.x ?? 9999) + (box?.width ?? 0)).toBeLessThanOrEqual(1280);
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(1280);
   }
+  // What was done to one of them does not push the reasons of all out of sight.
+  const flagged = await project.client.rpc("flag_user", {
+    p_command_id: crypto.randomUUID(),
+    p_user_id: `hostile-endless-${stamp}`,
+    p_reason: "Endless name",
+    p_operator: "tests",
+  });
+  expect(flagged.error).toBeNull();
+  await page.goto(`${origin}#/audit`);
+  const reason = page.getByRole("cell", { name: /Endless name/ });
+  await expect(reason).toBeVisible();
+  const place = await reason.boundingBox();
+  expect((place?.x ?? 9999) + (place?.width ?? 0)).toBeLessThanOrEqual(1280);
   await page.goto(`${origin}#/watch`);
   await expect(page.getByRole("row").filter({ hasText: "<img src=x" }).first()).toBeVisible();
   expect(dialogs).toEqual([]);

@@ -78,7 +78,12 @@ export function SafeText({
   readonly length?: number;
 }): ReactNode {
   const clean = cleanText(text);
-  return <bdi title={clean.length > length ? clip(clean, 2000) : undefined}>{clip(clean, length)}</bdi>;
+  // Narrow places cut before that.
+  return (
+    <bdi title={clean.length > Math.min(length, 30) ? clip(clean, 2000) : undefined}>
+      {clip(clean, length)}
+    </bdi>
+  );
 }
 
 /** Why a call was stopped or given back: a known code in words, or a person's or a rule's own words. */
