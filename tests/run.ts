@@ -62,12 +62,11 @@ function atLeastOneFailure(runner: string, tally: Tally, exitCode: number): Tall
 
 async function runVitest(): Promise<Tally> {
   const report = join(scratch, "vitest.json");
-  const { exitCode } = await runTool("vitest", [
-    "run",
-    "--reporter=default",
-    "--reporter=json",
-    `--outputFile.json=${report}`,
-  ]);
+  const { exitCode } = await runTool(
+    "vitest",
+    ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`],
+    { report },
+  );
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   if (existsSync(report)) {
     const read = JSON.parse(readFileSync(report, "utf8")) as {
@@ -110,7 +109,8 @@ function addVitestFile({ name, status, message, assertionResults }: VitestFile):
 async function runPlaywright(): Promise<Tally> {
   const report = join(scratch, "playwright.json");
   const { exitCode } = await runTool("playwright", ["test", "--reporter=list,json"], {
-    PLAYWRIGHT_JSON_OUTPUT_NAME: report,
+    env: { PLAYWRIGHT_JSON_OUTPUT_NAME: report },
+    report,
   });
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   if (existsSync(report)) {

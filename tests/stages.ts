@@ -1,5 +1,6 @@
 /** Running a check or a test runner as one stage, and adding up what the stages say. */
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,17 +21,22 @@ export interface Finished {
 /** More than any takes on a busy machine, and so little that all of them end before a forge gives the run up. */
 const longestMinutes = 50;
 
+/** What a runner may take to end once it has written its report. */
+const endingMinutes = 5;
+
 /**
  * Runs a program of node_modules/.bin (or node itself) in the repository with its output on ours. One that hangs is
- * ended, and has failed: the run goes on and tells what else failed.
+ * ended: the run goes on and tells what else failed. So is one that does not end after it has written its report, as
+ * a runner whose output is held open by a process that a test left behind.
  */
 export async function runTool(
   tool: string,
   args: readonly string[],
-  env: Record<string, string> = {},
+  { env = {}, report }: { readonly env?: Readonly<Record<string, string>>; readonly report?: string } = {},
 ): Promise<Finished> {
   const startedAt = performance.now();
   const bin = join(repository, "node_modules/.bin");
+  let hung = false;
   const exitCode = await new Promise<number>((resolve, reject) => {
     const child = spawn(tool === "node" ? process.execPath : join(bin, tool), args, {
       cwd: repository,
@@ -45,15 +51,25 @@ export async function runTool(
         PATH: `${dirname(process.execPath)}:${bin}:${process.env.PATH ?? ""}`,
       },
     });
-    const tooLong = setTimeout(() => {
-      console.error(`${tool} is not done after ${longestMinutes} minutes, and is ended.`);
+    const endIt = (why: string): void => {
+      clearInterval(watch);
+      hung = true;
+      console.error(`${tool} ${why}, and is ended.`);
       child.kill("SIGTERM");
       setTimeout(() => child.kill("SIGKILL"), 10_000).unref();
-    }, longestMinutes * 60_000);
+    };
+    let reportedAt = Number.POSITIVE_INFINITY;
+    const watch = setInterval(() => {
+      const now = performance.now();
+      if (report && existsSync(report)) reportedAt = Math.min(reportedAt, now);
+      if (now - startedAt > longestMinutes * 60_000) endIt(`is not done after ${longestMinutes} minutes`);
+      else if (now - reportedAt > endingMinutes * 60_000)
+        endIt(`has not ended ${endingMinutes} minutes after its report`);
+    }, 1_000);
     child.once("error", reject);
     child.once("exit", (code, signal) => {
-      clearTimeout(tooLong);
-      resolve(signal ? 1 : (code ?? 1));
+      clearInterval(watch);
+      resolve(hung || signal ? 1 : (code ?? 1));
     });
   });
   return { exitCode, seconds: (performance.now() - startedAt) / 1000 };
