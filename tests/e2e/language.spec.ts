@@ -30,8 +30,13 @@ test("German is chosen under Settings, without a restart, with its numbers and t
   await expect(page.getByText("1.234.567").first()).toBeVisible();
   await page.getByRole("button", { name: "Tokens geben" }).click();
   const tokens = page.getByRole("textbox", { name: "Tokens" });
+  // As typed while it is typed, and with the groups of the language once it is left; those are read too.
   await tokens.fill("5000");
+  await tokens.press("Tab");
   await expect(tokens).toHaveValue("5.000");
+  await tokens.fill("5,5");
+  await expect(page.getByText("Schreiben Sie eine ganze Zahl, etwa 12.000.")).toBeVisible();
+  await tokens.fill("5.000");
   await expect(page.getByRole("table", { name: "Was sich ändert" })).toContainText("1.239.567");
   await page.goto(`${origin}/#/settings/preferences`);
   await page.getByRole("radiogroup", { name: "Sprache" }).getByText("Wie das System").click();
