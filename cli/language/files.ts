@@ -10,7 +10,7 @@ export const catalogueDir = join(repositoryDir, "shared/language/de");
 const spoken = [
   /^renderer\/src\//,
   /^shared\/contract\//,
-  /^shared\/governance\/rules\/(?:words|facts|problems|parse|receipt|decide|difference)\.ts$/,
+  /^shared\/governance\/rules\/(?:words|facts|problems|parse|receipt|decide|difference|warnings)\.ts$/,
   /^shared\/governance\/(?:configuration|alerts|money)\//,
   /^shared\/governance\/reconciliation\/classes\.ts$/,
 ];

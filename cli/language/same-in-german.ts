@@ -18,6 +18,7 @@ export const sameInGerman: ReadonlySet<string> = new Set([
   "in {scopes}",
   "in {away}",
   ", {tokens} in {at}",
+  "{message_count} in {conversation_count}",
   // Names
   "Token Governance",
   "Stripe",

@@ -9,5 +9,6 @@ export * from "./receipt.ts";
 export * from "./status.ts";
 export * from "./text.ts";
 export * from "./types.ts";
+export * from "./warnings.ts";
 export * from "./words.ts";
 export * from "./user-words.ts";

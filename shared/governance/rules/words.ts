@@ -127,15 +127,16 @@ function numberLeaf(leaf: Leaf, names: RuleNames): string {
   } else if (typeof value === "object") {
     const plan = planNumbers[(value as { plan: PlanKey }).plan];
     if (counted === null && !("money" in words)) return `${fact} ${op} ${plan}`;
+    const of = counted?.[1] ?? "spent";
     const relation: Partial<Record<Operator, string>> = {
-      ">": "exceed",
-      ">=": "reach",
-      "<": "are below",
-      "<=": "are at most",
-      "=": "equal",
-      "!=": "differ from",
+      ">": `${of} exceed ${plan}`,
+      ">=": `${of} reach ${plan}`,
+      "<": `${of} are below ${plan}`,
+      "<=": `${of} are at most ${plan}`,
+      "=": `${of} equal ${plan}`,
+      "!=": `${of} differ from ${plan}`,
     };
-    return `${counted?.[1] ?? "spent"} ${relation[op] ?? op} ${plan}`;
+    return relation[op] ?? `${of} ${op} ${plan}`;
   } else {
     shown = amount(op, show(value as number), counted === null || fact === "seconds_since_last_message");
     many = Math.abs(value as number) !== 1;

@@ -2,7 +2,12 @@ import { Button, Checkbox, NativeSelect, Textarea, TextInput } from "@mantine/co
 import { type ReactNode, useMemo, useState } from "react";
 import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import type { RuleProblem, RuleRecord } from "../../../../shared/contract/rules.ts";
-import { describeRule, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
+import {
+  describeRule,
+  parseRule,
+  type RuleNames,
+  ruleWarnings,
+} from "../../../../shared/governance/rules/index.ts";
 import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsReadOnly, useLive } from "../../lib/live.ts";
@@ -125,6 +130,8 @@ export function RuleEditor({
     (isDirty || record) && !whole.ok
       ? (check.data?.problems ?? []).filter((each) => whole.error.some(({ path }) => path === each.path))
       : [];
+  const was = useMemo(() => (base ? parseRule(ruleDefinition(base)) : null), [base]);
+  const warnings = whole.ok ? ruleWarnings(whole.value, was?.ok ? was.value : null, names) : [];
   const suggestions = useSuggestions(rules);
   const leave = (): void => navigate(placeAddress(record ? ["rules", record.rule_name] : ["rules"]));
   useKeys({ Escape: leave });
@@ -173,6 +180,11 @@ export function RuleEditor({
             <div className={css.sentence} role="status" aria-label="The rule in words">
               {cleanText((whole.ok ? describeRule(whole.value, names) : check.data?.sentence) ?? "…")}
             </div>
+            {warnings.map((warning) => (
+              <Note key={warning} tone="amber">
+                {cleanText(warning)}
+              </Note>
+            ))}
           </Section>
           <ProblemList problems={problems} />
           {check.data?.problems.length === 0 ? (

@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { answering, show } from "../../../test-render.tsx";
+import { RuleEditor } from "./rule-editor.tsx";
 import { RulesDesk } from "./rules-desk.tsx";
 import { stopsOf } from "./threshold-slider.tsx";
 
@@ -105,4 +106,18 @@ it("gives the length of the slider to numbers that change something, not to the 
   expect(values).toContain(417);
   expect(values.at(-1)).toBe(999);
   expect(values.length).toBeLessThan(25);
+});
+
+it("warns of a condition that any number meets, and of a text that names the number of before", async () => {
+  const client = answering({ "rules.check": () => ({ ok: true, value: { sentence: "…", problems: [] } }) });
+  const record: RuleRecord = {
+    ...rule("enforce", 3),
+    action: { block: { reason: "token_hogging", message: "No more than 100 messages a day, please." } },
+  };
+  show(client, <RuleEditor record={record} template={null} rules={[record]} names={{}} />);
+  const value = await screen.findByLabelText("Value of condition 1");
+  expect(screen.queryByText(/Any number meets|still names/)).toBeNull();
+  fireEvent.change(value, { target: { value: "-5" } });
+  await screen.findByText("Any number meets “more than -5 messages a day”: it leaves no call out.");
+  await screen.findByText("The text for the user still names 100.");
 });
