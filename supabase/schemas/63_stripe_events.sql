@@ -418,8 +418,8 @@ begin
       v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
         p_event_id);
     elsif v_type like 'refund.%' and governance.stripe_id(o -> 'id') is not null
-      and coalesce(nullif(o -> 'charge', 'null'), nullif(o -> 'payment_intent', 'null')) is null then
-      -- Of a customer's cash balance: money that paid for nothing.
+      and o -> 'charge' = 'null' and o -> 'payment_intent' = 'null' then
+      -- Of a customer's cash balance: money that paid for nothing. Where either is left out it may be of a payment.
       v_outcome := governance.outcome('ignored', 'not_a_token_purchase');
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
       v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);

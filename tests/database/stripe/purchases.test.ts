@@ -349,7 +349,11 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         code: "PT409",
         hint: "not_paid",
       });
-      const refundless = event("refund.created", { ...refund(p, 1, 50), charge: null, payment_intent: null });
+      const refundless = event("refund.created", {
+        ...refund(p, 1, 50),
+        charge: undefined,
+        payment_intent: undefined,
+      });
       expect((await send(refundless)).reason).toBe("malformed");
       await expect(release(`r${++names}`, refundless.id)).rejects.toMatchObject({
         hint: "still_quarantined",
