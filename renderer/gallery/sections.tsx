@@ -8,6 +8,7 @@ import { CallError } from "../src/lib/console.tsx";
 import { AmountChips } from "../src/ui/amount-chips.tsx";
 import { ActButton, ActForm } from "../src/ui/act-form.tsx";
 import { ActList } from "../src/ui/act-list.tsx";
+import { AmountInput } from "../src/ui/amount-input.tsx";
 import { RemoveButton } from "../src/ui/ask.tsx";
 import { ActEffectsView } from "../src/ui/act-effects.tsx";
 import { CopyAs } from "../src/ui/copy-as.tsx";
@@ -362,6 +363,14 @@ const actions: SampleSection = {
     ...actNames
       .filter((act) => "reason" in acts[act].fields)
       .map((act) => sample(`ActForm, ${act}`, <ActForm act={act} record={account} onDone={nothing} />)),
+    sample("AmountInput, empty", <AmountInput label="Tokens" value={null} min={1} onChange={nothing} />),
+    sample("AmountInput, filled", <AmountInput label="Tokens" value={120_000} min={1} onChange={nothing} />),
+    sample(
+      "BusyButton, the element of every Button, as it waits and at rest",
+      <>
+        <Button loading>Give tokens</Button> <Button>Give tokens</Button>
+      </>,
+    ),
     sample("CorrectionButton", <CorrectionButton kind="give_tokens" userId={account.user_id} plan="pro" />),
     sample(
       "CorrectionFields, of a raised limit",

@@ -10637,7 +10637,7 @@ comment on function governance.follow_new_events(int, bigint, xid8) is
   'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set lock_timeout = '500ms' as $$
 declare
   v_has_xid boolean := pg_current_xact_id_if_assigned() is not null;
   v_last bigint;
@@ -10647,17 +10647,20 @@ begin
   if current_setting('transaction_read_only') = 'on'
     or current_setting('transaction_isolation') <> 'read committed' then return 0; end if;
   select case when e.is_called then e.last_value else 0 end into v_last from governance.event_ids e;
-  select f.followed, f.account_ids into v_followed, v_account_ids
-  from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
-  if cardinality(v_account_ids) > 0 then
-    perform governance.copy_to_listings(v_account_ids);
-  end if;
+  begin
+    select f.followed, f.account_ids into v_followed, v_account_ids
+    from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
+    if cardinality(v_account_ids) > 0 then perform governance.copy_to_listings(v_account_ids); end if;
+  exception when lock_not_available or deadlock_detected then
+    -- Who reads goes on with what is counted, before a second is over and the server looks for deadlocks.
+    return 0;
+  end;
   return v_followed;
 end
 $$;
 comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
-  'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves at once.';
+  'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves soon.';
 
 -- schemas/46_watch.sql
 -- What happened, over any stretch of time, and what it is now.
@@ -21990,19 +21993,24 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.call_totals m where m.ctid = any (array(
-    select o.ctid from governance.call_totals o
-    where (o.step = 'minute' and o.start < p_now - interval '2 days')
-      or (o.step = 'hour' and o.start < p_now - interval '400 days') limit p_limit));
-  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  delete from governance.user_totals u where u.ctid = any (array(
-    select o.ctid from governance.user_totals o where o.step = 'five_minutes'
-      and o.start < p_now - interval '2 days' limit p_limit));
-  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  v_count := governance.rank_days(p_now); rows_purged := rows_purged + v_count;
-  delete from governance.rule_matches m where m.ctid = any (array(
-    select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
-  get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  -- Whoever follows events adds to these, and would wait for this round to end: not while some of them are cleared.
+  perform from governance.maintenance_state s where s.key = 'followed_events'
+    and current_setting('transaction_isolation') = 'read committed' for update skip locked;
+  if found then
+    delete from governance.call_totals m where m.ctid = any (array(
+      select o.ctid from governance.call_totals o
+      where (o.step = 'minute' and o.start < p_now - interval '2 days')
+        or (o.step = 'hour' and o.start < p_now - interval '400 days') limit p_limit));
+    get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+    delete from governance.user_totals u where u.ctid = any (array(
+      select o.ctid from governance.user_totals o where o.step = 'five_minutes'
+        and o.start < p_now - interval '2 days' limit p_limit));
+    get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+    v_count := governance.rank_days(p_now); rows_purged := rows_purged + v_count;
+    delete from governance.rule_matches m where m.ctid = any (array(
+      select o.ctid from governance.rule_matches o where o.slot < p_now - interval '2 days' limit p_limit));
+    get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
+  end if;
   -- A command may be repeated for 30 days.
   delete from governance.commands c where (c.kind, c.command_id) in (
     select o.kind, o.command_id from governance.commands o
@@ -22153,6 +22161,29 @@ comment on function governance.try_upkeep_step(text, timestamptz, jsonb, jsonb) 
   'A step of upkeep that fails, or is stopped by the statement timeout, undoes itself alone. Its share of the work '
   'follows how long it took.';
 
+create function governance.follow_for_upkeep(p_started timestamptz, p_last_id bigint, p_xid xid8,
+  inout account_ids bigint[], inout counts jsonb)
+  language plpgsql set search_path = '' as $$
+declare
+  v_page record;
+begin
+  while cardinality(account_ids) < 1000 loop
+    v_page := governance.follow_new_events(2000, p_last_id, p_xid);
+    counts := governance.add_counts(counts, jsonb_build_object('events_followed', v_page.followed));
+    account_ids := account_ids || array(select distinct x from unnest(v_page.account_ids) x
+      where x <> all (account_ids));
+    exit when v_page.followed = 0;
+    if clock_timestamp() > p_started + interval '3 seconds' then
+      counts := counts || '{"more": true}';
+      exit;
+    end if;
+  end loop;
+end
+$$;
+comment on function governance.follow_for_upkeep(timestamptz, bigint, xid8, bigint[], jsonb) is
+  'Follows new events until a thousand listings are to be copied, or three seconds of the round have passed; adds to '
+  'the accounts to copy and to the counts.';
+
 create function public.run_maintenance() returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
 declare
@@ -22168,7 +22199,7 @@ declare
   v_is_cancelled boolean;
   v_counts jsonb;
   v_account_ids bigint[] := '{}';
-  v_page record;
+  v_is_copier boolean;
   v_rolled record;
   v_months_first boolean;
   v_has_months boolean := false;
@@ -22209,27 +22240,19 @@ begin
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
   -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in
   -- supabase/CONVENTIONS.md.
-  -- What the round before had no time to copy comes first.
+  -- What the round before had no time to copy comes first. Who copies follows too, so nobody waits to do the same:
+  -- having read the calls, it would stand in the way of who makes a month of them before it lets go.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
-  if current_setting('transaction_isolation') = 'read committed' then
-    while cardinality(v_account_ids) < 1000 loop
-      v_page := governance.follow_new_events(2000, v_last_id, v_xid);
-      v_counts := governance.add_counts(v_counts, jsonb_build_object('events_followed', v_page.followed));
-      v_account_ids := v_account_ids || array(select distinct x from unnest(v_page.account_ids) x
-        where x <> all (v_account_ids));
-      exit when v_page.followed = 0;
-      if clock_timestamp() > v_started + interval '3 seconds' then
-        v_counts := v_counts || '{"more": true}';
-        exit;
-      end if;
-    end loop;
-    if cardinality(v_account_ids) > 0 then
-      perform pg_advisory_xact_lock(7254014);
-    end if;
+  v_is_copier := pg_try_advisory_xact_lock(7254014);
+  if not v_is_copier then
+    v_counts := v_counts || '{"more": true}';
+  elsif current_setting('transaction_isolation') = 'read committed' then
+    select x.account_ids, x.counts into v_account_ids, v_counts
+    from governance.follow_for_upkeep(v_started, v_last_id, v_xid, v_account_ids, v_counts) x;
   end if;
   v_locked_at := clock_timestamp();
   -- A row of a listing has many indexes: some at a time, and what is left is kept for the next round.
-  while cardinality(v_account_ids) > 0
+  while v_is_copier and cardinality(v_account_ids) > 0
     and (v_state is null or clock_timestamp() < v_locked_at + interval '25 milliseconds') loop
     perform governance.copy_to_listings(v_account_ids[1:50]);
     v_account_ids := v_account_ids[51:];

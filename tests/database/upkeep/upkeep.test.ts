@@ -1,5 +1,5 @@
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { installedVersions, openProject, type Project, use } from "../../support/project.ts";
 
 interface Round {
@@ -46,6 +46,40 @@ async function withPool<T>(desk: Project, size: number, work: (pool: pg.Pool) =>
 }
 
 describe.each(installedVersions())("run_maintenance, on PostgreSQL %i", (version) => {
+  it("and who reads do not wait for each other: a reader comes while it clears, and it comes while a reader copies", async () => {
+    const desk = await openProject(version);
+    const counted = (): Promise<{ calls: number }> =>
+      desk.one("select coalesce(sum(calls), 0)::int as calls from governance.call_totals where step = 'day'");
+    await desk.setClock("2026-11-10T10:04:30Z", true);
+    await authorize(desk, "counted", "ann");
+    await desk.rpc("console_overview");
+    await authorize(desk, "late", "ann");
+    // The five minutes in which both were made are cleared from now on, and the minute of the late one is still added.
+    await desk.setClock("2026-11-12T10:03:30Z", true);
+    const [one, other] = [new pg.Client(desk.ownerUrl), new pg.Client(desk.ownerUrl)];
+    onTestFinished(async () => {
+      await one.end();
+      await other.end();
+    });
+    await one.connect();
+    await other.connect();
+    await other.query("set statement_timeout = '15s'");
+    await one.query("begin; select governance.purge(governance.now())");
+    await other.query("select public.console_overview()");
+    await one.query("commit");
+    await other.query("select public.console_overview()");
+    expect(await counted()).toEqual({ calls: 2 });
+
+    await one.query("begin; select pg_advisory_xact_lock(7254014)");
+    const { rows } = await other.query<{ round: Round }>("select public.run_maintenance() as round");
+    expect(rows[0]?.round.more).toBe(true);
+    await authorize(desk, "while it is copied", "ann");
+    await other.query("select public.console_overview()");
+    await one.query("commit");
+    await maintain(desk);
+    expect(await counted()).toEqual({ calls: 3 });
+  });
+
   it("answers every count, zero where nothing was done", async () => {
     const desk = await openProject(version);
     const round = await desk.rpc<Round>("run_maintenance");
