@@ -58,6 +58,7 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
   const followers = new Set<(state: UpdateState) => void>();
   let state: UpdateState = { ...updatesOff(current, ""), why: null, status: "idle", ...choices.read() };
   let updater: Promise<AppUpdater> | null = null;
+  let isRestarting = false;
 
   function become(change: Partial<UpdateState>): void {
     state = { ...state, ...change };
@@ -131,8 +132,9 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
       if (state.status !== "ready") return fail(notReady);
       const underWay = options.underWay();
       if (underWay !== null) return fail(busy(underWay));
-      // After this call's own answer.
-      setTimeout(() => void putInPlace(), 200);
+      // After this call's own answer, and once, however often it is pressed.
+      if (!isRestarting) setTimeout(() => void putInPlace(), 200);
+      isRestarting = true;
       return ok({});
     },
   };
@@ -140,6 +142,8 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
   async function putInPlace(): Promise<void> {
     const found = await updater;
     if (!found) return;
+    // It would be put in place a second time as the program ends: that takes the new one away, and has none to put there.
+    found.autoInstallOnAppQuit = false;
     await options.end();
     found.quitAndInstall(true, true);
   }
