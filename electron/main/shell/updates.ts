@@ -132,7 +132,8 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
       if (state.status !== "ready") return fail(notReady);
       const underWay = options.underWay();
       if (underWay !== null) return fail(busy(underWay));
-      // After this call's own answer, and once, however often it is pressed.
+      // After this call's own answer, and once, however often it is asked for: electron-updater takes a second time for
+      // undoing the first, and puts the version in place again as the program ends, when it has none to put there.
       if (!isRestarting) setTimeout(() => void putInPlace(), 200);
       isRestarting = true;
       return ok({});
@@ -142,8 +143,6 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
   async function putInPlace(): Promise<void> {
     const found = await updater;
     if (!found) return;
-    // It would be put in place a second time as the program ends: that takes the new one away, and has none to put there.
-    found.autoInstallOnAppQuit = false;
     await options.end();
     found.quitAndInstall(true, true);
   }

@@ -1,13 +1,11 @@
 /** AWS's binary event stream (application/vnd.amazon.eventstream), in which Bedrock answers. */
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
 
 /** One event of a stream: its text (or its bytes) as it came, and what the guard reads of it. */
 export interface SentEvent {
   readonly raw: string | Uint8Array;
   readonly json: unknown;
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Bytes that the values of headers take, by their type; null for those that say their own length. */
 const headerSizes: readonly (number | null)[] = [0, 0, 1, 2, 4, 8, null, null, 8, 16];

@@ -1,3 +1,4 @@
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
 import type { RpcClient, RpcReply } from "../../../shared/governance/guard/index.ts";
 
 /** One thing that was looked at: what was found, and where it is not right, what to do. */
@@ -17,9 +18,6 @@ export interface CheckOptions {
   readonly newId: () => string;
   readonly user: string;
 }
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Clocks that differ by more make logs and expiries hard to read. */
 const largestClockDifferenceMs = 30_000;

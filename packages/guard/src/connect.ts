@@ -1,3 +1,4 @@
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
 import type { RpcClient, RpcError, RpcReply } from "../../../shared/governance/guard/index.ts";
 
 /** A project's URL and its service-role key, which stays on the server. */
@@ -5,9 +6,6 @@ export interface Project {
   readonly url: string;
   readonly key: string;
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 function errorIn(body: unknown, status: number): RpcError {
   if (!isRecord(body) || typeof body["message"] !== "string")

@@ -230,17 +230,16 @@ function decisiveLeaves(node: Node, view: View, found: LeafTrace[]): void {
   if (child) decisiveLeaves(child, view, found);
 }
 
-function collectFacts(condition: Condition, into: Set<FactName>): void {
-  if ("fact" in condition) into.add(condition.fact);
-  else if ("not" in condition) collectFacts(condition.not, into);
-  else for (const child of "all" in condition ? condition.all : condition.any) collectFacts(child, into);
+/** Each comparison of a condition, in order. */
+export function* leavesOf(condition: Condition): Generator<Leaf> {
+  if ("fact" in condition) yield condition;
+  else if ("not" in condition) yield* leavesOf(condition.not);
+  else for (const child of "all" in condition ? condition.all : condition.any) yield* leavesOf(child);
 }
 
 /** The facts that a condition reads. */
 export function factsOf(condition: Condition): readonly FactName[] {
-  const found = new Set<FactName>();
-  collectFacts(condition, found);
-  return [...found];
+  return [...new Set(Array.from(leavesOf(condition), ({ fact }) => fact))];
 }
 
 /** Order of text by its UTF-8 bytes, which is the order of its code points. */

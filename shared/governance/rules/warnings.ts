@@ -1,3 +1,4 @@
+import { leavesOf } from "./evaluate.ts";
 import { type FactName, facts } from "./facts.ts";
 import type { Action, Condition, Leaf, Rule } from "./types.ts";
 import { describeCondition, formatCount, type RuleNames } from "./words.ts";
@@ -52,12 +53,6 @@ function verdict({ fact, op, value }: Leaf): "any" | "none" | null {
     default:
       return when(!canBe(value), false);
   }
-}
-
-function* leavesOf(condition: Condition): Generator<Leaf> {
-  if ("fact" in condition) yield condition;
-  else if ("not" in condition) yield* leavesOf(condition.not);
-  else for (const child of "all" in condition ? condition.all : condition.any) yield* leavesOf(child);
 }
 
 function numbersOf(condition: Condition): Set<number> {
