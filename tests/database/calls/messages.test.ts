@@ -3,6 +3,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPreset } from "../../../local-project/migrations.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { usedProcessor } from "../../support/processor.ts";
 import { postgresUrls } from "../../support/project.ts";
 
 const urls = postgresUrls();
@@ -10,20 +11,23 @@ const urls = postgresUrls();
 describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
   const url = urls[version];
   let client: pg.Client;
+  let server: number;
   beforeAll(async () => {
     if (!url) return;
     client = new pg.Client({ connectionString: (await createProjectDatabase(url)).url });
     await client.connect();
+    server = (await client.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]?.pid as number;
     await client.query("select apply_preset($1)", [JSON.stringify(readPreset("default"))]);
     await client.query("select upsert_account('writer')");
   });
   afterAll(() => client?.end());
 
   let calls = 0;
+  /** Milliseconds of the server's processor that a call with the message took: not of the clock, which others slow. */
   async function authorize(message: string): Promise<number> {
-    const started = performance.now();
+    const started = usedProcessor(server);
     await client.query("select authorize_usage($1, 'writer', 'm', 10, $2)", [`r${calls++}`, message]);
-    return performance.now() - started;
+    return usedProcessor(server) - started;
   }
 
   it.runIf(url).each<[string, string]>([
@@ -42,17 +46,17 @@ describe.for([15, 18] as const)("on PostgreSQL %i", (version) => {
       const eighth = await authorize(small);
       const whole = await authorize(message);
       // Eight times as much, twice that for what else the machine does.
-      expect(whole).toBeLessThan(1_500 + 16 * eighth);
+      expect(whole).toBeLessThan(500 + 16 * eighth);
     },
     60_000,
   );
 
   it.runIf(url)("a message that takes long is ended by the statement timeout", async () => {
     await client.query("set statement_timeout = '300ms'");
-    const started = performance.now();
+    const started = usedProcessor(server);
     await expect(authorize("我a".repeat(1_000_000))).rejects.toMatchObject({ code: "57014" });
-    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(usedProcessor(server) - started).toBeLessThan(2_000);
     await client.query("reset statement_timeout");
-    expect(await authorize("hello")).toBeLessThan(3_000);
+    expect(await authorize("hello")).toBeLessThan(1_000);
   });
 });

@@ -494,10 +494,11 @@ describe("acts on many accounts", () => {
   });
 
   it("while it runs, calls of its accounts and acts of its operator do not wait for the whole", async () => {
-    const users = await makeUsers(300);
+    const users = await makeUsers(600);
     await allowAlone(10_000_000);
     const bulk = await start({ kind: "give_tokens", tokens: 10 }, users, { p_operator: "busy" });
     let isOver = false;
+    const startedAt = performance.now();
     const running = finish(bulk).then((done) => {
       isOver = true;
       return done;
@@ -518,10 +519,10 @@ describe("acts on many accounts", () => {
       waits.push(performance.now() - began);
       during += 1;
     }
-    expect(await running).toMatchObject({ status: "done", done: 300 });
+    expect(await running).toMatchObject({ status: "done", done: 600 });
     expect(during).toBeGreaterThan(3);
-    // A step holds its accounts for about 100 ms; a machine under load is given ten times that.
-    expect(Math.max(...waits)).toBeLessThan(2_000);
+    // A step holds its accounts for about a tenth of what the whole takes.
+    expect(Math.max(...waits)).toBeLessThan((performance.now() - startedAt) / 2);
   });
 
   it.each([
