@@ -177,4 +177,119 @@ export const libraryUsageExamples: readonly UsageExample[] = [
     [10, 5, 3, 0, 0],
     "openai_responses",
   ],
+  [
+    "docs.cohere.com/reference/embed (pictures are billed beside the text)",
+    {
+      embeddings: { float: [[0.1]] },
+      meta: { api_version: { version: "2" }, billed_units: { input_tokens: 3, image_tokens: 1000 } },
+    },
+    [1003, 0, 0, 0, 0],
+    "cohere_billed",
+  ],
+  [
+    "github.com/cohere-ai/cohere-typescript (a picture alone)",
+    { embeddings: { float: [[0.1]] }, meta: { billedUnits: { images: 1, imageTokens: 1000 } } },
+    [1000, 0, 0, 0, 0],
+    "cohere_billed",
+  ],
+  [
+    "cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api (each text is counted)",
+    {
+      predictions: [6, 4].map((token_count) => ({
+        embeddings: { statistics: { truncated: false, token_count }, values: [0.1] },
+      })),
+      metadata: { billableCharacterCount: 35 },
+    },
+    [10, 0, 0, 0, 0],
+    "vertex_embeddings",
+  ],
+  [
+    "googleapis.github.io/js-genai, embedContent of Vertex AI",
+    { embeddings: [{ values: [0.1], statistics: { truncated: false, tokenCount: 6 } }] },
+    [6, 0, 0, 0, 0],
+    "vertex_embeddings",
+  ],
+  [
+    "llama.developer.meta.com/docs/api/chat (a list of metrics)",
+    {
+      completion_message: { role: "assistant", content: { type: "text", text: "Hi" } },
+      metrics: [
+        { metric: "num_completion_tokens", value: 25, unit: "tokens" },
+        { metric: "num_prompt_tokens", value: 30, unit: "tokens" },
+        { metric: "num_total_tokens", value: 55, unit: "tokens" },
+      ],
+    },
+    [30, 25, 0, 0, 0],
+    "llama_api",
+  ],
+  [
+    "strandsagents.com, metrics of a result (added up over its calls)",
+    {
+      stopReason: "endTurn",
+      metrics: { accumulatedUsage: { inputTokens: 20, outputTokens: 3, totalTokens: 23 } },
+    },
+    [20, 3, 0, 0, 0],
+    "ai_sdk",
+  ],
+  [
+    "openai.github.io/openai-agents-js, the usage of a run (a list of each call's details)",
+    {
+      state: {
+        _context: {
+          usage: {
+            requests: 2,
+            inputTokens: 100,
+            outputTokens: 20,
+            totalTokens: 120,
+            inputTokensDetails: [{ cached_tokens: 40 }, { cached_tokens: 10 }],
+            outputTokensDetails: [{ reasoning_tokens: 3 }, {}],
+          },
+        },
+      },
+    },
+    [100, 20, 50, 0, 3],
+    "ai_sdk",
+  ],
+  [
+    "developers.llamaindex.ai, a ChatResponse (the provider's answer in raw)",
+    {
+      message: { role: "assistant", content: "Hi" },
+      raw: { model: "gpt-4o", usage: { prompt_tokens: 5, completion_tokens: 6, total_tokens: 11 } },
+    },
+    [5, 6, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "ai-sdk.dev/docs/ai-sdk-ui/message-metadata (a message as it is kept)",
+    {
+      role: "assistant",
+      parts: [{ type: "text", text: "Hi" }],
+      metadata: { totalUsage: { inputTokens: 5, outputTokens: 6, totalTokens: 11 } },
+    },
+    [5, 6, 0, 0, 0],
+    "ai_sdk",
+  ],
+  [
+    "help.sap.com, Orchestration of AI Core",
+    {
+      intermediate_results: {},
+      final_result: { model: "m", usage: { prompt_tokens: 5, completion_tokens: 6, total_tokens: 11 } },
+    },
+    [5, 6, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.oracle.com, Generative AI's ChatResult",
+    {
+      chatResult: {
+        modelId: "m",
+        chatResponse: {
+          apiFormat: "GENERIC",
+          usage: { completionTokens: 6, promptTokens: 5, totalTokens: 11 },
+        },
+      },
+    },
+    [5, 6, 0, 0, 0],
+    "ai_sdk",
+  ],
 ];

@@ -895,6 +895,18 @@ describe("a guarded stream", () => {
     expect(database.held.get("s")).toBe("settled 6");
   });
 
+  it("of a shape that nobody knows is charged by its text where its reader leaves it", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.stream({ ...request, request_id: "s" }, async () =>
+      chunksOf([{ update: { parts: [{ text: "x".repeat(400) }] } }, last]),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    for await (const _ of result.value.value) break;
+    await result.value.settlement;
+    expect(database.held.get("s")).toBe("settled 105");
+  });
+
   it("that falls silent is given up", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);

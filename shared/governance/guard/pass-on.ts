@@ -36,8 +36,10 @@ function settleStream(
       return endings.endFailed(admission, told, "the provider's stream told of an error");
     report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
   }
-  const spoken = Math.ceil(partial.text_since_report / 4);
   const reported = partial.reported?.counts ?? partial.at_least ?? null;
+  // A stream of a shape that nobody knows is not free because it was left before its end.
+  const unknown = broken !== null && reported === null ? (partial.unknown_text_length ?? 0) : 0;
+  const spoken = Math.ceil((partial.text_since_report + unknown) / 4);
   if (partial.chunks === 0)
     return broken === null
       ? release(requestId, "the stream was empty", admission)

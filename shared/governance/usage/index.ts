@@ -4,4 +4,5 @@ export * from "./estimate.ts";
 export { lengthOfOutput } from "./output.ts";
 export { type ReadUsage, readUsage, type UsageShape } from "./response.ts";
 export { modelNames, moreModelNames, type ShapeOfUsage, usagePlaces, usageShapes } from "./shapes.ts";
+export { readServerSentEvents } from "./server-sent-events.ts";
 export * from "./stream.ts";

@@ -19,7 +19,14 @@ const written: ReadonlySet<string> = new Set([
   "tool_plan",
 ]);
 /** Arguments of function calls: objects, or pieces of their JSON. */
-const argumentsOfCalls: ReadonlySet<string> = new Set(["args", "input", "arguments"]);
+const argumentsOfCalls: ReadonlySet<string> = new Set([
+  "args",
+  "input",
+  "arguments",
+  // Gemini's arguments as they are streamed, and the programs that it writes and runs.
+  "partialArgs",
+  "executableCode",
+]);
 const outputOf = [
   "choices",
   "candidates",
@@ -33,6 +40,9 @@ const outputOf = [
   "outputs",
   "toolCalls",
   "tool_calls",
+  // Hugging Face's own API, and Llama's.
+  "generated_text",
+  "completion_message",
 ] as const;
 
 /** Length of what a part of a response says; tool calls lie a few levels deep. */

@@ -41,11 +41,16 @@ const problem = (code: UsageProblem["code"], path: string, message: string): Res
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 
-/** The value at a dotted path; undefined where there is none. `[key=value]` is the entry of a list that has it. */
+/**
+ * The value at a dotted path; undefined where there is none. `[key=value]` is the entry of a list that has it; of `[]`,
+ * what its entries have is added up.
+ */
 function at(value: unknown, path: string): unknown {
   if (path === "") return value;
   let found = value;
-  for (const key of path.split(".")) {
+  const keys = path.split(".");
+  for (const [index, key] of keys.entries()) {
+    if (key === "[]") return Array.isArray(found) ? sumOf(found, keys.slice(index + 1).join(".")) : undefined;
     if (key.startsWith("[") && Array.isArray(found)) {
       const [name = "", wanted] = key.slice(1, -1).split("=");
       found = found.find((entry: unknown) => isRecord(entry) && entry[name] === wanted);
@@ -55,6 +60,14 @@ function at(value: unknown, path: string): unknown {
     found = (found as Fields)[key];
   }
   return found;
+}
+
+/** What the entries of a list have at a path, added up; the first that is no count as it is. */
+function sumOf(list: readonly unknown[], path: string): unknown {
+  const given = list.map((entry) => readCount(at(entry, path))).filter(isGiven);
+  const strange = given.find((value) => !isCount(value));
+  if (strange !== undefined || given.length === 0) return strange;
+  return given.filter(isCount).reduce((sum, value) => sum + value, 0);
 }
 
 /** Of `a|b` the first that is given: its path and value. */
@@ -242,10 +255,12 @@ function addIterations(read: ReadUsage, report: Fields): Result<ReadUsage, Usage
   let counts = read.counts;
   const others: { model: string; counts: UsageCounts }[] = [];
   const shape = usageShapes.find((one) => one.shape === "anthropic_messages");
+  // Once, however many iterations it took: each of them is in the top level already.
+  const fallback: unknown = iterations.findLast((one) => isRecord(one) && one["type"] === "fallback_message");
+  if (isRecord(fallback) && typeof fallback["model"] === "string")
+    others.push({ model: fallback["model"], counts: read.counts });
   for (const [index, iteration] of iterations.entries()) {
     if (!shape || !isRecord(iteration)) continue;
-    if (iteration["type"] === "fallback_message" && typeof iteration["model"] === "string")
-      others.push({ model: iteration["model"], counts: read.counts });
     if (!addedIterations.has(iteration["type"])) continue;
     const one = readShape(shape, iteration, iteration["model"], `usage.iterations.${index}`);
     if (!one.ok) return one;

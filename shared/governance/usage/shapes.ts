@@ -42,7 +42,7 @@ export const modelNames =
   "modelVersion|model|response.model|message.model|response.body.model|model_used|modelUsed";
 /** Where libraries, batches and older answers name it, looked at after `modelNames`. */
 export const moreModelNames =
-  "result.message.model|interaction.model|response.modelId|response_metadata.model_name|response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model";
+  "result.message.model|interaction.model|response.modelId|response_metadata.model_name|response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId";
 
 /** Where a response names the tier that served it, in the response and in its report. */
 export const tierNames: readonly string[] = [
@@ -115,6 +115,21 @@ export const usagePlaces: readonly string[] = [
   // A LangChain message as it is written to be kept.
   "kwargs.usage_metadata",
   "meta",
+  // AI SDK's messages of a chat, and backends that keep the report beside their own data.
+  "metadata.totalUsage",
+  "metadata.usage",
+  // LlamaIndex keeps the provider's answer.
+  "raw.usageMetadata",
+  "raw.usage",
+  "raw",
+  // Agents, added up over their calls: Strands (strandsagents.com, "Metrics"), OpenAI's (openai.github.io/openai-agents-js).
+  "metrics.accumulatedUsage",
+  "metrics.accumulated_usage",
+  "state._context.usage",
+  // SAP's AI Core (help.sap.com, "Orchestration") and Oracle's Generative AI (docs.oracle.com, "ChatResult").
+  "final_result.usage",
+  "orchestration_result.usage",
+  "chatResult.chatResponse.usage",
   // HTTP clients (axios, OpenAI's withResponse()) and functions wrap the answer.
   "data.usageMetadata",
   "data.usage",
@@ -265,7 +280,7 @@ export const usageShapes = [
   },
   // Vercel's AI SDK 6 (ai-sdk.dev), as its providers report, and 5 and 4. Version 5 leaves the caches of Anthropic and
   // Bedrock out of its input, and Google's thoughts and tool-use prompts out of both: its total may have them. OpenRouter's
-  // and Mistral's SDKs write OpenAI's names in this way.
+  // and Mistral's SDKs write OpenAI's names in this way; so do OpenAI's agents, with a list of each call's details.
   {
     shape: "ai_sdk",
     has: [["inputTokens.total"]],
@@ -283,13 +298,13 @@ export const usageShapes = [
     input: ["inputTokens|promptTokens"],
     output: ["outputTokens|completionTokens"],
     cached:
-      "inputTokenDetails.cacheReadTokens|cachedInputTokens|inputTokensDetails.cachedTokens|promptTokensDetails.cachedTokens",
+      "inputTokenDetails.cacheReadTokens|cachedInputTokens|inputTokensDetails.cachedTokens|promptTokensDetails.cachedTokens|inputTokensDetails.cached_tokens|inputTokensDetails.[].cached_tokens",
     cache_write:
-      "inputTokenDetails.cacheWriteTokens|inputTokensDetails.cacheWriteTokens|promptTokensDetails.cacheWriteTokens",
+      "inputTokenDetails.cacheWriteTokens|inputTokensDetails.cacheWriteTokens|promptTokensDetails.cacheWriteTokens|inputTokensDetails.cache_write_tokens|inputTokensDetails.[].cache_write_tokens",
     cached_beside: "cachedInputTokens|inputTokenDetails.cacheReadTokens",
     input_beside: "connectorTokens",
     reasoning:
-      "outputTokenDetails.reasoningTokens|reasoningTokens|outputTokensDetails.reasoningTokens|completionTokensDetails.reasoningTokens",
+      "outputTokenDetails.reasoningTokens|reasoningTokens|outputTokensDetails.reasoningTokens|completionTokensDetails.reasoningTokens|outputTokensDetails.reasoning_tokens|outputTokensDetails.[].reasoning_tokens",
     total: "totalTokens",
     rest_is_input: "totalTokens",
   },
@@ -346,13 +361,56 @@ export const usageShapes = [
     output: ["tokens.output_tokens|tokens.outputTokens"],
     cached: "cached_tokens|cachedTokens",
   },
-  // Cohere, "Embed" and older answers (docs.cohere.com/reference/embed): what was billed is all that is told.
+  // Cohere, "Embed" and older answers (docs.cohere.com/reference/embed): what was billed is all that is told, pictures
+  // beside the text.
   {
     shape: "cohere_billed",
-    has: [["billed_units.input_tokens"]],
-    needs: ["billed_units.input_tokens"],
-    input: ["billed_units.input_tokens"],
-    output: ["billed_units.output_tokens"],
+    has: [
+      [
+        "billed_units.input_tokens",
+        "billed_units.image_tokens",
+        "billedUnits.inputTokens",
+        "billedUnits.imageTokens",
+      ],
+    ],
+    needs: [
+      "billed_units.input_tokens|billed_units.image_tokens|billedUnits.inputTokens|billedUnits.imageTokens",
+    ],
+    input: [
+      "billed_units.input_tokens|billedUnits.inputTokens",
+      "billed_units.image_tokens|billedUnits.imageTokens",
+    ],
+    output: ["billed_units.output_tokens|billedUnits.outputTokens"],
+  },
+  // Hugging Face, Text Generation Inference (huggingface.co/docs/text-generation-inference): the last event of a stream;
+  // a whole answer does not tell how long its prompt was.
+  {
+    shape: "hugging_face",
+    has: [["details.generated_tokens"]],
+    needs: ["details.input_length", "details.generated_tokens"],
+    input: ["details.input_length"],
+    output: ["details.generated_tokens"],
+  },
+  // Meta's Llama API (llama.developer.meta.com/docs/api/chat): a list of metrics; by their names where it is streamed.
+  {
+    shape: "llama_api",
+    has: [["metrics.[metric=num_prompt_tokens].value", "num_prompt_tokens"]],
+    needs: [
+      "metrics.[metric=num_prompt_tokens].value|num_prompt_tokens",
+      "metrics.[metric=num_completion_tokens].value|num_completion_tokens",
+    ],
+    input: ["metrics.[metric=num_prompt_tokens].value|num_prompt_tokens"],
+    output: ["metrics.[metric=num_completion_tokens].value|num_completion_tokens"],
+    total: "metrics.[metric=num_total_tokens].value|num_total_tokens",
+  },
+  // Vertex AI, "Text embeddings API" (cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api),
+  // and Google's SDK: each text is counted by itself.
+  {
+    shape: "vertex_embeddings",
+    has: [["predictions.[].embeddings.statistics.token_count", "embeddings.[].statistics.tokenCount"]],
+    needs: ["predictions.[].embeddings.statistics.token_count|embeddings.[].statistics.tokenCount"],
+    input: ["predictions.[].embeddings.statistics.token_count|embeddings.[].statistics.tokenCount"],
+    output: [],
   },
   // OpenRouter, "Get a generation" (openrouter.ai/docs/api-reference/get-a-generation): the native counts are charged.
   {

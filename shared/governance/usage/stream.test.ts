@@ -329,6 +329,126 @@ const wrapped: readonly (readonly [
     300,
   ],
   [
+    "LangChain.js 1, whose chunks name their type",
+    [
+      { type: "ai", lc_kwargs: { content: said }, content: said },
+      {
+        type: "ai",
+        content: "",
+        usage_metadata: { input_tokens: 10, output_tokens: 300, total_tokens: 310 },
+      },
+    ],
+    10,
+    300,
+  ],
+  [
+    "LangGraph's messages, pairs of a chunk and what is known of it",
+    [
+      [{ type: "ai", content: [{ type: "text", text: said }] }, { langgraph_node: "agent" }],
+      [{ type: "ai", content: "", usage_metadata: { input_tokens: 10, output_tokens: 300 } }, {}],
+    ],
+    10,
+    300,
+  ],
+  [
+    "LangChain's events, whose last has the sum of its chunks",
+    [
+      {
+        event: "on_chat_model_stream",
+        data: { chunk: { content: said, usage_metadata: { input_tokens: 1 } } },
+      },
+      {
+        event: "on_chat_model_end",
+        data: { output: { content: said, usage_metadata: { input_tokens: 10, output_tokens: 300 } } },
+      },
+    ],
+    10,
+    300,
+  ],
+  [
+    "LlamaIndex, which keeps the provider's chunks",
+    [
+      { delta: said, raw: { choices: [{ delta: { content: said } }] } },
+      {
+        delta: "",
+        raw: { choices: [], usage: { prompt_tokens: 5, completion_tokens: 300, total_tokens: 305 } },
+      },
+    ],
+    5,
+    300,
+  ],
+  [
+    "OpenAI's agents",
+    [
+      { type: "raw_model_stream_event", data: { type: "output_text_delta", delta: said } },
+      {
+        type: "raw_model_stream_event",
+        data: { type: "response_done", response: { usage: { inputTokens: 10, outputTokens: 300 } } },
+      },
+    ],
+    10,
+    300,
+  ],
+  [
+    "Anthropic's agents, which close with the sum of their messages",
+    [
+      {
+        type: "stream_event",
+        event: { type: "message_start", message: { usage: { input_tokens: 4, output_tokens: 1 } } },
+      },
+      { type: "stream_event", event: { type: "content_block_delta", delta: { text: said } } },
+      {
+        type: "result",
+        total_cost_usd: 0.1,
+        usage: { input_tokens: 8, cache_read_input_tokens: 900, output_tokens: 300 },
+      },
+    ],
+    908,
+    300,
+  ],
+  [
+    "Llama's API",
+    [
+      { event: { event_type: "progress", delta: { type: "text", text: said } } },
+      {
+        event: {
+          event_type: "metrics",
+          delta: { type: "text", text: "" },
+          metrics: [
+            { metric: "num_completion_tokens", value: 300, unit: "tokens" },
+            { metric: "num_prompt_tokens", value: 30, unit: "tokens" },
+            { metric: "num_total_tokens", value: 330, unit: "tokens" },
+          ],
+        },
+      },
+    ],
+    30,
+    300,
+  ],
+  [
+    "Hugging Face's own API",
+    [
+      { index: 1, token: { id: 1, text: said, special: false }, generated_text: null, details: null },
+      {
+        index: 2,
+        token: { id: 2, text: "", special: true },
+        generated_text: said,
+        details: { finish_reason: "eos_token", generated_tokens: 300, input_length: 7 },
+      },
+    ],
+    7,
+    300,
+  ],
+  [
+    "watsonx",
+    [
+      { results: [{ generated_text: said, generated_token_count: 0, input_token_count: 5 }] },
+      { results: [{ generated_text: "", generated_token_count: 300, input_token_count: 0 }] },
+    ],
+    5,
+    300,
+  ],
+  [
     "an answer that came whole",
     [
       { choices: [{ message: { content: said } }] },
@@ -439,6 +559,19 @@ describe("readUsageStream", () => {
       [{ choices: [{ delta: { reasoning: told, reasoning_content: told } }] }],
       1_200,
     ],
+    [
+      "arguments that Gemini streams, and programs that it writes",
+      [
+        {
+          candidates: [
+            { content: { parts: [{ functionCall: { partialArgs: [{ stringValue: told }] } }] } },
+            { content: { parts: [{ executableCode: { code: told } }] } },
+          ],
+        },
+      ],
+      // With what stands around them.
+      2_400 + '[{"stringValue":""}]{"code":""}'.length,
+    ],
     ["the text of an older completion", [{ choices: [{ index: 0, text: told }] }], 1_200],
     [
       "the transcript of audio, and not its bytes",
@@ -455,6 +588,35 @@ describe("readUsageStream", () => {
     for (const chunk of chunks) stream.push(chunk);
     expect(stream.partial()).toMatchObject({ reported: null, text_length: length });
     expect(stream.result()).toMatchObject({ ok: false, error: { code: "no_usage" } });
+  });
+
+  it("adds up what each call of an agent used", () => {
+    const usage = { inputTokens: 10, outputTokens: 5, totalTokens: 15 };
+    for (const call of [
+      { type: "modelMetadataEvent", usage },
+      { type: "raw_model_stream_event", data: { type: "response_done", response: { usage } } },
+      { type: "modelStreamUpdateEvent", event: { type: "modelMetadataEvent", usage } },
+      { type: "ai", content: "", usage_metadata: { input_tokens: 10, output_tokens: 5 } },
+    ]) {
+      const stream = readUsageStream();
+      for (const chunk of [call, call]) stream.push(chunk);
+      expect(stream.result()).toMatchObject({
+        ok: true,
+        value: { counts: { input_tokens: 20, output_tokens: 10 } },
+      });
+    }
+  });
+
+  it("says how much text came in a shape that nobody knows, and nothing where there was other text", () => {
+    const stream = readUsageStream();
+    stream.push({ type: "response.created", response: { instructions: told, tools: [{ name: told }] } });
+    stream.push({ type: "user", message: { content: told } });
+    expect(stream.partial()).not.toHaveProperty("unknown_text_length");
+    stream.push({ generations: [[{ text: told }]] });
+    stream.push({ type: "assistant", message: { content: [{ type: "text", text: told }] } });
+    expect(stream.partial()).toMatchObject({ text_length: 0, unknown_text_length: 2_400 });
+    stream.push(chat("Hi"));
+    expect(stream.partial()).not.toHaveProperty("unknown_text_length");
   });
 
   it("reads counts that lie in the last chunk itself", () => {

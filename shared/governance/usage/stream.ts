@@ -2,7 +2,7 @@ import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
 import { isCount, readCount, type UsageCounts, type UsageProblem } from "./counts.ts";
 import { lengthOfOutput, lengthOfPart } from "./output.ts";
-import { usageShapes } from "./shapes.ts";
+import { addStep, bareCounts, isEmpty, keepMost, outputIn, type Report } from "./reports.ts";
 import { leavesOutOutput, type ReadUsage, readReport } from "./response.ts";
 
 /** What is known of a stream that broke off. Lengths are UTF-16 units; chunks are counted. */
@@ -16,6 +16,8 @@ export interface PartialUsage {
   readonly chunks: number;
   /** What was reported at least, where the reported counts are there and disagree. */
   readonly at_least?: UsageCounts;
+  /** UTF-16 units of text in chunks of a shape that nobody knows, where no text was found in any other. */
+  readonly unknown_text_length?: number;
   /** True where the output that was reported is known to be only its beginning (Anthropic's `message_start`). */
   readonly is_beginning?: true;
 }
@@ -73,64 +75,7 @@ interface Chunk {
   readonly serverContent?: { readonly modelTurn?: unknown } | null;
 }
 
-type Report = Record<string, unknown>;
-
 const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
-
-/** Keeps the highest value of each count: reports are cumulative, and a placeholder of zero may come late. */
-function keepMost(kept: Report, report: object, depth = 0): void {
-  for (const key in report) {
-    const value = readCount((report as Report)[key]);
-    const before = kept[key];
-    if (typeof value === "number") {
-      // What is no count gives way to one.
-      if (before === undefined || (isCount(value) && !(isCount(before) && value <= before)))
-        kept[key] = value;
-    } else if (Array.isArray(value)) {
-      if (value.length > 0 || before === undefined) kept[key] = value;
-    } else if (typeof value === "object" && value !== null) {
-      if (depth > 4) continue;
-      const inner = typeof before === "object" && before !== null && !Array.isArray(before) ? before : {};
-      keepMost(inner as Report, value, depth + 1);
-      kept[key] = inner;
-    } else if (value !== null && value !== undefined) kept[key] = value;
-  }
-}
-
-/** Adds the counts of a step to those of the steps before it. */
-function addStep(sum: Report, step: object, depth = 0): Report {
-  const added = { ...sum };
-  for (const key in step) {
-    const value = readCount((step as Report)[key]);
-    const before = added[key];
-    if (isCount(value)) added[key] = value + (isCount(before) ? before : 0);
-    else if (typeof value === "object" && value !== null && !Array.isArray(value) && depth < 4)
-      added[key] = addStep((before ?? {}) as Report, value, depth + 1);
-  }
-  return added;
-}
-
-/** Where the output counts of all shapes lie, read without knowing which it is. */
-const outputPaths: readonly (readonly string[])[] = [
-  ...new Set(usageShapes.flatMap((shape) => shape.output.flatMap((paths) => paths.split("|")))),
-].map((path) => path.split("."));
-
-/** Counts that lie in a chunk itself. */
-const bareCounts = usageShapes
-  .filter(({ shape }) => ["ollama", "llama_cpp", "bedrock_invoke", "bedrock_titan"].includes(shape))
-  .flatMap(({ input, output }) => [...input, ...output].flatMap((paths) => paths.split("|")));
-
-function outputIn(report: Report): number {
-  let output = 0;
-  for (const [key = "", part] of outputPaths) {
-    let value = report[key];
-    if (part !== undefined)
-      value = typeof value === "object" && value !== null ? (value as Report)[part] : undefined;
-    const count = readCount(value);
-    if (isCount(count) && count > output) output = count;
-  }
-  return output;
-}
 
 /** What a stream has shown so far. */
 interface Seen {
@@ -156,6 +101,8 @@ interface Seen {
   mostOutput: number;
   textLength: number;
   textLengthAtReport: number;
+  /** What chunks say in which no text and no usage was found: a shape that nobody knows. */
+  unknownLength: number;
   chunks: number;
 }
 
@@ -179,6 +126,7 @@ export function readUsageStream(): UsageStream {
     mostOutput: 0,
     textLength: 0,
     textLengthAtReport: 0,
+    unknownLength: 0,
     chunks: 0,
   };
   return {
@@ -194,6 +142,9 @@ export function readUsageStream(): UsageStream {
       return {
         ...(reported?.ok === false && reported.error.at_least ? { at_least: reported.error.at_least } : {}),
         ...(isBeginning(seen) ? { is_beginning: true as const } : {}),
+        ...(seen.textLength === 0 && seen.unknownLength > 0
+          ? { unknown_text_length: seen.unknownLength }
+          : {}),
         reported: reported?.ok ? reported.value : null,
         text_length: seen.textLength,
         text_since_report: seen.textLength - seen.textLengthAtReport,
@@ -231,14 +182,64 @@ function takeAgain(seen: Seen, usage: unknown): void {
   takeUsage(seen, "usage", usage);
 }
 
-/** SDKs wrap what came in an event: Mistral's `{data}`, OpenAI's Assistants `{event, data}`. */
-function takeChunk(seen: Seen, chunk: Chunk): void {
+/**
+ * SDKs wrap what came: Mistral's `{data}`, OpenAI's Assistants `{event, data}`, Strands Agents' and Llama's `{event}`,
+ * LlamaIndex's `{raw}`; LangGraph's messages are pairs of a chunk and what is known of it.
+ */
+function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
+  if (depth > 4) return;
+  if (Array.isArray(given)) {
+    for (const each of given) if (isRecord(each)) takeChunk(seen, each as Chunk, depth + 1);
+    return;
+  }
   // Google's SDK has getters of these names.
-  const data = Object.hasOwn(chunk, "data") ? (chunk as { data?: unknown }).data : undefined;
-  const isWhole = typeof chunk.type === "string" || chunk.choices || chunk.usage || chunk.usageMetadata;
-  const inner = isWhole || !isRecord(data) ? chunk : (data as Chunk);
-  if (typeof inner.type === "string") takeTyped(seen, inner.type, inner);
-  else takeUntyped(seen, inner);
+  const wrapped = (key: string): unknown =>
+    Object.hasOwn(given, key) ? (given as Readonly<Record<string, unknown>>)[key] : undefined;
+  const [data, event, raw] = [wrapped("data"), wrapped("event"), wrapped("raw")];
+  const isWhole = typeof given.type === "string" || given.choices || given.usage || given.usageMetadata;
+  if (typeof event === "string" && isRecord(data) && /^on_(chat_model|llm)_/.test(event))
+    takeLangChainEvent(seen, event, data);
+  else if (isRecord(event)) takeChunk(seen, event as Chunk, depth + 1);
+  else if (!isWhole && isRecord(raw)) takeChunk(seen, raw as Chunk, depth + 1);
+  else {
+    const chunk = isWhole || !isRecord(data) ? given : (data as Chunk);
+    const { textLength, report } = seen;
+    if (typeof chunk.type === "string") takeTyped(seen, chunk.type, chunk);
+    else takeUntyped(seen, chunk);
+    if (seen.textLength === textLength && !report.usage && !report.usageMetadata && !isKnown(chunk))
+      seen.unknownLength += lengthOfPart(chunk);
+  }
+}
+
+/** Chunks that hold no output, whatever text is in them: what was asked, what tools answered, and errors. */
+const isKnown = ({ type, choices }: Chunk): boolean =>
+  choices !== undefined ||
+  (typeof type === "string" &&
+    /^(response\.|message_|content_block|user$|system$|human$|tool|error)/.test(type));
+
+/** LangChain.js and LangGraph, `streamEvents`: a model's chunks are text alone, its end has the usage of the run. */
+function takeLangChainEvent(seen: Seen, event: string, data: Report): void {
+  const { chunk, output } = data as { readonly chunk?: unknown; readonly output?: unknown };
+  if (event.endsWith("_stream") && isRecord(chunk)) seen.textLength += lengthOfMessage(chunk);
+  if (event.endsWith("_end") && isRecord(output)) takeLangChain(seen, output);
+}
+
+/** LangChain's messages say again in other fields what is in these. */
+const lengthOfMessage = ({ content, tool_call_chunks: calls }: Report): number =>
+  lengthOfPart({ content, calls });
+
+/** LangChain's reports are added up: each of a stream's chunks, and each run of a model, tells of its own. */
+function takeLangChain(seen: Seen, message: Report): void {
+  const metadata = message["response_metadata"];
+  const model = isRecord(metadata) ? (metadata["model_name"] ?? metadata["model"]) : undefined;
+  if (typeof model === "string") seen.report.model = model;
+  takeStep(seen, message["usage_metadata"]);
+}
+
+function takeStep(seen: Seen, usage: unknown): void {
+  if (!isRecord(usage)) return;
+  seen.steps = addStep(seen.steps, usage);
+  takeUsage(seen, "usage", seen.steps);
 }
 
 /** Chunks that name their type: Anthropic's messages, OpenAI's responses and realtime. */
@@ -291,22 +292,48 @@ function takeTyped(seen: Seen, type: string, chunk: Chunk): void {
       seen.report.tool_usage = chunk.response?.tool_usage;
       takeUsage(seen, "usage", chunk.response?.usage);
       break;
+    // A chunk of LangChain's, in JavaScript and as its Python library writes it.
+    case "ai":
+    case "AIMessageChunk":
+      seen.textLength += lengthOfMessage(chunk as Report);
+      takeLangChain(seen, chunk as Report);
+      break;
+    // OpenAI's agents: what each of their models says, and what it used.
+    case "raw_model_stream_event": {
+      const { data } = chunk as { readonly data?: unknown };
+      if (isRecord(data) && typeof data["type"] === "string") takeTyped(seen, data["type"], data as Chunk);
+      break;
+    }
+    case "response_done":
+      takeStep(seen, chunk.response?.usage);
+      break;
+    // Strands Agents: each call of a model.
+    case "modelMetadataEvent":
+      takeStep(seen, chunk.usage);
+      break;
+    // Anthropic's agents close with the sum of all that their models told before.
+    case "result":
+      if ("total_cost_usd" in chunk && isRecord(chunk.usage)) {
+        seen.report.type = "message";
+        delete seen.report.usage;
+        seen.hasEnded = true;
+      }
+      takeUsage(seen, "usage", chunk.usage);
+      break;
     case "response-metadata":
       seen.report.model = (chunk as { modelId?: unknown }).modelId ?? seen.report.model;
       break;
     // The AI SDK tells what each step used, and at the end the sum: `totalUsage`, in version 4 `usage`.
     case "finish-step":
     case "step-finish":
-      if (typeof chunk.usage !== "object" || chunk.usage === null) break;
-      seen.steps = addStep(seen.steps, chunk.usage);
-      takeUsage(seen, "usage", seen.steps);
+      takeStep(seen, chunk.usage);
       break;
     case "conversation.item.input_audio_transcription.completed":
       if (isRecord(chunk.usage)) seen.beside = addStep(seen.beside ?? {}, chunk.usage);
       break;
     default:
       // The AI SDK and Cohere write "…-delta"; version 4 of the SDK "reasoning".
-      if (/[.-]delta$|^reasoning$/.test(type)) seen.textLength += lengthOfDelta(type, chunk);
+      if (/[._-]delta$|^reasoning$/.test(type)) seen.textLength += lengthOfDelta(type, chunk);
       else
         takeUsage(
           seen,
@@ -351,7 +378,7 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   if (chunk.serverContent) seen.textLength += lengthOfPart(chunk.serverContent.modelTurn);
   if ((chunk as Report)["object"] === "response") seen.textLength += lengthOfOutput(chunk);
   // Gemini's Interactions.
-  if (chunk.delta) seen.textLength += lengthOfPart(chunk.delta);
+  if (chunk.delta) seen.textLength += textLength(chunk.delta) || lengthOfPart(chunk.delta);
   if (chunk.interaction) {
     seen.report.model = chunk.interaction.model ?? seen.report.model;
     seen.report.service_tier = chunk.interaction.service_tier ?? seen.report.service_tier;
@@ -365,11 +392,9 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   takeUsage(seen, "usage", chunk.x_groq?.usage);
   takeUsage(seen, "usage", chunk.response?.meta);
   const langChain = chunk.usage_metadata;
-  // LangChain's chunks are added up; Google's library in Python writes its own counts under the same name.
-  if (isRecord(langChain) && "input_tokens" in langChain) {
-    seen.steps = addStep(seen.steps, langChain);
-    takeUsage(seen, "usage", seen.steps);
-  } else takeUsage(seen, "usage", langChain);
+  // Google's library in Python writes its own counts under the same name.
+  if (isRecord(langChain) && "input_tokens" in langChain) takeLangChain(seen, chunk as Report);
+  else takeUsage(seen, "usage", langChain);
 }
 
 /** Ollama, llama.cpp, Bedrock's InvokeModel and others: text and counts lie in the chunk itself. */
@@ -389,6 +414,22 @@ function takeBare(seen: Seen, chunk: Report): void {
     takeUsage(seen, "usage", counts);
   }
   takeUsage(seen, "usage", chunk["amazon-bedrock-invocationMetrics"]);
+  const { results, details, metrics } = chunk;
+  // watsonx.
+  const [result] = Array.isArray(results) ? (results as unknown[]) : [];
+  if (isRecord(result) && "generated_token_count" in result) {
+    seen.textLength += textLength(result["generated_text"]);
+    takeUsage(seen, "usage", result);
+  }
+  // Hugging Face's own API, with its last token.
+  if (isRecord(details) && "generated_tokens" in details) takeUsage(seen, "usage", { details });
+  // Llama's API.
+  if (Array.isArray(metrics)) {
+    const counts: Report = {};
+    for (const each of metrics as unknown[])
+      if (isRecord(each) && typeof each["metric"] === "string") counts[each["metric"]] = each["value"];
+    takeUsage(seen, "usage", counts);
+  }
 }
 
 function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown): void {
@@ -399,11 +440,6 @@ function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown)
   if (output === 0 || output < seen.mostOutput) return;
   seen.mostOutput = output;
   seen.textLengthAtReport = seen.textLength;
-}
-
-function isEmpty(object: object): boolean {
-  for (const _ in object) return false;
-  return true;
 }
 
 /** What message_start says of the output is only its beginning. */
@@ -442,56 +478,4 @@ function resultOf(seen: Seen): Result<ReadUsage, UsageProblem> {
 
 function noUsage(path: string, message: string): Result<never, UsageProblem> {
   return fail({ code: "no_usage", path, message });
-}
-
-/**
- * Feeds server-sent events as they come over the wire to a reader: for backends that pass a provider's stream through
- * without its SDK. Answers a function that takes text pieces of any length; lines may be split anywhere.
- */
-export function readServerSentEvents(stream: UsageStream): (text: string) => void {
-  let rest = "";
-  /** Data of the event so far that is no JSON yet: it may go on in its next line. */
-  let begun = "";
-  function push(json: string): boolean {
-    try {
-      stream.push(JSON.parse(json));
-      return true;
-    } catch {
-      // What is no JSON carries no usage; if it should have, the result reports that usage is missing.
-      return false;
-    }
-  }
-  function read(line: string): void {
-    if (line === "") begun = "";
-    if (!line.startsWith("data:")) return;
-    const data = line.slice(5).trimStart();
-    if (data === "[DONE]" || data === "") return;
-    if (push(data) || (begun !== "" && push(`${begun}\n${data}`))) begun = "";
-    else if (begun.length + data.length < 50_000) begun += begun === "" ? data : `\n${data}`;
-  }
-  let isBegun = false;
-  let endsInReturn = false;
-  return (text) => {
-    if (text === "") return;
-    // What is left holds no line end: look in the new piece alone, else a long line costs its square.
-    const looked = rest.length;
-    // A byte order mark before all, and the second half of a line end.
-    const isPassedOver = (!isBegun && text.startsWith("\uFEFF")) || (endsInReturn && text.startsWith("\n"));
-    isBegun = true;
-    endsInReturn = text.endsWith("\r");
-    rest += isPassedOver ? text.slice(1) : text;
-    let start = 0;
-    const lineEnd = /\r\n?|\n/g;
-    lineEnd.lastIndex = looked;
-    for (let end = lineEnd.exec(rest); end; end = lineEnd.exec(rest)) {
-      read(rest.slice(start, end.index));
-      start = lineEnd.lastIndex;
-    }
-    rest = rest.slice(start);
-    // The last line may come without an end.
-    if (rest.endsWith("}") && rest.length < 4_000 && rest.startsWith("data:") && push(rest.slice(5)))
-      rest = "";
-    // An endless line is no event stream: do not keep it.
-    if (rest.length > 16_000_000) rest = "";
-  };
 }

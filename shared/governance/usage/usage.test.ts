@@ -110,6 +110,10 @@ describe("readUsage", () => {
       value: { counts: served, by_other_models: [{ model: "claude-opus-4-8", counts: served }] },
     };
     expect(readUsage({ type: "message", model: "claude-opus-4-8", usage })).toMatchObject(expected);
+    // A fallback that went on after a tool: both are in the top level, which is that model's, once.
+    const again = { ...usage, iterations: [...iterations, { ...iterations[1], input_tokens: 0 }] };
+    const twice = readUsage({ type: "message", model: "claude-opus-4-8", usage: again });
+    expect(twice.ok && twice.value.by_other_models?.length).toBe(1);
     const stream = readUsageStream();
     stream.push({
       type: "message_start",
