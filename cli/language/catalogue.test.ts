@@ -54,6 +54,20 @@ describe("the German catalogue", () => {
     expect(options.filter((words) => !texts.has(words))).toEqual([]);
   });
 
+  it("has words for the rules, alerts, kinds and reasons that the presets name", () => {
+    const names = globSync("supabase/presets/*.yaml", { cwd: repositoryDir }).flatMap((file) =>
+      Array.from(
+        readFileSync(join(repositoryDir, file), "utf8").matchAll(
+          /\b(?:rule_name|alert_name|rule_type|reason): *([a-z]\w*)/g,
+        ),
+        ([, name]) => (name ?? "").replaceAll("_", " "),
+      ),
+    );
+    expect(names.length).toBeGreaterThan(20);
+    const german = new Set(entries.map(({ text }) => text));
+    expect([...new Set(names)].filter((name) => !german.has(name))).toEqual([]);
+  });
+
   it("has no text that is in no source any more", () => {
     expect(unused, "`npm run language -- --write` takes these out.").toEqual([]);
   });

@@ -52,7 +52,8 @@ export const isTextTable = (name: string): boolean =>
   textNames.has(name) || /(?:Words|Names|Labels)$/.test(name);
 export const isTextProperty = (name: string, file: string): boolean =>
   textNames.has(name) ||
-  (name === "unit" && /^shared\/governance\/configuration\/(setting-)?fields\.ts$/.test(file));
+  (name === "unit" &&
+    /^shared\/governance\/configuration\/(?:setting-|field-)?(?:fields|types)\.ts$/.test(file));
 export const isCodeProperty = (name: string, file: string): boolean =>
   codeNames.has(name) ||
   name.startsWith("--") ||

@@ -26,14 +26,15 @@ import {
   Id,
   Kbd,
   Meter,
+  NameAmong,
   Note,
   ProposalNote,
   Reason,
   SafeText,
-  TimedText,
   Section,
   Tag,
   Time,
+  TimedText,
   Tokens,
   UserLine,
   UserName,
@@ -41,6 +42,7 @@ import {
 import { PagedTable } from "../src/ui/paged-table.tsx";
 import { MoreRows, PlainTable } from "../src/ui/plain-table.tsx";
 import { PresetReasons } from "../src/ui/preset-reasons.tsx";
+import { ProblemLine } from "../src/ui/problem.tsx";
 import { ProductionAsk, ProductionLine } from "../src/ui/production-ask.tsx";
 import { ReceiptView } from "../src/ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../src/ui/side-detail.tsx";
@@ -80,6 +82,23 @@ const words: SampleSection = {
     sample("UserName", <UserName name="Una Example" id="user-0001" />),
     sample("UserName, without a name", <UserName name={null} id="user-0001" />),
     sample("UserName, hostile", <UserName name={hostile} id="user-0001" />),
+    sample(
+      "NameAmong, of a name that two have",
+      <NameAmong
+        user={{ user_id: "user-0001", display_name: "Una Example" }}
+        others={[{ user_id: "user-0002", display_name: "Una Example" }]}
+      />,
+    ),
+    sample(
+      "ProblemLine",
+      <ProblemLine
+        problem={{
+          path: "conditions.all[0].value",
+          message: '"lots" is not a number.',
+          fix: "Write a number, without quotes.",
+        }}
+      />,
+    ),
     sample(
       "UserLine",
       <UserLine user={{ user_id: "user-0001", display_name: "Una Example", email: "una@example.com" }} />,

@@ -131,8 +131,8 @@ begin
     v_raised := v_raised + governance.raise_alert(p_alert.alert_id, null, 'budget',
       case when p_alert.budget is not null and v_reached >= 90 then 'critical' else 'warning' end,
       case when p_alert.budget is not null
-        then format('%s: %s%% of the budget for %s is used', p_alert.alert_name, v_percent, v_said)
-        else format('%s: %s used (%s)', p_alert.alert_name,
+        then format('%s: %s%% of the budget for %s is used', replace(p_alert.alert_name, '_', ' '), v_percent, v_said)
+        else format('%s: %s used (%s)', replace(p_alert.alert_name, '_', ' '),
           governance.say_amount(p_alert.metric, v_value, v_currency, 'en'), v_said) end,
       v_reached, coalesce(v_percent, v_value), v_period.key,
       jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'scope', p_alert.scope,
@@ -209,7 +209,7 @@ begin
     limit p_limit
   loop
     v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'user_budget', 'warning',
-      format('%s: %s has used %s (%s)', p_alert.alert_name, v_row.user_id,
+      format('%s: %s has used %s (%s)', replace(p_alert.alert_name, '_', ' '), v_row.user_id,
         governance.say_amount(p_alert.metric, v_row.value, v_currency, 'en'), governance.say_period(v_row.key, 'en')),
       v_row.reached, v_row.value, v_row.key,
       jsonb_build_object('alert_name', p_alert.alert_name, 'metric', p_alert.metric, 'budget', p_alert.budget,

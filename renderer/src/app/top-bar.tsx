@@ -6,7 +6,7 @@ import { useNow, useZone } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatDuration, formatHourMinute } from "../lib/format.ts";
 import { isMac } from "../lib/keys.ts";
-import { type LiveState, readOnlyWords, useLive } from "../lib/live.ts";
+import { type LiveState, readOnlyWords, useLive, useSampleFilling } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { HelpIcon, MoonIcon, SearchIcon, SunIcon } from "../ui/icons.tsx";
 import { Facts, Kbd, Note, Tag, Time } from "../ui/parts.tsx";
@@ -45,6 +45,7 @@ export function TopBar({ onHelp }: { readonly onHelp: () => void }): ReactNode {
 
 function ProjectSign(): ReactNode {
   const connection = useLive((state) => state.connection);
+  const filling = useSampleFilling();
   const profile = connection?.profile;
   if (!profile) return <span className={css.projectName}>Token Governance</span>;
   return (
@@ -63,7 +64,16 @@ function ProjectSign(): ReactNode {
       {profile.is_production ? (
         <strong className={css.production}>PRODUCTION</strong>
       ) : connection.project?.sample_data ? (
-        <Tag tone="blue">Sample data</Tag>
+        filling === null ? (
+          <Tag tone="blue">Sample data</Tag>
+        ) : (
+          <Tag
+            tone="amber"
+            title="Its past is still being written: the figures of every desk grow until then."
+          >
+            Sample data, {filling} % written
+          </Tag>
+        )
       ) : (
         <Tag tone="grey">{profile.kind === "local" ? "Local" : "Not production"}</Tag>
       )}

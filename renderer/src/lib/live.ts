@@ -87,6 +87,14 @@ export function useProjectCurrency(): string {
   return useLive((state) => state.connection?.project?.currency ?? "");
 }
 
+/** How much of the sample's past is written, 0 to 99 %; null where there is none, and once it is all there. */
+export function useSampleFilling(): number | null {
+  return useLive(({ connection }) => {
+    const filling = connection?.profile?.kind === "local" ? connection.sample_traffic?.filling : null;
+    return filling === null || filling === undefined || filling >= 1 ? null : Math.floor(100 * filling);
+  });
+}
+
 /** Can the project be reached now? Reading goes on from the local store when not. */
 export function useIsLive(): boolean {
   return useLive(

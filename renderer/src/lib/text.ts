@@ -56,6 +56,13 @@ export function codeWords(code: string): string {
   return wordInLanguage(cleanText(code).replaceAll("_", " "));
 }
 
+/** Who changed something: a preset as what it is in the person's language, people by their names. */
+export function actorWords(by: string): string {
+  const clean = cleanText(by);
+  const preset = /^preset (.+)$/.exec(clean)?.[1];
+  return clip(preset === undefined ? clean : `preset ${preset}`, 60);
+}
+
 export { capitalise } from "../../../shared/governance/alerts/words.ts";
 
 /** 1 user, 2 users; the number with separators. */

@@ -110,6 +110,8 @@ export const ColumnsIcon = icon(<path d="M3.500 5h17v14h-17zM9.200 5v14M14.800 5
 export const ChevronDownIcon = icon(<path d="m6 9.500 6 6 6-6" />);
 export const ChevronRightIcon = icon(<path d="m9.500 6 6 6-6 6" />);
 export const ChevronLeftIcon = icon(<path d="m14.500 6-6 6 6 6" />);
+/** Leads out of the console. */
+export const OutIcon = icon(<path d="M14 4.500h5.500V10M19.500 4.500l-8.500 8.500M17 14v5.500H4.500V7H10" />);
 export const ArrowUpIcon = icon(<path d="M12 19V5M6.500 10.500 12 5l5.500 5.500" />);
 export const ArrowDownIcon = icon(<path d="M12 5v14M6.500 13.500 12 19l5.500-5.500" />);
 export const SyncIcon = icon(

@@ -34,7 +34,8 @@ export function UserName({
   const clean = name ? cleanText(name) : "";
   if (clean)
     return (
-      <bdi className={css.name} title={clip(clean, 2000)}>
+      // Names are not unique: the tip tells two of the same apart.
+      <bdi className={css.name} title={clip(clean, 2000) + (id ? ` · ${clip(cleanText(id), 200)}` : "")}>
         {clip(clean, 80)}
       </bdi>
     );
@@ -45,6 +46,26 @@ export function UserName({
       </bdi>
     );
   return <span className={css.unnamed}>unnamed</span>;
+}
+
+/** A name in a short list, where others may have the same one: then the end of the id stands beside it. */
+export function NameAmong({
+  user,
+  others,
+}: {
+  readonly user: { readonly user_id: string; readonly display_name: string | null };
+  readonly others: readonly { readonly user_id: string; readonly display_name: string | null }[];
+}): ReactNode {
+  const name = cleanText(user.display_name ?? "");
+  const isShared = others.some(
+    (other) => other.user_id !== user.user_id && cleanText(other.display_name ?? "") === name,
+  );
+  return (
+    <span className={css.among}>
+      <UserName name={user.display_name} id={user.user_id} />
+      {isShared && name ? <small>{shortenId(user.user_id, 0, 6)}</small> : null}
+    </span>
+  );
 }
 
 /** A user in a table: names are not unique, so the e-mail is below and the id in the tip. */

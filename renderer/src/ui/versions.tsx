@@ -2,9 +2,10 @@
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 import { type ComponentProps, type ReactNode, useState } from "react";
-import { cleanText, clip } from "../lib/text.ts";
+import { actorWords } from "../lib/text.ts";
 import { DifferenceView } from "./difference.tsx";
 import { SafeText, Tag, Time } from "./parts.tsx";
+import { ProblemLine } from "./problem.tsx";
 import { EmptyView, QueryView, Skeleton } from "./states.tsx";
 import type { Tone } from "./theme.ts";
 import css from "./versions.module.css";
@@ -59,7 +60,7 @@ export function VersionLine({
         <b>v{change.version}</b>
         <span className={css.quiet}>
           <Time at={change.at} form="short" />
-          {change.by ? ` by ${clip(cleanText(change.by), 60)}` : ""}
+          {change.by ? ` by ${actorWords(change.by)}` : ""}
         </span>
         <span>{children}</span>
       </VersionHead>
@@ -115,7 +116,7 @@ export function StepLine({
       {difference.length > 0 ? <DifferenceView difference={difference} /> : null}
       {problems.map((problem) => (
         <div key={`${problem.path}${problem.message}`} className={css.problem}>
-          <code>{cleanText(problem.path || "rule")}</code>: {cleanText(`${problem.message} ${problem.fix}`)}
+          <ProblemLine problem={problem} />
         </div>
       ))}
     </li>

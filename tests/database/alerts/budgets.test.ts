@@ -240,7 +240,7 @@ it("budgets are raised once for what they measure, however they are edited, and 
       }).toMatchObject({ isRaised: true });
     // Operators read names, amounts and periods as people write them.
     const { rows } = await project.sql.query<{ message: string; said: string }>(
-      `select e.message, k.alert_name || ': ' || case
+      `select e.message, replace(k.alert_name, '_', ' ') || ': ' || case
          when a.user_id is not null then a.user_id || ' has used ' || x.amount || ' (' || x.period || ')'
          when e.details ->> 'budget' is not null then e.value || '% of the budget for ' || x.period || ' is used'
          else x.amount || ' used (' || x.period || ')' end as said

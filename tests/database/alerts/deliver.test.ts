@@ -277,12 +277,12 @@ describe("what was queued", () => {
     expect(mail.mails.some(({ to }) => to.includes("quiet@example.com"))).toBe(false);
 
     const toOperators = mail.mails.filter(({ raw: text }) =>
-      header(text, "Subject")[0]?.includes("monthly_budget"),
+      header(text, "Subject")[0]?.includes("monthly budget"),
     );
     expect(toOperators.map(({ to }) => to)).toEqual([["ops@example.com", "lead@example.com"]]);
     const told = slack.posted.map(({ body }) => body.text).join("\n");
     expect(told).toMatch(
-      /\[critical\] monthly_budget: \d+% of the budget for \p{Lu}\p{Ll}+ \d{4} is used\n/u,
+      /\[critical\] monthly budget: \d+% of the budget for \p{Lu}\p{Ll}+ \d{4} is used\n/u,
     );
     // Moments, too, as people write them.
     expect(told).toMatch(/^At: \d{1,2} \p{Lu}\p{Ll}+ \d{4}, \d\d:\d\d UTC$/mu);

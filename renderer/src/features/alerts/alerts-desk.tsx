@@ -125,7 +125,7 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
     {
       id: "delivery",
       header: "Notified",
-      width: 118,
+      width: 138,
       hint: "Whether its messages were delivered",
       cell: (alert) => {
         const sign = deliverySign(alert);

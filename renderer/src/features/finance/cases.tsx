@@ -1,5 +1,5 @@
 /** Differences that the project keeps, of one run or of all: filter, select, read and decide side by side. */
-import { Checkbox, Select, TextInput } from "@mantine/core";
+import { Button, Checkbox, Select, TextInput } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { type ReactNode, useMemo, useState } from "react";
 import type { CaseFilter, CaseStatus, FinanceCase } from "../../../../shared/contract/finance.ts";
@@ -114,7 +114,7 @@ function columnsFor(
     {
       id: "assignee",
       header: "Assigned to",
-      width: 96,
+      width: 104,
       grow: 0.4,
       cell: (each) => (each.assigned_to ? <UserName name={each.assigned_to} /> : "—"),
     },
@@ -270,7 +270,7 @@ export function Cases({
               if (query.hasNextPage && !query.isFetchingNextPage) void query.fetchNextPage();
             }}
             columnMenu={!openId}
-            empty={<NoCases filter={filter} />}
+            empty={<NoCases filter={filter} isFirst={Object.keys(firstPage.counts).length === 0} />}
             footer={
               <CasesFooter
                 page={firstPage}
@@ -301,7 +301,14 @@ export function Cases({
 
 type CasePage = OperationOutput<"finance.cases">;
 
-export function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode {
+export function NoCases({
+  filter,
+  isFirst,
+}: {
+  readonly filter: CaseFilter;
+  /** The project has no difference, decided or not. */
+  readonly isFirst: boolean;
+}): ReactNode {
   // Where the project keeps no run, the rail counts those of the last one that was made here.
   const unkept = useLive((state) => state.rail?.differences ?? 0);
   const isNarrowed =
@@ -316,6 +323,17 @@ export function NoCases({ filter }: { readonly filter: CaseFilter }): ReactNode 
     <EmptyView title="Nothing to decide in the project">
       On this machine alone, of the last reconciliation: {counted(unkept, "difference")}. Open it and keep it
       in the project to decide.
+    </EmptyView>
+  ) : filter.run_id === null && isFirst ? (
+    <EmptyView
+      title="No differences yet"
+      actions={
+        <Button component="a" href="#/finance/new">
+          Reconcile
+        </Button>
+      }
+    >
+      They come from reconciliations that are kept in the project.
     </EmptyView>
   ) : (
     <EmptyView title="Nothing to decide">

@@ -10,7 +10,7 @@ import { useSettledText } from "../../lib/settled.ts";
 import { cleanText, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { SearchIcon } from "../../ui/icons.tsx";
+import { OutIcon, SearchIcon } from "../../ui/icons.tsx";
 import { Id, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { EmptyView, ErrorView, FailureLine, Skeleton } from "../../ui/states.tsx";
 import css from "./finance.module.css";
@@ -31,7 +31,8 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "at",
     header: "Paid",
-    width: 120,
+    // A day of last year has its year: all of December in January.
+    width: 136,
     fixed: true,
     cell: (row) => <Time at={row.paid_at} form="short" />,
   },
@@ -88,7 +89,7 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "state",
     header: "State",
-    width: 88,
+    width: 80,
     grow: 0.7,
     cell: (row) => {
       const signs = paymentSigns(row);
@@ -128,7 +129,7 @@ const columns: readonly Column<ListedPayment>[] = [
   {
     id: "charge",
     header: "Charge",
-    width: 172,
+    width: 136,
     cell: (row) => {
       const id = row.charge_id ?? row.payment_intent_id ?? row.invoice_id;
       const link = stripeLink(row);
@@ -141,9 +142,10 @@ const columns: readonly Column<ListedPayment>[] = [
               target="_blank"
               rel="noreferrer noopener"
               aria-label="Open this payment at Stripe"
+              title="Open this payment at Stripe"
               onClick={(event) => event.stopPropagation()}
             >
-              Stripe
+              <OutIcon size={14} />
             </a>
           ) : null}
         </span>

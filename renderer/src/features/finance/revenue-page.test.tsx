@@ -1,6 +1,7 @@
 import { screen } from "@testing-library/react";
 import { afterEach, expect, it } from "vitest";
 import { answering, show } from "../../../test-render.tsx";
+import { useLive } from "../../lib/live.ts";
 import { navigate, startRouter } from "../../lib/router.ts";
 import { RevenuePage } from "./revenue-page.tsx";
 
@@ -51,4 +52,27 @@ it("names the period of the figures that are shown, not of those that are on the
   (answerJune as unknown as () => void)();
   await screen.findAllByText("US$6.00");
   expect(screen.getByText("June 2026, days of UTC")).toBeTruthy();
+});
+
+it("does not say that nothing was sold while the sample's past is still being written", async () => {
+  const client = answering({
+    "finance.revenue": ({ from, to }: { from: string; to: string }) => ({
+      ok: true,
+      value: { from, to, step: "day", lines: [], periods: [], as_of: null },
+    }),
+  });
+  const filling = (part: number | null): void =>
+    useLive.setState({
+      connection: {
+        profile: { kind: "local" },
+        sample_traffic: { running: true, calls: 1, filling: part },
+      } as never,
+    });
+  filling(0.64);
+  show(client, <RevenuePage />);
+  await screen.findByText(/The sample's past is still being written/);
+  expect(screen.queryByText("Nothing was ever sold here.")).toBeNull();
+
+  filling(null);
+  await screen.findByText("Nothing was ever sold here.");
 });

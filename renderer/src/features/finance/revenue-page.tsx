@@ -7,6 +7,7 @@ import { revenueOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useAnswered, useCall } from "../../lib/console.tsx";
 import { addDays, formatDay } from "../../lib/format.ts";
+import { useSampleFilling } from "../../lib/live.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { capitalise, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -95,6 +96,7 @@ export function RevenuePage(): ReactNode {
   const asked = { from, to, step } as const;
   const query = useCall("finance.revenue", asked, { keepPrevious: true, refetchMs: 60_000 });
   const shown = useAnswered(query, asked);
+  const isFilling = useSampleFilling() !== null;
   return (
     <>
       <DeskBar title="Revenue">
@@ -144,7 +146,11 @@ export function RevenuePage(): ReactNode {
                   columns={columns}
                   rows={revenue.lines}
                   rowKey={(line) => `${line.currency} ${line.kind}`}
-                  empty="Nothing was ever sold here."
+                  empty={
+                    isFilling
+                      ? "The sample's past is still being written. Its sales are counted at the end."
+                      : "Nothing was ever sold here."
+                  }
                 />
               </Section>
               <Note tone="grey">

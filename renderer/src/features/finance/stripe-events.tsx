@@ -100,7 +100,7 @@ const columns: readonly Column<StripeEvent>[] = [
   {
     id: "tries",
     header: "Deliveries",
-    width: 76,
+    width: 90,
     align: "right",
     cell: (each) => formatTokens(each.attempts),
   },

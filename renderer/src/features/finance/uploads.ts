@@ -36,10 +36,29 @@ const failed = (code: string, message: string, advice: string, details: string |
   details,
 });
 
+/** A file that is in the list already is not taken a second time: a run of both would be refused. */
+function asSecond(
+  files: readonly FileInHand[],
+  key: string,
+  { status, sha256 }: Partial<FileInHand>,
+): Partial<FileInHand> {
+  const first = files.find((file) => file.key !== key && file.status === "ready" && file.sha256 === sha256);
+  return status !== "ready" || !sha256 || !first
+    ? {}
+    : {
+        status: "failed",
+        failure: failed("same_file", "The same file is in the list already.", "It is taken once."),
+      };
+}
+
 /** Files on their way to the console; they go on while the person looks at another desk. */
 export const useUploads = create<Uploads>((set, get) => {
   const change = (key: string, patch: Partial<FileInHand>): void =>
-    set((state) => ({ files: state.files.map((file) => (file.key === key ? { ...file, ...patch } : file)) }));
+    set((state) => ({
+      files: state.files.map((file) =>
+        file.key === key ? { ...file, ...patch, ...asSecond(state.files, key, patch) } : file,
+      ),
+    }));
   const isWanted = (key: string): boolean => get().files.some((file) => file.key === key);
 
   async function send(client: ConsoleClient, key: string, file: File): Promise<void> {

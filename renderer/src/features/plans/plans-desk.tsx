@@ -11,7 +11,7 @@ import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsLive, useLive, useProjectCurrency } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { cleanText, clip, counted } from "../../lib/text.ts";
+import { actorWords, cleanText, clip, counted } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { PlusIcon, SearchIcon } from "../../ui/icons.tsx";
@@ -123,7 +123,7 @@ function columnsOf(kind: ConfigKind, currency: string, isNarrow: boolean): reado
           id: field.name,
           header: field.label.replace(", a million tokens", ""),
           ...(field.hint ? { hint: field.hint } : {}),
-          width: field.type.is === "whole" ? 134 : 110,
+          width: field.type.is === "whole" ? 146 : 110,
           ...(field.type.is === "whole" ? { align: "right" as const } : { grow: 0.5 }),
           cell: ({ record }: Line) =>
             clip(
@@ -147,7 +147,7 @@ function columnsOf(kind: ConfigKind, currency: string, isNarrow: boolean): reado
           <span>
             v{record.version}, <Time at={record.at} />
           </span>
-          <span className={css.quiet}>{clip(cleanText(record.by ?? ""), 60)}</span>
+          <span className={css.quiet}>{actorWords(record.by ?? "")}</span>
         </div>
       ) : null,
   };

@@ -16,6 +16,7 @@ import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Kbd, Note, Section } from "../../ui/parts.tsx";
+import { ProblemLine } from "../../ui/problem.tsx";
 import { ActionEditor } from "./action-editor.tsx";
 import { ConditionEditor, problemAt } from "./condition-editor.tsx";
 import {
@@ -350,7 +351,7 @@ function ProblemList({ problems }: { readonly problems: readonly RuleProblem[] }
       <ul style={{ margin: 0, paddingLeft: 16 }}>
         {problems.slice(0, 8).map((each) => (
           <li key={`${each.path}${each.message}`} className={css.error}>
-            <code>{cleanText(each.path || "rule")}</code>: {cleanText(`${each.message} ${each.fix}`)}
+            <ProblemLine problem={each} />
           </li>
         ))}
       </ul>

@@ -19,8 +19,9 @@ import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsReadOnly, useLive } from "../../lib/live.ts";
-import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { actorWords, capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
+import { ProblemLine } from "../../ui/problem.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { ActButton } from "../../ui/act-form.tsx";
@@ -278,7 +279,9 @@ function WhatItDoes({
           The rule cannot be read here:
           <ul>
             {read.problems.slice(0, 10).map((problem) => (
-              <li key={describeProblem(problem)}>{clip(cleanText(describeProblem(problem)), 300)}</li>
+              <li key={describeProblem(problem)}>
+                <ProblemLine problem={problem} />
+              </li>
             ))}
           </ul>
         </Note>
@@ -333,7 +336,7 @@ function AboutRule({ record, names }: { readonly record: RuleRecord; readonly na
             "Last change",
             <span key="c">
               <Time at={record.updated_at} />
-              {record.updated_by ? ` by ${clip(cleanText(record.updated_by), 60)}` : ""}
+              {record.updated_by ? ` by ${actorWords(record.updated_by)}` : ""}
             </span>,
           ],
           ["Matches, 24 h", <Tokens key="m" value={record.matches_24h} />],

@@ -9,7 +9,7 @@ import { saveFile } from "../../lib/csv.ts";
 import { leaveForRows, useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { actorWords, capitalise, codeWords, counted } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
@@ -108,8 +108,8 @@ function ruleColumns(
             <Time at={rule.updated_at} />
           </span>
           {rule.updated_by ? (
-            <span className={css.words} title={cleanText(rule.updated_by)}>
-              {clip(cleanText(rule.updated_by), 60)}
+            <span className={css.words} title={actorWords(rule.updated_by)}>
+              {actorWords(rule.updated_by)}
             </span>
           ) : null}
         </div>

@@ -9,7 +9,7 @@ import css from "./users.module.css";
 const nameColumn: Column<AccountRow> = {
   id: "name",
   header: "Name",
-  width: 180,
+  width: 148,
   grow: 2,
   fixed: true,
   sort: "name",
@@ -59,7 +59,7 @@ const figures: Readonly<Record<AccountFigure, Omit<Column<AccountRow>, "id" | "s
   },
   cost_this_month_micros: {
     header: "Cost, month",
-    width: 86,
+    width: 98,
     cell: (row) => <Cost micros={row.cost_this_month_micros} currency={row.currency} />,
   },
   available: {
@@ -88,7 +88,7 @@ export const columns: readonly Column<AccountRow>[] = [
   {
     id: "active",
     header: "Last active",
-    width: 92,
+    width: 96,
     align: "right",
     sort: "last_activity",
     cell: (row) => <Time at={row.last_activity} />,

@@ -1,9 +1,10 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { useConsole } from "../../lib/console.tsx";
-import { useLive } from "../../lib/live.ts";
+import { useLive, useSampleFilling } from "../../lib/live.ts";
 import { showFailure } from "../../ui/notices.tsx";
 import { CopyButton } from "../../ui/parts.tsx";
+import { EmptyView } from "../../ui/states.tsx";
 import css from "./first-call.module.css";
 import { ChoosePreset } from "./choose-preset.tsx";
 import { firstPrograms } from "./first-programs.ts";
@@ -13,10 +14,17 @@ export function FirstCall(): ReactNode {
   const url = useLive((state) => state.connection?.profile?.url) ?? "https://YOUR-PROJECT.supabase.co";
   const [name, setName] = useState(firstPrograms[0]?.name ?? "");
   const project = useLive((state) => state.connection?.project ?? null);
+  const filling = useSampleFilling();
   const program = firstPrograms.find((each) => each.name === name) ?? firstPrograms[0];
   if (!program) return null;
   const code = program.code(url);
   if (project && project.plans.length === 0) return <ChoosePreset />;
+  if (filling !== null)
+    return (
+      <EmptyView title="The sample data is being written">
+        Its users call from now on, and their past comes with it. The first calls appear here within seconds.
+      </EmptyView>
+    );
   return (
     <section className={css.first} aria-label="The first call">
       <h2>No calls yet</h2>

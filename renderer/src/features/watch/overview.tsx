@@ -11,7 +11,7 @@ import {
   formatTokens,
 } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { Reason, Tokens, UserName } from "../../ui/parts.tsx";
+import { NameAmong, Reason, Tokens } from "../../ui/parts.tsx";
 import { stepWords } from "./look.ts";
 import { StoppedUser } from "./stopped-user.tsx";
 import css from "./watch.module.css";
@@ -175,6 +175,7 @@ export function OverviewCharts({
 }): ReactNode {
   const zone = useZone();
   const { steps, step_minutes: minutes } = overview;
+  const [stopped, top] = [overview.most_stopped.slice(0, 5), overview.top_users.slice(0, 5)];
   // A user alone is counted call by call.
   const isRanked = minutes >= 60 && overview.most_stopped.length + overview.top_users.length > 2;
   const byDays = isRanked
@@ -224,8 +225,13 @@ export function OverviewCharts({
         <h2 title={byDays}>Stopped most often</h2>
         {overview.most_stopped.length === 0 ? <span className={css.quiet}>Nobody was stopped.</span> : null}
         <div className={css.ranking}>
-          {overview.most_stopped.slice(0, 5).map((user) => (
-            <StoppedUser key={user.user_id} stopped={user} onOnly={() => onOnlyUser(user.user_id)} />
+          {stopped.map((user) => (
+            <StoppedUser
+              key={user.user_id}
+              stopped={user}
+              others={stopped}
+              onOnly={() => onOnlyUser(user.user_id)}
+            />
           ))}
         </div>
       </div>
@@ -233,9 +239,9 @@ export function OverviewCharts({
         <h2 title={byDays}>Most tokens</h2>
         {overview.top_users.length === 0 ? <span className={css.quiet}>No tokens were used.</span> : null}
         <div className={css.ranking}>
-          {overview.top_users.slice(0, 5).map((user) => (
+          {top.map((user) => (
             <a key={user.user_id} className={css.ranked} href={`#${placeAddress(["users", user.user_id])}`}>
-              <UserName name={user.display_name} id={user.user_id} />
+              <NameAmong user={user} others={top} />
               <Tokens value={user.tokens} compact />
             </a>
           ))}

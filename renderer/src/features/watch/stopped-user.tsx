@@ -8,7 +8,7 @@ import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { cleanText, counted } from "../../lib/text.ts";
 import { ActForm } from "../../ui/act-form.tsx";
-import { SafeText, Tag, Tokens, UserName } from "../../ui/parts.tsx";
+import { NameAmong, SafeText, Tag, Tokens, UserName } from "../../ui/parts.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import css from "./watch.module.css";
 
@@ -19,13 +19,16 @@ const userActs: readonly ActName[] = ["unblock_user", "block_user", "unflag_user
 /** A user who was stopped often: what can be done stands behind the name. */
 export function StoppedUser({
   stopped,
+  others,
   onOnly,
 }: {
   readonly stopped: Stopped;
+  /** Who is listed with them. */
+  readonly others: readonly Stopped[];
   readonly onOnly: () => void;
 }): ReactNode {
   const [opened, setOpened] = useState(false);
-  const { user_id: id, display_name: name, calls } = stopped;
+  const { calls } = stopped;
   return (
     <Popover opened={opened} onChange={setOpened} position="bottom-end" trapFocus returnFocus withinPortal>
       <Popover.Target>
@@ -36,7 +39,7 @@ export function StoppedUser({
           title={`${counted(calls, "call")} stopped, mostly for ${cleanText(describeReason(stopped.reason))}`}
           onClick={() => setOpened(!opened)}
         >
-          <UserName name={name} id={id} />
+          <NameAmong user={stopped} others={others} />
           <Tokens value={calls} compact />
         </button>
       </Popover.Target>
@@ -65,6 +68,9 @@ function Acts({
         {stopped.is_blocked ? <Tag tone="red">blocked</Tag> : null}{" "}
         {stopped.is_flagged ? <Tag tone="amber">flagged</Tag> : null}
       </strong>
+      <span className={css.quiet}>
+        <SafeText text={stopped.user_id} length={80} />
+      </span>
       <span className={css.quiet}>
         {formatTokens(stopped.calls)} stopped, mostly: <SafeText text={describeReason(stopped.reason)} />
       </span>
