@@ -42,7 +42,7 @@ import {
 import { PagedTable } from "../src/ui/paged-table.tsx";
 import { MoreRows, PlainTable } from "../src/ui/plain-table.tsx";
 import { PresetReasons } from "../src/ui/preset-reasons.tsx";
-import { ProblemLine } from "../src/ui/problem.tsx";
+import { ProblemList } from "../src/ui/problem.tsx";
 import { ProductionAsk, ProductionLine } from "../src/ui/production-ask.tsx";
 import { ReceiptView } from "../src/ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../src/ui/side-detail.tsx";
@@ -90,13 +90,15 @@ const words: SampleSection = {
       />,
     ),
     sample(
-      "ProblemLine",
-      <ProblemLine
-        problem={{
-          path: "conditions.all[0].value",
-          message: '"lots" is not a number.',
-          fix: "Write a number, without quotes.",
-        }}
+      "ProblemList and ProblemLine",
+      <ProblemList
+        problems={[
+          {
+            path: "conditions.all[0].value",
+            message: '"lots" is not a number.',
+            fix: "Write a number, without quotes.",
+          },
+        ]}
       />,
     ),
     sample(

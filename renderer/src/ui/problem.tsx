@@ -1,7 +1,9 @@
 /** What is wrong at one place of a rule or a preset, the place in the words of the form. */
 import type { ReactNode } from "react";
 import { translated } from "../lib/language.ts";
-import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
+import { capitalise, cleanText, clip, codeWords, counted } from "../lib/text.ts";
+import { Section } from "./parts.tsx";
+import css from "./versions.module.css";
 
 interface Found {
   /** `conditions.all[0].value`, as the parser names it. */
@@ -16,6 +18,22 @@ export function ProblemLine({ problem }: { readonly problem: Found }): ReactNode
       <b title={clip(cleanText(problem.path), 500) || undefined}>{placeWords(problem.path)}</b>:{" "}
       {translated(cleanText(`${problem.message} ${problem.fix}`))}
     </>
+  );
+}
+
+/** The first of them, for whoever is writing. */
+export function ProblemList({ problems }: { readonly problems: readonly Found[] }): ReactNode {
+  if (problems.length === 0) return null;
+  return (
+    <Section title={counted(problems.length, "thing to mend", "things to mend")}>
+      <ul style={{ margin: 0, paddingLeft: 16 }}>
+        {problems.slice(0, 8).map((each) => (
+          <li key={`${each.path}${each.message}`} className={css.problem}>
+            <ProblemLine problem={each} />
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }
 

@@ -12,11 +12,11 @@ import { useCall } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
-import { cleanText, codeWords, counted } from "../../lib/text.ts";
+import { cleanText, codeWords } from "../../lib/text.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Kbd, Note, Section } from "../../ui/parts.tsx";
-import { ProblemLine } from "../../ui/problem.tsx";
+import { ProblemList } from "../../ui/problem.tsx";
 import { ActionEditor } from "./action-editor.tsx";
 import { ConditionEditor, problemAt } from "./condition-editor.tsx";
 import {
@@ -340,21 +340,6 @@ function Audience({
           }}
         />
       </div>
-    </Section>
-  );
-}
-
-function ProblemList({ problems }: { readonly problems: readonly RuleProblem[] }): ReactNode {
-  if (problems.length === 0) return null;
-  return (
-    <Section title={counted(problems.length, "thing to mend", "things to mend")}>
-      <ul style={{ margin: 0, paddingLeft: 16 }}>
-        {problems.slice(0, 8).map((each) => (
-          <li key={`${each.path}${each.message}`} className={css.error}>
-            <ProblemLine problem={each} />
-          </li>
-        ))}
-      </ul>
     </Section>
   );
 }
