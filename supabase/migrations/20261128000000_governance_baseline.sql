@@ -368,6 +368,14 @@ $$;
 comment on function governance.combining_marks() is
   'Combining marks: general category M of Unicode 17, and two more.';
 
+create function governance.invisible_characters() returns text
+  language sql immutable parallel safe set search_path = '' as $$
+  select '\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164'
+    '\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff'
+$$;
+comment on function governance.invisible_characters() is
+  'What nobody sees and may stand anywhere in a word: Default_Ignorable_Code_Point of Unicode.';
+
 create function governance.rare_spaces() returns text
   language sql immutable parallel safe set search_path = '' as $$
   select '\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000'
@@ -444,6 +452,7 @@ begin
   if octet_length(v_text) = char_length(v_text) then
     return lower(v_text collate "C");
   end if;
+  v_text := regexp_replace(v_text, '[' || governance.invisible_characters() || ']+', '', 'g');
   -- Normalising sorts each run of marks, in the square of its length.
   v_text := regexp_replace(v_text,
     '([' || governance.combining_marks() || ']{30})[' || governance.combining_marks() || ']+', '\1', 'g');
@@ -460,7 +469,8 @@ begin
 end
 $$;
 comment on function governance.fold(text) is
-  'What is judged of a text, folded as docs/RULES.md says: its first characters, stream-safe, NFKC, lower case.';
+  'What is judged of a text, folded as docs/RULES.md says: its first characters without invisible ones, stream-safe, '
+  'NFKC, lower case.';
 
 create function governance.collapse_spaces(p_text text) returns text
   language plpgsql immutable strict parallel safe set search_path = '' as $$

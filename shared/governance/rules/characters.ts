@@ -33,6 +33,15 @@ export const combiningMarks = `
   1e944-1e94a e0100-e01ef
 `;
 
+/**
+ * What nobody sees and may stand anywhere in a word: Unicode's Default_Ignorable_Code_Point, which no later version
+ * takes back. Joiners, marks of direction, soft hyphens, byte order marks, variation selectors, tags.
+ */
+export const invisibles = `
+  00ad 034f 061c 115f-1160 17b4-17b5 180b-180f 200b-200f 202a-202e 2060-206f 3164 fe00-fe0f feff ffa0 fff0-fff8
+  1bca0-1bca3 1d173-1d17a e0000-e0fff
+`;
+
 /** What `message_words` and collapsing take for white space. */
 export const whiteSpaces = "0009-000d 0020 0085 00a0 1680 2000-200a 2028 2029 202f 205f 3000";
 

@@ -22,7 +22,7 @@ import {
   soughtPhrase,
   truncateToWords,
 } from "../index.ts";
-import { characterClass, combiningMarks } from "./characters.ts";
+import { characterClass, combiningMarks, invisibles } from "./characters.ts";
 
 const plan = { monthly_allowance: 50_000, daily_limit: 10_000, monthly_limit: null };
 const context = { plan };
@@ -336,6 +336,10 @@ describe("text", () => {
     ["도박", "도박을 하자", false],
     ["bet", "a better bet!", true],
     ["bet", "a better one", false],
+    ["bet", "to b\u200be\u00adt", true],
+    ["赌博", "赌\u2060博", true],
+    ["พนัน", "การพ\u200bนัน", true],
+    ["free tokens", "free \ufefftok\u{e0041}ens", true],
   ])("finds %s in %s: %s", (phrase, message, isFound) => {
     expect(phraseText(foldText(message)).includes(soughtPhrase(phrase))).toBe(isFound);
   });
@@ -363,6 +367,26 @@ describe("text", () => {
     expect(foldText(`x${"\u0316".repeat(31)}y`)).toBe(`x${"\u0316".repeat(30)}y`);
     const long = "a ".repeat(10_000);
     expect(identityText(`${long}x`)).not.toBe(identityText(`${long}y`));
+  });
+  it("takes a message for the same whatever invisible characters are put into it", () => {
+    for (const invisible of "\u00ad\u200b\u200d\u200f\u202e\u2060\u3164\ufe0f\ufeff\u{e0020}")
+      for (const message of [
+        `${invisible}buy now`,
+        `bu${invisible}y now`,
+        `buy ${invisible} now${invisible}`,
+      ])
+        expect(identityText(message)).toBe("buy now");
+    expect(identityText("\u200b")).toBe("");
+  });
+  it("knows every invisible character of this runtime's Unicode", () => {
+    const isListed = new RegExp(`^[${characterClass(invisibles)}]$`, "u");
+    const differing: string[] = [];
+    for (let code = 0; code < 0x11_0000; code++) {
+      const character = String.fromCodePoint(code);
+      if (/\p{Default_Ignorable_Code_Point}/u.test(character) !== isListed.test(character))
+        differing.push(code.toString(16));
+    }
+    expect(differing).toEqual([]);
   });
   it("knows every combining mark of this runtime's Unicode", () => {
     const isListed = new RegExp(`^[${characterClass(combiningMarks)}]$`, "u");

@@ -7,6 +7,7 @@ import {
   characterClass,
   combiningMarks,
   ideographs,
+  invisibles,
   separators,
   southEastAsianLetters,
   whiteSpaces,
@@ -46,6 +47,7 @@ const southEastAsian = inClass(southEastAsianLetters);
 const unspaced = inClass(`${ideographs} ${southEastAsianLetters}`);
 
 const plainAscii = /^[\0-\x7f]*$/;
+const invisible = new RegExp(`${inClass(invisibles)}+`, "gu");
 const markRuns = new RegExp(`(${mark}{${marksInARow}})${mark}+`, "gu");
 const upperBeyondAscii = /[\u00c0-\u00de\u0100-\u017f\u0370-\u03ff\u0400-\u04ff]/g;
 
@@ -59,14 +61,15 @@ function firstCharacters(text: string, count: number): string {
 }
 
 /**
- * What is judged of a text: its first characters, stream-safe, in NFKC, in lower case (ASCII and `foldLetters`). Not
- * meant to be applied twice. Takes time that grows at most linearly with the text.
+ * What is judged of a text: its first characters without invisible ones, stream-safe, in NFKC, in lower case (ASCII and
+ * `foldLetters`). Not meant to be applied twice. Takes time that grows at most linearly with the text.
  */
 export function foldText(text: string): string {
   const judged = firstCharacters(text, judgedCharacters);
   // ASCII is its own NFKC, and there the two lower cases are one: the common case costs one scan.
   if (plainAscii.test(judged)) return judged.toLowerCase();
-  return firstCharacters(judged.replace(markRuns, "$1").normalize("NFKC"), judgedCharacters)
+  const seen = judged.replace(invisible, "").replace(markRuns, "$1");
+  return firstCharacters(seen.normalize("NFKC"), judgedCharacters)
     .replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
     .replace(upperBeyondAscii, (letter) => {
       const lower = foldLetters.get(letter.charCodeAt(0));

@@ -428,7 +428,7 @@ const pieces = [
   "การพนัน หวย น้ำ ກິນ ကစား បន្ទាប់ ស្រ",
   "도박 ㅋㅋ ﷺ ﬁ Å Ӿ Ӂ ﾞ ﾟ",
   "\u0301\u0316 \u0344 \u0f73 \u17d2 \u0300 \u302a",
-  "\t\n\u0085\u00a0\u2003\u3000 \u200b\u00ad 👍🏽",
+  "\t\n\u0085\u00a0\u2003\u3000 \u200b\u00ad\u034f\ufeff\u3164\u{e0041} 👍🏽",
 ].flatMap((piece) => Array.from(piece));
 
 function messageOf(dice: Dice): string {
