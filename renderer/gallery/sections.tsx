@@ -410,6 +410,7 @@ const actions: SampleSection = {
     sample(
       "DecisionForm, with a second person",
       <DecisionForm
+        form="gallery"
         title="Give tokens"
         button="Give tokens"
         reasons={["Goodwill"]}

@@ -1,6 +1,7 @@
 /** Versions, comparisons and long runs, as rules and plans show them. */
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
+import { DayRange } from "../src/ui/day-range.tsx";
 import { DifferenceView } from "../src/ui/difference.tsx";
 import { Tag } from "../src/ui/parts.tsx";
 import { ReasonForm } from "../src/ui/reason-form.tsx";
@@ -37,6 +38,7 @@ const read = <T,>(data: T): UseQueryResult<T, Error> =>
 export const versionSection: SampleSection = {
   title: "Versions and runs",
   samples: [
+    sample("DayRange", <DayRange from="2026-11-01" to="2026-11-30" onChange={() => undefined} />),
     sample("DifferenceView", <DifferenceView difference={allowance} />),
     sample(
       "OlderPages, VersionPage and VersionLine",

@@ -46,3 +46,38 @@ it("asks for what an act needs, sends it once, and takes it back with the act th
   await screen.findByText("Unblocked Una");
   expect(client.asked.at(-1)).toMatchObject({ name: "users.unblock", input: { user_id: "u1" } });
 });
+
+it("keeps what was written where a key or a click beside the form closes it, of this user alone; Cancel and sending forget it", async () => {
+  const client = answering({
+    "users.block": () => ({ ok: true, value: { intent: { status: "acknowledged" }, account: null } }),
+  });
+  const reason = () => screen.getByLabelText<HTMLTextAreaElement>("Reason");
+  const open = (record: typeof account, onDone = () => {}) =>
+    show(client, <ActForm act="block_user" record={record} onDone={onDone} />);
+  const una = { ...account, user_id: "kept-1" };
+  let form = open(una);
+  fireEvent.change(reason(), { target: { value: "Two tickets tell of the same" } });
+  form.unmount();
+
+  form = open({ ...account, user_id: "kept-2" });
+  expect(reason().value).toBe("");
+  form.unmount();
+
+  form = open(una);
+  expect(reason().value).toBe("Two tickets tell of the same");
+  fireEvent.click(screen.getByRole("button", { name: "Cancel" }));
+  form.unmount();
+
+  form = open(una);
+  expect(reason().value).toBe("");
+  fireEvent.change(reason(), { target: { value: "Spam in two tickets" } });
+  form.unmount();
+  let isDone = false;
+  form = open(una, () => (isDone = true));
+  fireEvent.click(screen.getByRole("button", { name: "Block" }));
+  await expect.poll(() => isDone).toBe(true);
+  form.unmount();
+
+  open(una);
+  expect(reason().value).toBe("");
+});

@@ -6,6 +6,7 @@ import { useNow, useZone } from "../lib/clock.ts";
 import { formatShortInstant, viewerZone } from "../lib/format.ts";
 import { readOnlyWords, useIsReadOnly } from "../lib/live.ts";
 import { capitalise, codeWords } from "../lib/text.ts";
+import { useUnsent } from "../lib/unsent.ts";
 import { ActEffectsView, actEffects } from "./act-effects.tsx";
 import { PresetReasons } from "./preset-reasons.tsx";
 import { ProductionLine } from "./production-ask.tsx";
@@ -75,6 +76,12 @@ export function ActButton({
   );
 }
 
+/** Whom or what it is about. */
+const subjectOf = (record: Seen): string =>
+  ["user_id", "rule_name", "alert_event_id", "difference_id", "id"]
+    .map((key) => JSON.stringify(record[key] ?? null))
+    .join(" ");
+
 /** Asks for what an act needs, field by field, and does it. */
 export function ActForm({
   act,
@@ -89,7 +96,14 @@ export function ActForm({
   const { fields, words } = actNamed(act);
   // One id for one form: sending it again after a lost answer does it once.
   const [commandId] = useState(() => crypto.randomUUID());
-  const [typed, setTyped] = useState<Readonly<Record<string, string>>>({ until: "24h" });
+  const [typed, setTyped, forget] = useUnsent<Readonly<Record<string, string>>>(
+    `${act} ${subjectOf(record)}`,
+    () => ({ until: "24h" }),
+  );
+  const finish = (): void => {
+    forget();
+    onDone();
+  };
   const [errors, setErrors] = useState<Readonly<Record<string, string>>>({});
   const [busy, setBusy] = useState(false);
   const now = useNow(60_000);
@@ -112,7 +126,7 @@ export function ActForm({
     const given = Object.fromEntries(read.map(([field, each]) => [field, each.ok ? each.value : null]));
     const isDone = await runAct(act, record, given, { commandId, isAsked: true });
     setBusy(false);
-    if (isDone) onDone();
+    if (isDone) finish();
   };
   return (
     <form
@@ -133,7 +147,7 @@ export function ActForm({
       {effects ? <ActEffectsView effects={effects} /> : null}
       <ProductionLine />
       <div className={css.buttons}>
-        <Button onClick={onDone}>Cancel</Button>
+        <Button onClick={finish}>Cancel</Button>
         <Button type="submit" variant="filled" color={words.isDangerous ? "danger" : "accent"} loading={busy}>
           {words.title}
         </Button>

@@ -12,6 +12,7 @@ import {
 import { toFailure, useCall } from "../lib/console.tsx";
 import { useMayAct, useWhyNot } from "../lib/live.ts";
 import { codeWords } from "../lib/text.ts";
+import { useUnsent } from "../lib/unsent.ts";
 import { CorrectionFields, inDays } from "./correction-fields.tsx";
 import { DecisionForm } from "./decision-form.tsx";
 import css from "./correction.module.css";
@@ -100,14 +101,15 @@ function CorrectionForm({
   readonly onDone: () => void;
 }): ReactNode {
   const words = correctionWords[kind];
-  const [fields, setFields] = useState<Readonly<Record<string, unknown>>>({
+  const form = `${kind} ${userId} ${JSON.stringify(given)}`;
+  const [fields, setFields, forget] = useUnsent<Readonly<Record<string, unknown>>>(form, () => ({
     kind,
     ...(kind === "give_tokens" ? { lot_kind: "promotional", expires_at: null } : {}),
     ...(kind === "change_plan" ? { when: "now" } : {}),
     ...(kind === "raise_limit" ? { daily_limit: null, monthly_limit: null, until: inDays(1) } : {}),
     ...(kind === "end_hold" ? { action: "release", input_tokens: null, output_tokens: null } : {}),
     ...given,
-  });
+  }));
   const set = (more: Readonly<Record<string, unknown>>): void =>
     setFields((before) => ({ ...before, ...more }));
   const isCounted = typeof fields["input_tokens"] === "number" && typeof fields["output_tokens"] === "number";
@@ -126,6 +128,7 @@ function CorrectionForm({
     wanted.success && isSettled && preview.data !== undefined && !preview.isPlaceholderData && !preview.error;
   return (
     <DecisionForm
+      form={form}
       title={title(kind, fields)}
       button={words.title}
       reasons={words.reasons}
@@ -133,7 +136,10 @@ function CorrectionForm({
       preview={wanted.success ? (preview.data ?? null) : null}
       failure={wanted.success && isSettled && preview.error ? toFailure(preview.error) : null}
       isReady={isPreviewed}
-      onDone={onDone}
+      onDone={() => {
+        forget();
+        onDone();
+      }}
       done={words.done}
       failed={words.failed}
       send={(client, commandId, reason) =>
@@ -179,6 +185,7 @@ function UndoForm({ act, onDone }: { readonly act: AccountAct; readonly onDone: 
   const preview = useCall("users.preview_undo", { act_id: act.act_id }, { staleMs: 0 });
   return (
     <DecisionForm
+      form={`undo ${act.act_id}`}
       title={`Undo: ${codeWords(act.kind)}`}
       button="Undo"
       reasons={["Wrong user", "Wrong amount", "Not needed after all"]}
@@ -255,6 +262,7 @@ function DecideForm({
   const isApproval = decision === "approve";
   return (
     <DecisionForm
+      form={`${decision} ${act.act_id}`}
       title={`${isApproval ? "Approve" : "Reject"}: ${codeWords(act.kind)}`}
       button={isApproval ? "Approve" : "Reject"}
       reasons={isApproval ? ["Checked with the ticket"] : ["Not justified", "No longer needed"]}

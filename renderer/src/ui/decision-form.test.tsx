@@ -13,6 +13,7 @@ it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter"
   show(
     answering({}),
     <DecisionForm
+      form="give_tokens u1"
       title="Give tokens"
       button="Give"
       reasons={[]}
@@ -36,4 +37,39 @@ it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter"
   expect(sent).toEqual([]);
   fireEvent.keyDown(reason, { key: "Enter", ctrlKey: true });
   await expect.poll(() => sent).toEqual(["Broken calls"]);
+});
+
+it("keeps the reason where the form is closed unsent, until it is sent or cancelled", async () => {
+  const open = (onDone = () => {}) =>
+    show(
+      answering({}),
+      <DecisionForm
+        form="give_tokens kept"
+        title="Give tokens"
+        button="Give"
+        reasons={[]}
+        isDangerous={false}
+        preview={null}
+        failure={null}
+        isReady
+        done="Given"
+        failed="Not given"
+        send={(async () => ({ ok: true, value: { act: { status: "done" } } })) as never}
+        onDone={onDone}
+      />,
+    );
+  const reason = () => screen.getByLabelText<HTMLTextAreaElement>("Reason");
+  let form = open();
+  fireEvent.change(reason(), { target: { value: "Broken calls" } });
+  form.unmount();
+
+  let isDone = false;
+  form = open(() => (isDone = true));
+  expect(reason().value).toBe("Broken calls");
+  fireEvent.click(screen.getByRole("button", { name: "Give" }));
+  await expect.poll(() => isDone).toBe(true);
+  form.unmount();
+
+  open();
+  expect(reason().value).toBe("");
 });

@@ -6,6 +6,7 @@ import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../shared/contract/basics.ts";
 import type { AccountAct, Preview, Snapshot } from "../../../shared/contract/corrections.ts";
 import { useConsole } from "../lib/console.tsx";
+import { useUnsent } from "../lib/unsent.ts";
 import { ChangedSince, EffectsView } from "./correction-effects.tsx";
 import { showDone, showFailure } from "./notices.tsx";
 import { ProposalNote } from "./parts.tsx";
@@ -17,6 +18,8 @@ import css from "./correction.module.css";
 type Sent = ReturnType<ReturnType<typeof useConsole>["call"]>;
 
 interface DecisionProps {
+  /** Which form it is, and of whom: what is written stays where it is closed without being sent. */
+  readonly form: string;
   readonly title: string;
   readonly button: string;
   readonly reasons: readonly string[];
@@ -36,11 +39,11 @@ interface DecisionProps {
 }
 
 /** Sends once, whatever happens to the answer; knows what somebody else changed meanwhile. */
-function useDecision({ preview, isReady, done, failed, send, onDone }: DecisionProps) {
+function useDecision({ form, preview, isReady, done, failed, send, onDone }: DecisionProps) {
   const client = useConsole();
   const queries = useQueryClient();
   const [commandId, setCommandId] = useState(() => crypto.randomUUID());
-  const [reason, setReason] = useState("");
+  const [reason, setReason, forget] = useUnsent(`decision:${form}`, () => "");
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   // The account as it was when the person first saw what the act does.
@@ -48,8 +51,12 @@ function useDecision({ preview, isReady, done, failed, send, onDone }: DecisionP
   if (seen === null && preview !== null) setSeen(preview.effects.before);
   const [isStale, setStale] = useState(false);
   const write = (text: string): void => {
-    setReason(text);
+    setReason(() => text);
     setError(null);
+  };
+  const finish = (): void => {
+    forget();
+    onDone();
   };
   const submit = async (): Promise<void> => {
     if (busy || !isReady) return;
@@ -67,22 +74,22 @@ function useDecision({ preview, isReady, done, failed, send, onDone }: DecisionP
     });
     if (!result.ok) {
       // Not known yet: the same command may only be looked up, never sent as another.
-      if (result.error.code === "in_doubt") onDone();
+      if (result.error.code === "in_doubt") finish();
       else setCommandId(crypto.randomUUID());
       if (result.error.code === "version_conflict") setStale(true);
       showFailure(failed, result.error);
       return;
     }
     showDone(result.value.act.status === "proposed" ? "Proposed: a second person must approve it" : done);
-    onDone();
+    finish();
   };
-  return { reason, write, error, busy, submit, seen: isStale ? seen : null };
+  return { reason, write, error, busy, submit, finish, seen: isStale ? seen : null };
 }
 
 /** A form with a preview, a reason and one button. */
 export function DecisionForm(props: DecisionProps): ReactNode {
-  const { title: heading, button, reasons, isDangerous, preview, failure, isReady, onDone, children } = props;
-  const { reason, write, error, busy, submit, seen } = useDecision(props);
+  const { title: heading, button, reasons, isDangerous, preview, failure, isReady, children } = props;
+  const { reason, write, error, busy, submit, finish, seen } = useDecision(props);
   return (
     <form
       className={css.correction}
@@ -119,7 +126,7 @@ export function DecisionForm(props: DecisionProps): ReactNode {
       <PresetReasons reasons={reasons} onPick={write} />
       <ProductionLine />
       <div className={css.formButtons}>
-        <Button onClick={onDone}>Cancel</Button>
+        <Button onClick={finish}>Cancel</Button>
         <Button
           type="submit"
           variant="filled"

@@ -1,5 +1,5 @@
 /** What it costs and what it earns, over any range. The address holds what is shown. */
-import { Button, SegmentedControl, Select, TextInput } from "@mantine/core";
+import { Button, SegmentedControl, Select } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
 import {
   type CostDimension,
@@ -24,6 +24,7 @@ import {
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
+import { DayRange } from "../../ui/day-range.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { DownloadIcon } from "../../ui/icons.tsx";
 import { SafeText, Section, UserName } from "../../ui/parts.tsx";
@@ -93,26 +94,7 @@ export function CostsDesk(): ReactNode {
           data={presets.map(({ id, label }) => ({ value: id, label }))}
         />
         <Grow />
-        <TextInput
-          type="date"
-          aria-label="From"
-          w={138}
-          max={range.to}
-          value={range.from}
-          onChange={(event) =>
-            event.currentTarget.value && show({ from: event.currentTarget.value, to: range.to })
-          }
-        />
-        <TextInput
-          type="date"
-          aria-label="To"
-          w={138}
-          min={range.from}
-          value={range.to}
-          onChange={(event) =>
-            event.currentTarget.value && show({ from: range.from, to: event.currentTarget.value })
-          }
-        />
+        <DayRange from={range.from} to={range.to} onChange={show} />
       </DeskBar>
       <div className={css.filters}>
         <Select

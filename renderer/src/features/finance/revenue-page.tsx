@@ -1,5 +1,5 @@
 /** Revenue and deferred revenue of any range, without a run: what was sold, given back, recognised, and what is owed. */
-import { SegmentedControl, TextInput } from "@mantine/core";
+import { SegmentedControl } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
 import type { Revenue } from "../../../../shared/contract/payments.ts";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
@@ -11,6 +11,7 @@ import { useSampleFilling } from "../../lib/live.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { capitalise, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
+import { DayRange } from "../../ui/day-range.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Note, Section } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
@@ -111,26 +112,7 @@ export function RevenuePage(): ReactNode {
           data={ranges.map((value) => ({ value, label: rangeWords[value] }))}
         />
         <Grow />
-        <TextInput
-          type="date"
-          aria-label="From"
-          w={138}
-          max={to}
-          value={from}
-          onChange={(event) =>
-            event.currentTarget.value && changeQuery({ range: null, from: event.currentTarget.value, to })
-          }
-        />
-        <TextInput
-          type="date"
-          aria-label="To"
-          w={138}
-          min={from}
-          value={to}
-          onChange={(event) =>
-            event.currentTarget.value && changeQuery({ range: null, from, to: event.currentTarget.value })
-          }
-        />
+        <DayRange from={from} to={to} onChange={(days) => changeQuery({ range: null, ...days })} />
       </DeskBar>
       <div className={css.revenue}>
         <QueryView query={query} skeleton={<Skeleton lines={10} />}>

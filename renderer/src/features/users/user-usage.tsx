@@ -1,4 +1,4 @@
-import { SegmentedControl, Select, TextInput } from "@mantine/core";
+import { SegmentedControl, Select } from "@mantine/core";
 import { type ReactNode, useMemo } from "react";
 import type { AccountUsage } from "../../../../shared/contract/users.ts";
 import { Chart, type ChartTable } from "../../charts/chart.tsx";
@@ -15,6 +15,7 @@ import { addDays, formatCost, formatDay, formatPercent, formatTokens, isoDay } f
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { DayRange } from "../../ui/day-range.tsx";
 import { Cost, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
@@ -204,20 +205,12 @@ function Range({
   const last = (days: number): void => changeQuery({ from: addDays(today, 1 - days), to: today });
   return (
     <div className={css.chips}>
-      <TextInput
-        type="date"
-        aria-label="From"
-        max={to}
-        value={from}
-        onChange={(event) => changeQuery({ from: event.currentTarget.value })}
-      />
-      <span className={css.quiet}>to</span>
-      <TextInput
-        type="date"
-        aria-label="To"
-        min={from}
-        value={to}
-        onChange={(event) => changeQuery({ to: event.currentTarget.value })}
+      <DayRange
+        from={from}
+        to={to}
+        longestDays={LONGEST_DAYS}
+        between={<span className={css.quiet}>to</span>}
+        onChange={(days) => changeQuery({ ...days })}
       />
       {[7, 30, 90, 365].map((days) => (
         <button
