@@ -366,6 +366,31 @@ describe("a guarded fetch", () => {
     expect(sent).toEqual(body);
   });
 
+  const embeddings: readonly [name: string, path: string, body: object, answer: object][] = [
+    [
+      "Vertex AI's",
+      "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict",
+      { instances: [{ content: "Hi" }] },
+      { predictions: [{ embeddings: { statistics: { token_count: 30 }, values: [0.1] } }] },
+    ],
+    [
+      "Cohere's, by its older interface",
+      "/v1/embed",
+      { model: "text-embedding-005", texts: ["Hi"] },
+      { embeddings: [[0.1]], meta: { billed_units: { input_tokens: 30 } } },
+    ],
+  ];
+  it.each(embeddings)("settles embeddings of %s", async (_name, path, body, answer) => {
+    const send: typeof fetch = async () => Response.json(answer);
+    const ask = guardFetch(guard, { user }, { fetch: send });
+    await ask(`https://provider.test${path}`, { method: "POST", body: JSON.stringify(body) });
+    await expect
+      .poll(() => asksOf("settle_usage")[0])
+      .toMatchObject({ p_input_tokens: 30, p_output_tokens: 0 });
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: "text-embedding-005" });
+    expect(asksOf("authorize_usage")[0]?.["p_message"] ?? null).toBeNull();
+  });
+
   it("asks for the usage of an older completion's stream too", async () => {
     let sent: unknown;
     const send: typeof fetch = async (_url, init) => {

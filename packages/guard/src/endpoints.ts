@@ -20,10 +20,11 @@ export interface ProviderCall {
 
 /**
  * Paths of calls that use tokens: OpenAI's and its followers' (Azure, Mistral, OpenRouter, xAI, DeepSeek, Groq …),
- * Anthropic's, Cohere's, Google's (Gemini, its Interactions, and Vertex), Mistral's conversations and agents, Bedrock's.
+ * Anthropic's, Cohere's, Google's (Gemini, its Interactions, and Vertex with its embeddings of text), Mistral's
+ * conversations and agents, Bedrock's.
  */
 const calls =
-  /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/chat|v2\/embed|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$/;
+  /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/(chat|embed)|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$|\/models\/(?!multimodal)[^/:]*embedding[^/:]*:predict$/;
 /** Where the path names the model: Google's, and Azure's deployments; Bedrock's, whose names have colons. */
 const modelInPath =
   /(?<=\/(?:models|deployments)\/)[^/:]+|(?<=\/model\/)[^/]+(?=\/(?:converse|invoke)[a-z-]*$)/;
