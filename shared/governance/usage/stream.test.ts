@@ -596,6 +596,7 @@ describe("readUsageStream", () => {
       { type: "modelMetadataEvent", usage },
       { type: "raw_model_stream_event", data: { type: "response_done", response: { usage } } },
       { type: "modelStreamUpdateEvent", event: { type: "modelMetadataEvent", usage } },
+      { event: { metadata: { usage, metrics: { latencyMs: 5 } } } },
       { type: "ai", content: "", usage_metadata: { input_tokens: 10, output_tokens: 5 } },
     ]) {
       const stream = readUsageStream();

@@ -199,8 +199,12 @@ function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
   const isWhole = typeof given.type === "string" || given.choices || given.usage || given.usageMetadata;
   if (typeof event === "string" && isRecord(data) && /^on_(chat_model|llm)_/.test(event))
     takeLangChainEvent(seen, event, data);
-  else if (isRecord(event)) takeChunk(seen, event as Chunk, depth + 1);
-  else if (!isWhole && isRecord(raw)) takeChunk(seen, raw as Chunk, depth + 1);
+  else if (isRecord(event)) {
+    // An agent of Strands in Python tells so of each call of a model.
+    const { metadata } = event;
+    if (isRecord(metadata) && isRecord(metadata["usage"])) takeStep(seen, metadata["usage"]);
+    else takeChunk(seen, event as Chunk, depth + 1);
+  } else if (!isWhole && isRecord(raw)) takeChunk(seen, raw as Chunk, depth + 1);
   else {
     const chunk = isWhole || !isRecord(data) ? given : (data as Chunk);
     const { textLength, report } = seen;
