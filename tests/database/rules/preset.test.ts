@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { parse } from "yaml";
 import { presetRecords, stepsBetween } from "../../../shared/governance/configuration/index.ts";
+import { parsePrices } from "../../../shared/governance/index.ts";
 import { openProject } from "../../support/project.ts";
 
 it.each(["default", "mmagent", "agiagent", "athro", "andora", "chat-v2"])(
@@ -23,3 +24,43 @@ it.each(["default", "mmagent", "agiagent", "athro", "andora", "chat-v2"])(
     await project.close();
   },
 );
+
+it("takes a price's start as the core does: a date, or a moment whose offset says when it is", async () => {
+  const project = await openProject(18);
+  const price = { provider: "x", model: "m", input_micros_per_million: 1, output_micros_per_million: 1 };
+  const starts = [
+    ["2026-01-01", "2026-01-01T00:00:00+00:00"],
+    ["2026-01-01T00:00:00-08:00", "2026-01-01T08:00:00+00:00"],
+    ["2026-01-01 00:00:00+00", "2026-01-01T00:00:00+00:00"],
+    ["2026-01-01T00:00", null],
+    ["2026-01-01T00:00:60Z", null],
+    ["2026-02-29", null],
+    ["tomorrow", null],
+    ["now", null],
+    ["infinity", null],
+  ] as const;
+  for (const [effective_from, moment] of starts) {
+    const prices = [{ ...price, currency: "usd", effective_from }];
+    expect([effective_from, parsePrices(prices).ok]).toEqual([effective_from, moment !== null]);
+    const p_preset = {
+      name: "p",
+      currency: "usd",
+      default_plan: "p",
+      plans: [{ plan_id: "p", name: "P" }],
+      prices,
+    };
+    if (moment === null)
+      expect(await project.refusal("apply_preset", { p_preset })).toMatchObject({
+        hint: "invalid_preset",
+        message: expect.stringContaining("prices[0].effective_from"),
+      });
+    else {
+      await project.rpc("apply_preset", { p_preset });
+      const { at } = await project.one<{ at: string }>(
+        "select to_jsonb(effective_from at time zone 'UTC') #>> '{}' || '+00:00' as at from governance.prices where retired_at is null",
+      );
+      expect(at).toBe(moment);
+    }
+  }
+  await project.close();
+});
