@@ -21,6 +21,7 @@ export {
   currentLanguage,
   say,
   translated,
+  wordInLanguage,
 } from "../../../shared/language/index.ts";
 
 /** What a person chose; `system` follows the machine. */
