@@ -294,7 +294,7 @@ create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_meta
   language sql immutable as $$
   select cardinality(p_lot_changes) = 2
     and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
-      or (p_type = 'adjustment' and coalesce(p_metadata ? 'difference_id', false)))
+      or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
 $$;
 comment on function governance.seals_lot(text, bigint[], jsonb) is
   'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';

@@ -112,6 +112,26 @@ $$;
 comment on function governance.sum_credits(jsonb) is
   'Billing credits in a list such as total_pretax_credit_amounts: they lower what is to be paid, as a discount does.';
 
+create function governance.released_minor(o jsonb, p_version text) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case
+    -- It would be among what is refunded, which is less; or more than there was to refund; or all of it, and the charge
+    -- says whether that is all of the charge.
+    when c.refunded < c.released then 0
+    when c.refunded > c.captured then c.released
+    when o -> 'refunded' = 'true' and c.refunded < c.captured + c.released then 0
+    when c.refunded = c.captured and o -> 'refunded' = 'false' then c.released
+    when p_version >= '2025-03-31' then 0
+    else c.released end
+  from (select governance.stripe_whole(o -> 'amount_refunded') as refunded,
+    governance.stripe_whole(o -> 'amount_captured') as captured,
+    greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0), 0)
+      as released) c
+$$;
+comment on function governance.released_minor(jsonb, text) is
+  'What a charge counts as refunded that was authorised and never captured: before 2025-03-31 Stripe made a refund of '
+  'it. The version of an event says how it is written, not how its charge was captured, so it has the last word alone.';
+
 create function governance.paid_by_records(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select coalesce(sum(governance.stripe_whole(x.value -> 'amount_paid')), 0)::bigint
@@ -234,6 +254,26 @@ create function governance.invoice_covered_by(o jsonb) returns text
 $$;
 comment on function governance.invoice_covered_by(jsonb) is
   'In words, what paid for an invoice beside the payment; null where the payment did.';
+
+create function governance.invoice_order(o jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  -- A credit note before the payment is a lower price, which is for a person to judge: it is no part of what was sold.
+  select o || jsonb_build_object('invoice', o -> 'id', 'amount_sold', d.due, 'total_details', jsonb_strip_nulls(
+    jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
+        governance.sum_amounts(o -> 'total_discount_amounts')
+          + governance.sum_credits(o -> 'total_pretax_credit_amounts'),
+      'amount_outside', nullif(case when d.is_outside then d.due else governance.paid_by_records(o) end, 0),
+      'amount_balance', nullif(case when not d.is_outside then d.due - d.paid end, 0),
+      'covered_by', governance.invoice_covered_by(o))))
+  from (select governance.stripe_whole(o -> 'amount_paid') as paid,
+    coalesce(o -> 'paid_out_of_band' = 'true', false) as is_outside,
+    coalesce(governance.stripe_whole(o -> 'total') - coalesce(governance.stripe_whole(
+      o -> 'pre_payment_credit_notes_amount'), 0), governance.stripe_whole(o -> 'amount_paid')) as due) d
+$$;
+comment on function governance.invoice_order(jsonb) is
+  'A single invoice as an order, in a Checkout Session''s words: amount_sold, and in total_details what was paid '
+  'outside of Stripe (amount_outside) and from the customer''s balance (amount_balance, below zero for what was owed '
+  'from before).';
 
 create function governance.invoice_time(o jsonb) returns timestamptz
   language sql immutable set search_path = '' as $$

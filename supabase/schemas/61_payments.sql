@@ -16,8 +16,12 @@ create table governance.stripe_payments (
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
+  -- When its charge was made, where that was long before it was told: a bank debit succeeds days later.
+  charged_at timestamptz,
   -- Largest cumulative figure that a charge told.
   refunded_minor bigint not null default 0,
+  -- Authorised, never captured, and a refund in Stripe's words before 2025-03-31.
+  released_minor bigint not null default 0,
   refunded_at timestamptz,
   -- Set by a posted correction: counts until a newer refund arrives.
   refunded_override_minor bigint,
@@ -270,6 +274,7 @@ begin
     subscription_id = coalesce(p.subscription_id, f.subscription_id), order_id = coalesce(p.order_id, f.order_id),
     livemode = coalesce(p.livemode, f.livemode), amount_minor = coalesce(p.amount_minor, f.amount_minor),
     currency = coalesce(p.currency, f.currency), paid_at = coalesce(p.paid_at, f.paid_at),
+    charged_at = least(p.charged_at, f.charged_at), released_minor = greatest(p.released_minor, f.released_minor),
     refunded_minor = case when f.charge_id <> p.charge_id then p.refunded_minor
       else greatest(p.refunded_minor, f.refunded_minor) end, refunded_at = greatest(p.refunded_at, f.refunded_at),
     refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
@@ -372,18 +377,6 @@ end
 $$;
 comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
   text) is 'Notes a dispute; null where it is not whole.';
-
-create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
-  language plpgsql set search_path = '' as $$
-begin
-  if p_customer is null or p_account_id is null then return false; end if;
-  insert into governance.stripe_customers (customer_id, account_id) values (p_customer, p_account_id)
-    on conflict do nothing;
-  return found;
-end
-$$;
-comment on function governance.learn_customer(text,
-  bigint) is 'Remembers whose customer this is; true when it is news.';
 
 create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
   language plpgsql immutable set search_path = '' as $$

@@ -229,6 +229,18 @@ comment on function governance.own_subscription(timestamptz, text, text, bigint,
   'Whose subscription it is: of what Stripe said at different times the latest stands, in whatever order it comes. '
   'p_told_at is null where it was not said in so many words. Called before any account''s lock is taken.';
 
+create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
+  language plpgsql set search_path = '' as $$
+begin
+  if p_customer is null or p_account_id is null then return false; end if;
+  insert into governance.stripe_customers (customer_id, account_id) values (p_customer, p_account_id)
+    on conflict do nothing;
+  return found;
+end
+$$;
+comment on function governance.learn_customer(text,
+  bigint) is 'Remembers whose customer this is; true when it is news.';
+
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text, p_tokens text default null) returns jsonb
   language plpgsql set search_path = '' as $$

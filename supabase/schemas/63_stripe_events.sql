@@ -107,15 +107,14 @@ comment on function governance.on_checkout(text, text, timestamptz, timestamptz,
   boolean) is 'checkout.session.*';
 
 create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
-  p_livemode boolean) returns governance.stripe_outcome
+  p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
   v_charge text := governance.stripe_id(o -> 'id');
   v_intent text := governance.stripe_id(o -> 'payment_intent');
-  -- Of a partial capture Stripe counts what was authorised and never captured as refunded.
-  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0)
-    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0),
-      0);
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  v_charged_at timestamptz := governance.stripe_time(o -> 'created');
+  v_released bigint := 0;
   v_refund jsonb;
   v_outcome governance.stripe_outcome;
   v_pay governance.stripe_payments;
@@ -139,6 +138,16 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
   if v_refunded > 0 then
+    v_released := governance.released_minor(o, p_version);
+    v_refunded := greatest(v_refunded - v_released, 0);
+  end if;
+  if v_charged_at < p_told_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
+    or v_released > v_pay.released_minor then
+    update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released),
+      charged_at = least(p.charged_at, v_charged_at)
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  if v_refunded > 0 then
     update governance.stripe_payments p set
       refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
         else p.refunded_minor end,
@@ -156,7 +165,7 @@ begin
 end
 $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'charge.* but refunds and disputes.';
+  boolean, text) is 'charge.* but refunds and disputes.';
 
 create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
   o jsonb, p_livemode boolean) returns governance.stripe_outcome
@@ -305,6 +314,7 @@ begin
     and v_may_buy
     and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
     and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
+    and (v_invoice is null or not coalesce(o -> 'total_details' ?| array['amount_outside', 'amount_balance'], false))
     and v_balance + v_pack_tokens < 9007199254740992;
 
   -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
@@ -424,7 +434,8 @@ begin
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
       v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
     elsif v_type like 'charge.%'
-      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live);
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live,
+        p_event ->> 'api_version');
     elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
       then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
     elsif v_type = 'invoice_payment.paid' then

@@ -448,11 +448,10 @@ begin
 
   if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
     -- A single invoice for a pack.
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o || jsonb_build_object('invoice', v_invoice,
-      'total_details', jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
-        governance.sum_amounts(o -> 'total_discount_amounts'))), v_metadata, v_user_id,
+    o := governance.invoice_order(o);
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id,
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
-      o -> 'amount_paid');
+      o -> 'amount_sold');
   end if;
   if v_dues = '{}' then
     return governance.invoice_without_dues(p_event_id, o, v_subscription, v_user_id, v_customer, v_pay.payment_id);

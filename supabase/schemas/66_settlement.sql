@@ -147,7 +147,8 @@ declare
     from governance.stripe_payment_names n where n.payment_id = p_pay.payment_id);
   v_back governance.money_back;
 begin
-  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
+  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0)
+        - case when bool_or(r.state = 2 and r.amount_minor = p_pay.released_minor) then p_pay.released_minor else 0 end,
       v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
   into v_back.refunded, v_back.refund_id
@@ -306,6 +307,9 @@ declare
 begin
   select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
   if v_pay.account_id is null then return v_effects; end if;
+  if exists (select from governance.stripe_merged_payments m where m.merged_into = p_payment_id) then
+    v_effects := governance.take_back_doubles(v_pay, p_now, p_cause);
+  end if;
   -- Nothing was refunded or disputed: the common case.
   if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
     and not exists (select from governance.stripe_payment_names n
@@ -345,6 +349,10 @@ declare
   v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
   v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
   v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
+  -- Of an invoice (governance.invoice_order).
+  v_outside bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_outside}'), 0);
+  v_balance bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_balance}'), 0);
+  v_paid bigint := least(v_total - v_balance, v_total);
   v_currency text := governance.stripe_currency(o -> 'currency');
   -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
   v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
@@ -358,16 +366,18 @@ begin
   -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
   if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
     and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
-    v_answer.collected_minor := v_total;
-    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
-    v_answer.covered_minor := v_discount;
-    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
+    v_answer.collected_minor := v_total - v_outside - v_balance;
+    v_answer.booked_minor := greatest(v_paid - case when v_total > 0
+      then trunc(v_tax::numeric * v_paid / v_total)::bigint else v_tax end - v_shipping, 0);
+    v_answer.covered_minor := v_discount + v_outside + greatest(v_balance, 0);
+    v_answer.covered_by := coalesce(o #>> '{total_details,covered_by}', case when v_discount > 0 then 'discount' end);
   end if;
   return v_answer;
 end
 $$;
 comment on function governance.order_money(jsonb, jsonb, bigint, text) is
-  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
+  'What an order with tax, a discount, shipping or a converted currency cost, or one paid elsewhere or from a balance, '
+  'held against the pack''s price.';
 
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,

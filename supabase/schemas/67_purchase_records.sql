@@ -122,7 +122,11 @@ begin
       -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
       and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
         or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
-        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days'))
+        -- A bank debit of the period may succeed later than that.
+        or exists (select from governance.stripe_lots x join governance.stripe_payments p using (payment_id)
+          where x.lot_id = r.lot_id and p.charged_at >= coalesce(p_from, '-infinity')
+            and p.charged_at < coalesce(p_to, 'infinity')))
     order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -150,7 +154,8 @@ begin
           where x.invoice_line_id is not null and governance.payment_of(x) = p.payment_id)
         then p.amount_minor end,
       'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
-        'charge_id', p.charge_id,
+        'charge_id', p.charge_id, 'charged_at', case when r.record_type in ('grant', 'supplement')
+          then p.charged_at end,
         'payment_intent_id', p.payment_intent_id,
       'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
         'invoice_line_id', r.invoice_line_id,
@@ -174,8 +179,8 @@ $$;
 comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
   'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
     'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
-    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
-    'differences. Errors: invalid_argument.';
+    'day, of the lots that were touched in it or within three days after, whose payment was charged in it, or that a '
+    'correction of one of its differences touched. Errors: invalid_argument.';
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;

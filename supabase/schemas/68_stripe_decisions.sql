@@ -211,3 +211,50 @@ comment on function public.console_dismiss_stripe_event(text, text, text,
     'not_found, idempotency_conflict.';
 revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
 grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
+
+create function governance.take_back_doubles(p_pay governance.stripe_payments, p_now timestamptz, p_cause text)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_doubles bigint[] := array(
+    select s.lot_id from governance.stripe_lots s join governance.lots l using (lot_id)
+      join governance.purchase_records r on r.lot_id = s.lot_id and r.record_type = 'grant'
+    where s.payment_id = p_pay.payment_id and not s.is_void and l.pack_id is not null and exists (
+      select from governance.stripe_lots x join governance.lots k using (lot_id)
+        join governance.purchase_records e on e.lot_id = x.lot_id and e.record_type = 'grant'
+      where x.payment_id = p_pay.payment_id and not x.is_void and k.pack_id is not null
+        and e.payment_id <> r.payment_id and e.transaction_id < r.transaction_id)
+    order by s.lot_id);
+  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.invoice_id, p_pay.checkout_session_id);
+  v_metadata jsonb := jsonb_build_object('cause', p_cause);
+  v_lot record;
+  v_taking governance.lot_taking;
+  v_effects jsonb := '[]';
+begin
+  if v_doubles = '{}' then return v_effects; end if;
+  perform governance.lock_accounts(p_pay.account_id || array(select l.account_id from governance.lots l
+    where l.lot_id = any (v_doubles)));
+  for v_lot in select s.lot_id, s.tokens - s.reversed - s.clawed as tokens, l.account_id, a.user_id
+    from governance.stripe_lots s join governance.lots l using (lot_id) join governance.accounts a using (account_id)
+    where s.lot_id = any (v_doubles) order by s.lot_id
+  loop
+    v_taking := governance.take_back(v_lot.lot_id, v_lot.tokens, 'adjustment', p_now, v_reference,
+      'One payment, granted twice: taken back', v_metadata);
+    perform governance.record_purchase(v_taking.transaction_id, 'adjustment', v_lot.lot_id, p_pay.payment_id,
+      -v_lot.tokens, v_taking.debt, null, p_pay.currency);
+    -- The money was paid once, and is the first grant's.
+    perform governance.reprice_lot(v_lot.lot_id, 0, p_now, v_reference,
+      'One payment, granted twice: nothing was paid for this grant', v_metadata);
+    update governance.stripe_lots s set tokens = s.tokens - v_lot.tokens, is_void = true where s.lot_id = v_lot.lot_id;
+    perform governance.recover_debt(v_lot.account_id, p_now, v_reference);
+    v_effects := v_effects
+      || governance.effect('adjustment', v_lot.user_id, -v_lot.tokens, v_taking.transaction_id);
+  end loop;
+  perform governance.ring('accounts', p_now);
+  return v_effects;
+end
+$$;
+comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
+  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe tells later (since 2025-03-31 '
+  'neither names the other): of packs that were granted for each, the first stays. Answers the effects. Locks the '
+  'accounts.';

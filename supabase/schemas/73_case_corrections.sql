@@ -250,6 +250,7 @@ begin
   else
     perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
   end if;
+  perform governance.reprice_reversed(v_lot_id, c, p_now, v_reference, v_metadata);
   return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
 end
 $$;

@@ -1,5 +1,47 @@
 -- The correction that undoes what was posted: another entry, under the same rules.
 
+create function governance.reprice_lot(p_lot_id bigint, p_amount bigint, p_now timestamptz, p_reference text,
+  p_words text, p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_payment_id bigint := (select s.payment_id from governance.stripe_lots s where s.lot_id = p_lot_id);
+  v_entry bigint;
+begin
+  update governance.lots l set amount_minor = p_amount
+  where l.lot_id = p_lot_id and l.amount_minor <> p_amount returning l.* into v_lot;
+  if v_lot.lot_id is null then return; end if;
+  v_entry := (governance.append_entry(v_lot.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, p_reference, p_words,
+    p_metadata || jsonb_build_object('amount_minor', p_amount, 'currency', v_lot.currency))).transaction_id;
+  perform governance.record_purchase(v_entry, 'relabel', p_lot_id, v_payment_id, 0, 0, p_amount, v_lot.currency,
+    p_difference_id => p_metadata ->> 'difference_id');
+end
+$$;
+comment on function governance.reprice_lot(bigint, bigint, timestamptz, text, text, jsonb) is
+  'What a lot cost is another amount from now on: on record, so that each period has what was true by its end. Nothing '
+  'where it is the same. The caller holds the account''s lock.';
+
+create function governance.reprice_reversed(p_lot_id bigint, c jsonb, p_now timestamptz, p_reference text,
+  p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_is_unpaid boolean := (select s.is_void and (s.tokens = 0 or l.kind = 'promotional')
+    from governance.stripe_lots s join governance.lots l using (lot_id) where s.lot_id = p_lot_id);
+begin
+  if c ->> 'action' not in ('reverse', 'adjust', 'promotional', 'reclassify') then return;
+  elsif v_is_unpaid then
+    perform governance.reprice_lot(p_lot_id, 0, p_now, p_reference, 'Nothing was paid for it: no revenue', p_metadata);
+  elsif c ? 'undoes' and governance.stripe_whole(c -> 'amount_minor') is not null
+    and (select l.amount_minor = 0 from governance.lots l where l.lot_id = p_lot_id) then
+    perform governance.reprice_lot(p_lot_id, governance.stripe_whole(c -> 'amount_minor'), p_now, p_reference,
+      'It was paid for after all: its price is what it was', p_metadata);
+  end if;
+end
+$$;
+comment on function governance.reprice_reversed(bigint, jsonb, timestamptz, text, jsonb) is
+  'The money of a grant that a correction reversed as a whole or gave away, or of which that was undone: what nobody '
+  'paid for is no revenue. The caller holds the account''s lock.';
+
 create function governance.before_correction(c jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -38,6 +80,7 @@ begin
       from governance.stripe_lots s where s.lot_id = governance.stripe_whole(v_before -> 'lot_id'))
     when c.correction ->> 'action' in ('reverse', 'adjust') then
       jsonb_build_object('action', 'adjust', 'tokens', -governance.stripe_whole(c.correction -> 'tokens'))
+        || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor'))
     when c.correction ->> 'action' in ('claw_back', 'restore') then
       jsonb_build_object('action', 'restore', 'refunded_minor', v_before -> 'refunded_minor')
     when c.correction ->> 'action' in ('hold', 'release', 'finalise_dispute') then
@@ -46,7 +89,8 @@ begin
       jsonb_build_object('action', 'relabel', 'amount_minor', v_before -> 'amount_minor',
         'currency', v_before ->> 'currency')
     when c.correction ->> 'action' in ('promotional', 'reclassify') then
-      jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind') end
+      jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind')
+        || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor')) end
     || jsonb_build_object('lot_id', v_before -> 'lot_id');
   -- What was not known before cannot be brought back.
   if v_inverse is null or exists (select from jsonb_each(v_inverse) x where x.value = 'null') then return null; end if;

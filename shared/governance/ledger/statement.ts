@@ -185,7 +185,7 @@ function sealedRoom({ transaction_type: type, lot_changes: changes, metadata }: 
   const seals =
     change.tokens >= 0 ||
     ["expiry", "refund", "reversal"].includes(type) ||
-    (type === "adjustment" && "difference_id" in given);
+    (type === "adjustment" && ("difference_id" in given || "cause" in given));
   const sealed = seals ? sealText.exec(String(given["lot_seal"])) : null;
   if (sealed === null) return null;
   const [granted = 0, frozen = 0, expired = 0, clawedBack = 0] = sealed.slice(1).map(Number);

@@ -11,11 +11,14 @@ export interface Frame {
   readonly from: number;
   readonly to: number;
   /** What the Stripe files cover. */
+  readonly coveredFrom: number;
   readonly coveredTo: number;
   /** Of the last thing that they know. */
   readonly watermark: number;
   /** A payment after this may still get its grant. */
   readonly grantedBy: number;
+  /** A grant before this may be of a payment that the files begin too late for. */
+  readonly paidSince: number;
 }
 
 const problem = (code: string, file: string, message: string): InputProblem => ({
@@ -53,13 +56,18 @@ export function makeFrame(
   // Whoever chose period and exports is taken at their word for the rest, and warned where the rows do not reach.
   const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
   const known = isReport ? window.last - (options.report_lag_hours ?? 12) * HOUR : window.last;
-  warnOfGaps(side, { from, to }, window, through, optionTime(options, "data_from"), warn);
+  const since = optionTime(options, "data_from");
+  const coveredFrom = since === since ? since : Math.min(from, window.first);
+  const grace = (options.grace_hours ?? 1) * HOUR;
+  warnOfGaps(side, { from, to }, window, through, since, warn);
   return {
     from,
     to,
+    coveredFrom,
     coveredTo: through === through ? through : isReport ? known : to,
     watermark: through === through ? through : known,
-    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - (options.grace_hours ?? 1) * HOUR,
+    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - grace,
+    paidSince: coveredFrom + grace,
   };
 }
 

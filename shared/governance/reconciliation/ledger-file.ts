@@ -12,7 +12,7 @@ import {
   TEXT_FIELDS,
 } from "./ledger-side.ts";
 import { BadInput } from "./problem.ts";
-import { decodeUtf8 } from "./text.ts";
+import { decodeUtf8, yesOrNo } from "./text.ts";
 import type { InputProblem, LedgerRecord } from "./types.ts";
 
 const REQUIRED = ["transaction_id", "record_type", "user_id", "tokens", "created_at"];
@@ -31,6 +31,7 @@ function createColumns() {
     kind: of("grant_kind"),
     tokens: of("tokens"),
     created: of("created_at"),
+    charged: of("charged_at"),
     lot: of("lot_id"),
     debt: of("debt_tokens"),
     remaining: of("tokens_remaining"),
@@ -132,7 +133,7 @@ export class LedgerFile {
     const type = this.types(row, at.type.index);
     if (type < 0) this.fail(row, at.type, `"${this.cell(row, at.type)}" is not a record type.`);
     const kind = this.kinds(row, at.kind.index);
-    const created = this.createdOf(row);
+    const created = this.timeOf(row, at.created);
     const amount = this.whole(row, at.amount, -1);
     const currency = this.currencyOf(row);
     if (amount !== -1 && currency === 0) this.fail(row, at.currency, "An amount without a currency.");
@@ -151,7 +152,7 @@ export class LedgerFile {
     columns.created[record] = created;
     this.readOptional(row, record);
     this.readTexts(row, record);
-    const told = yesOrNo(row, at.livemode.index);
+    const told = modeOf(row, at.livemode.index);
     const mode = told === 0 ? modeOfSession(this.interner, columns.session[record]) : told;
     if (mode !== 0) columns.test[record] = mode;
   }
@@ -165,6 +166,9 @@ export class LedgerFile {
     if (at.booked.index >= 0) columns.booked[record] = Math.max(-1, this.whole(row, at.booked, -1)) + 1;
     if (at.deferred.index >= 0) columns.deferred[record] = Math.max(-1, this.whole(row, at.deferred, -1)) + 1;
     if (at.paid.index >= 0) columns.paid[record] = Math.max(0, this.whole(row, at.paid, 0));
+    const { index } = at.charged;
+    if (index >= 0 && row.starts[index] < row.ends[index])
+      columns.charged[record] = this.timeOf(row, at.charged);
   }
 
   private readTexts(row: CsvRow, record: number): void {
@@ -220,10 +224,9 @@ export class LedgerFile {
     return isNegative && value !== 0 ? -value : value;
   }
 
-  private createdOf(row: CsvRow): number {
-    const { created } = this.at;
-    const time = readTime(row, row.starts[created.index], row.ends[created.index], undefined);
-    if (time !== time) this.fail(row, created, `"${this.cell(row, created)}" is not a time.`);
+  private timeOf(row: CsvRow, column: Column): number {
+    const time = readTime(row, row.starts[column.index], row.ends[column.index], undefined);
+    if (time !== time) this.fail(row, column, `"${this.cell(row, column)}" is not a time.`);
     return time;
   }
 
@@ -256,8 +259,10 @@ function createWords(interner: Interner, words: readonly string[]): Words {
 }
 
 /** 1 for false, 2 for true, 0 for an empty cell. */
-function yesOrNo(row: CsvRow, column: number): number {
-  if (column < 0 || row.starts[column] === row.ends[column]) return 0;
-  const first = row.bytes[row.starts[column]] | 0x20;
-  return first === 0x66 ? 1 : first === 0x74 ? 2 : 0;
+function modeOf({ bytes, starts, ends }: CsvRow, column: number): number {
+  if (column < 0 || starts[column] === ends[column]) return 0;
+  // Nearly every cell says true.
+  if ((bytes[starts[column]] | 0x20) === 0x74) return 2;
+  const told = yesOrNo(decodeUtf8(bytes, starts[column], ends[column]));
+  return told === null ? 0 : told ? 2 : 1;
 }

@@ -51,6 +51,8 @@ const spec = {
   /** What the payment took in all; 0 where that is the amount. */
   paid: "f64",
   created: "f64",
+  /** When its charge was made, where that was long before; 0 where it was not. */
+  charged: "f64",
   user: "u32",
   pack: "u32",
   charge: "u32",
@@ -135,6 +137,8 @@ export function addLedgerRecord(
   }
   const created = parseTime(String(record.created_at));
   if (created !== created) fail("created_at", `"${String(record.created_at)}" is not a time.`);
+  const charged = record.charged_at ? parseTime(record.charged_at) : 0;
+  if (charged !== charged) fail("charged_at", `"${String(record.charged_at)}" is not a time.`);
   const currency = currencies.readText(record.currency);
   if (currency < 0) fail("currency", `"${String(record.currency)}" is not a currency code.`);
   if (record.amount_minor !== null && record.amount_minor !== undefined && currency === 0)
@@ -157,6 +161,7 @@ export function addLedgerRecord(
     columns.deferred[at] = record.deferred_minor + 1;
   if (record.payment_minor) columns.paid[at] = record.payment_minor;
   columns.created[at] = created;
+  if (charged !== 0) columns.charged[at] = charged;
   for (const [column, field] of TEXT_FIELDS) columns[column][at] = interner.internText(record[field]);
   columns.test[at] =
     record.livemode === false

@@ -539,3 +539,136 @@ describe("a header that is none of those that are read", () => {
     expect(await said("milk,eggs")).not.toContain("nearest");
   });
 });
+
+describe("a month that begins", () => {
+  const november = { from: "2026-11-01", to: "2026-12-01" };
+  const other = "ch_B,2026-11-03 12:00:00,10.00,0.00,usd,true,0.59,Failed";
+  async function judge(
+    texts: readonly string[],
+    changes: Partial<LedgerRecord>,
+    options: ReconcileOptions = {},
+  ): Promise<unknown[]> {
+    const result = await reconcile({
+      stripeFiles: texts.map((text, i) => file(text, `${i}.csv`)),
+      ledger: (async function* () {
+        yield [grant(changes)];
+      })(),
+      period: november,
+      options: { data_through: "2026-12-05", ...options },
+    });
+    if (!result.ok) throw new Error(JSON.stringify(result.error));
+    const { tied_out, differences } = result.value;
+    return [tied_out, ...differences.map((d) => `${d.class}: ${d.correction.action}`)];
+  }
+
+  it("just after a payment of the last minute of the month before asks for nothing back", async () => {
+    const midnight = { created_at: "2026-11-01T00:00:10Z" };
+    const files = [`${PAYMENTS}\n${other}\n`];
+    expect(await judge(files, midnight)).toEqual([true, "TIMING: carry_forward"]);
+    // Files that begin earlier would have it.
+    const earlier = "ch_C,2026-10-31 20:00:00,10.00,0.00,usd,true,0.59,Failed";
+    const missing = [false, "GRANTED_NOT_PAID: reverse"];
+    expect(await judge([`${PAYMENTS}\n${other}\n${earlier}\n`], midnight)).toEqual(missing);
+    expect(await judge(files, midnight, { data_from: "2026-10-29" })).toEqual(missing);
+    expect(await judge(files, { created_at: "2026-11-01T01:30:00Z" })).toEqual(missing);
+  });
+
+  it("has grants of bank debits that were made before, and took days", async () => {
+    const debit = { created_at: "2026-11-04T08:00:00Z" };
+    const files = [`${PAYMENTS}\n${other}\n`];
+    const before = "2026-10-29T10:00:00Z";
+    expect(await judge(files, { ...debit, charged_at: before })).toEqual([true, "TIMING: carry_forward"]);
+    expect(await judge(files, { ...debit, charged_at: "2026-11-01T00:10:00Z" })).toEqual([
+      false,
+      "GRANTED_NOT_PAID: reverse",
+    ]);
+    const paid = "ch_A,2026-10-29 10:00:00,10.00,0.00,usd,true,0.08,Paid";
+    expect(await judge([`${PAYMENTS}\n${other}\n${paid}\n`], { ...debit, charged_at: before })).toEqual([
+      true,
+    ]);
+  });
+});
+
+describe("files of other languages", () => {
+  it("say yes and no in them: test mode is left out, and what was never captured is not paid", async () => {
+    const itemized = (yes: string, no: string): string =>
+      `${ITEMIZED},livemode\ntxn_1,2026-10-05 10:00:00,usd,10.00,0.59,9.41,charge,ch_A,ch_A,pi_A,${yes}\ntxn_2,2026-10-05 10:00:00,usd,10.00,0.59,9.41,charge,ch_T,ch_T,pi_T,${no}\n`;
+    for (const [yes, no] of [
+      ["TRUE", "FALSE"],
+      ["WAHR", "FALSCH"],
+      ["VRAI", "FAUX"],
+      ["VERDADERO", "FALSO"],
+      ["WAAR", "ONWAAR"],
+      ["ИСТИНА", "ЛОЖЬ"],
+    ] as const) {
+      const report = await run([itemized(yes, no)], [grant()]);
+      expect([yes, report.tie_out[0]?.gross_minor, ids(report)]).toEqual([
+        yes,
+        1000,
+        ["TEST_MODE_LEAK/ch_T"],
+      ]);
+      const captured = `${PAYMENTS}\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,${yes},0.59,Paid\nch_B,2026-10-05 10:00:00,10.00,10.00,usd,${no},0.00,Refunded\n`;
+      expect([no, (await run([captured], [grant()])).tie_out]).toMatchObject([no, [{ gross_minor: 1000 }]]);
+    }
+  });
+
+  it("sum up in their own words", async () => {
+    for (const word of [
+      "Totale",
+      "Insgesamt",
+      "Zwischensumme",
+      "Suma",
+      "Totaal",
+      "Итого",
+      "合计",
+      "Sub-total",
+    ])
+      expect(
+        (
+          await run(
+            [
+              `${PAYMENTS}\nch_A,2026-10-05 10:00:00,10.00,0.00,usd,true,0.59,Paid\n${word},,10.00,0.00,usd,,0.59,\n`,
+            ],
+            [grant()],
+          )
+        ).tied_out,
+      ).toBe(true);
+  });
+});
+
+describe("a report whose header does not name UTC", () => {
+  const local = ITEMIZED.replace("created_utc", "created");
+  const grants = Array.from({ length: 4 }, (_, n) =>
+    grant({
+      transaction_id: n + 1,
+      lot_id: n + 1,
+      charge_id: `ch_${n}`,
+      created_at: `2026-10-0${n + 2}T10:00:30Z`,
+    }),
+  );
+  const told = async (header: string, hour: (n: number) => string): Promise<unknown> => {
+    const rows = grants.map(
+      (_, n) => `txn_${n},2026-10-0${n + 2} ${hour(n)}:00,usd,10.00,0.59,9.41,charge,ch_${n},ch_${n},pi_${n}`,
+    );
+    const { warnings } = await run([`${header}\n${rows.join("\n")}\n`], grants, {
+      data_from: "2026-10-01",
+    });
+    return warnings.map((one) => [one.code, /\d[\d.]* hours \w+/.exec(one.message)?.[0]]);
+  };
+
+  it("is asked for again where the grants that followed its payments show another time zone", async () => {
+    expect(await told(local, () => "12:00")).toEqual([["other_time_zone", "2 hours after"]]);
+    expect(await told(local, () => "06:00")).toEqual([["other_time_zone", "4 hours before"]]);
+    expect(await told(local, () => "15:30")).toEqual([["other_time_zone", "5.5 hours after"]]);
+    // Summer time ends in between.
+    expect(await told(local, (n) => (n < 2 ? "12:00" : "11:00"))).toMatchObject([
+      ["other_time_zone", expect.stringContaining("hours after")],
+    ]);
+  });
+
+  it("is taken as it is where they fit, where a webhook came late, or where the header names it", async () => {
+    expect(await told(local, () => "10:00")).toEqual([]);
+    expect(await told(local, (n) => (n === 0 ? "04:17" : "09:58"))).toEqual([]);
+    expect(await told(ITEMIZED, () => "10:00")).toEqual([]);
+  });
+});

@@ -2,6 +2,7 @@ import { fail, ok, type Result } from "../result.ts";
 import { Currencies, parseTime } from "./cells.ts";
 import { classify } from "./classify/index.ts";
 import { makeFrame } from "./frame.ts";
+import { warnOfTimeZones } from "./time-zone.ts";
 import { Interner } from "./interner.ts";
 import { addLedgerRecord, createLedgerTable, GRANT, type LedgerTable } from "./ledger-side.ts";
 import { link } from "./link/index.ts";
@@ -103,6 +104,7 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   const keys = Math.max(stripeKeys, nameInvoices(side, interner, options.known_payments?.invoices ?? {}));
   const frame = makeFrame(side, from, to, options, warn);
   const links = link({ side, ledgerTable, interner, stripeKeys: keys, frame });
+  warnOfTimeZones(side, ledgerTable, links, warn);
   progress.step("matching");
   const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
   progress.step("reporting");

@@ -4,6 +4,7 @@ import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import { type ExportLayout, recogniseExport } from "./exports.ts";
 import type { Interner } from "./interner.ts";
 import { BadInput } from "./problem.ts";
+import { yesOrNo } from "./text.ts";
 import { createRowCells, INTENT, OBJECT, type RowCells, SESSION, TRANSACTION } from "./row-cells.ts";
 import {
   CHARGE,
@@ -165,7 +166,8 @@ function isTotal({ layout: { at }, cells }: Reading, row: CsvRow): boolean {
   if (/^[a-z]+_\w/i.test(cells.text(row, at.id >= 0 ? at.id : at.charge))) return false;
   let isBlank = true;
   for (let column = 0; column < row.columns && isBlank; column++) isBlank = cells.isEmpty(row, column);
-  const isLabelled = /^\W*(?:grand |sub)?(?:totals?|sum|summe|gesamt)\b/i;
+  const isLabelled =
+    /^[^\p{L}]*(?:grand |sub-?|zwischen)?(?:tota(?:l|ls|le|al)|sum|summe|suma|soma|somme|gesamt|insgesamt|razem|celkem|итого|всего|合计|合計)(?!\p{L})/iu;
   let label = -1;
   for (let column = 0; column < row.columns && label < 0; column++)
     if (isLabelled.test(cells.text(row, column))) label = column;
@@ -215,8 +217,8 @@ function readLinks(reading: Reading, row: CsvRow, event: number): void {
 function modeOf({ cells, layout: { at }, interner }: Reading, row: CsvRow, session: number): number {
   if (at.livemode >= 0) {
     const told = cells.text(row, at.livemode);
-    if (/^(?:false|no|0|test(?: mode)?)$/i.test(told)) return 1;
-    if (/^(?:true|yes|1|live(?: mode)?)$/i.test(told)) return 2;
+    const isLive = /^test(?: mode)?$/i.test(told) ? false : /^live(?: mode)?$/i.test(told) || yesOrNo(told);
+    if (isLive !== null) return isLive ? 2 : 1;
   }
   if (session === 0) return 0;
   return interner.startsWith(session, "cs_test_") ? 1 : interner.startsWith(session, "cs_live_") ? 2 : 0;
@@ -245,7 +247,7 @@ function readPayment(reading: Reading, row: CsvRow): void {
   let amount = cells.money(row, at.amount, code);
   let refunded = cells.money(row, at.refunded, code);
   let state = reading.paymentStatus(statusKey);
-  if (state === PAID && isNo(row, at.captured)) state = UNCAPTURED;
+  if (state === PAID && isNo(cells, row, at.captured)) state = UNCAPTURED;
   if (amount < 0 || refunded < 0)
     cells.fail(
       row,
@@ -310,11 +312,12 @@ function readPayment(reading: Reading, row: CsvRow): void {
     );
 }
 
-/** Whether a cell says false, 0 or no. */
-function isNo(row: CsvRow, column: number): boolean {
+/** Whether a cell says no. */
+function isNo(cells: RowCells, row: CsvRow, column: number): boolean {
+  // Nearly every cell says true.
   if (column < 0 || row.ends[column] === row.starts[column]) return false;
-  const first = row.bytes[row.starts[column]] | 0x20;
-  return first === 0x66 || first === 0x30 || first === 0x6e;
+  if ((row.bytes[row.starts[column]] | 0x20) === 0x74) return false;
+  return yesOrNo(cells.text(row, column)) === false;
 }
 
 function readPaymentsDispute(reading: Reading, row: CsvRow, event: number): void {

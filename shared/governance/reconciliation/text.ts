@@ -11,6 +11,18 @@ export const decodeUtf8 = (bytes: Uint8Array, start: number, end: number): strin
   decoder.decode(bytes.subarray(start, end));
 export const encodeUtf8 = (text: string): Uint8Array => encoder.encode(text);
 
+const YES =
+  "true t yes y 1 wahr ja j vrai oui verdadero sí si verdadeiro sim vero waar prawda tak sant sand tosi истина да doğru evet pravda igaz adevărat";
+const NO =
+  "false f no n 0 falsch nein faux non falso não nao onwaar nee fałsz nie falskt falsk usann nej nei epätosi ei ложь нет yanlış hayır nepravda ne hamis nem fals nu";
+const MEANS: ReadonlyMap<string, boolean> = new Map([
+  ...YES.split(" ").map((word) => [word, true] as const),
+  ...NO.split(" ").map((word) => [word, false] as const),
+]);
+
+/** What a cell says that is yes or no, as a spreadsheet writes it in its user's language; null for anything else. */
+export const yesOrNo = (text: string): boolean | null => MEANS.get(text.trim().toLowerCase()) ?? null;
+
 /** Turns UTF-16, in pieces of any size, into UTF-8. */
 export function utf16Reader(isLittleEndian: boolean): (chunk: Uint8Array) => Uint8Array {
   const wide = new TextDecoder(isLittleEndian ? "utf-16le" : "utf-16be");

@@ -103,6 +103,8 @@ export interface LedgerRecord {
   readonly currency?: string | null;
   readonly pack_id?: string | null;
   readonly charge_id?: string | null;
+  /** On a grant: when its charge was made, where that was long before: a bank debit succeeds days later. */
+  readonly charged_at?: string | null;
   readonly payment_intent_id?: string | null;
   readonly checkout_session_id?: string | null;
   /** The shop's own order id: client_reference_id or metadata `order_id`, never a user's id. */

@@ -204,6 +204,57 @@ it("brings back tokens, refunds, disputes, the amount and the kind as they were"
   await project.close();
 });
 
+it("what nobody paid for is no revenue, whether it is reversed, given away or undone, and is again when that is undone", async () => {
+  const project = await openProject(18, { preset: "athro" });
+  await project.rpc("upsert_account", { p_user_id: "payer", p_plan_id: "full" });
+  const { keep, act, post } = desk(project);
+  const revenue = async (): Promise<unknown> => {
+    const line = await project.one<{ sold: number; recognised: number; deferred: number }>(
+      `select sum((x ->> 'sold_minor')::int)::int as sold, sum((x ->> 'recognised_minor')::int)::int as recognised,
+         sum((x ->> 'closing_deferred_minor')::int)::int as deferred
+       from jsonb_array_elements(console_token_roll_forward(now() - interval '1 day', now() + interval '1 day')) x`,
+    );
+    const desks = await project.one(
+      `select sum((x ->> 'sold_minor')::int)::int as sold, sum((x ->> 'recognised_minor')::int)::int as recognised,
+         sum((x ->> 'closing_deferred_minor')::int)::int as deferred
+       from jsonb_array_elements(console_revenue(current_date - 1, current_date + 1) -> 'lines') x`,
+    );
+    expect(desks).toEqual(line);
+    return line;
+  };
+  const sold = { sold: 200, recognised: 0, deferred: 200 };
+  const nothing = { sold: 0, recognised: 0, deferred: 0 };
+  await keep("granted", 1_000, grant(1_000));
+  await act("granted", "propose", "una", null);
+  await post("granted", "una");
+  expect(await revenue()).toEqual(sold);
+  const { lot_id: lotId } = await project.one<{ lot_id: string }>(
+    "select lot_id from governance.stripe_lots",
+  );
+  for (const correction of [{ action: "reverse", tokens: -1_000 }, { action: "promotional" }]) {
+    await keep(correction.action, 0, { ...correction, lot_id: Number(lotId) });
+    await act(correction.action, "propose", "una", null);
+    await post(correction.action, "una");
+    expect([correction, await revenue()]).toEqual([correction, nothing]);
+    await act(correction.action, "undo", "una");
+    await post(correction.action, "una");
+    expect([correction, await revenue()]).toMatchObject([correction, { sold: 200 }]);
+  }
+  // Tokens too many of a payment that was made: what was paid stays.
+  await keep("adjust", 0, { action: "adjust", tokens: -400, lot_id: Number(lotId) });
+  await act("adjust", "propose", "una", null);
+  await post("adjust", "una");
+  expect(await revenue()).toMatchObject({ sold: 200 });
+  await act("adjust", "undo", "una");
+  await post("adjust", "una");
+  await act("granted", "undo", "una");
+  await post("granted", "una");
+  expect(await revenue()).toEqual(nothing);
+  expect(await project.rpc("verify_ledger")).toMatchObject({ problems: [] });
+  expect(await project.rpc("verify_purchases")).toMatchObject({ problems: [] });
+  await project.close();
+});
+
 it("of a closed period leaves what was sealed as it is, is booked today, and keeps the next period open until it is decided", async () => {
   const project = await openProject(18, { preset: "athro" });
   await project.rpc("upsert_account", { p_user_id: "payer", p_plan_id: "full" });
@@ -230,7 +281,7 @@ it("of a closed period leaves what was sealed as it is, is booked today, and kee
        where created_at >= $1 and transaction_type <> 'purchase'`,
       [undone.now],
     ),
-  ).toEqual({ entries: 1 });
+  ).toEqual({ entries: 2 });
   // March's files find the difference again: somebody decides it, and April closes with that.
   expect(await hint(close())).toBe("still_open");
   await project.sql.query(

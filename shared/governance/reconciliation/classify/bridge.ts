@@ -40,8 +40,11 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     } else map.set(key, { amount, count });
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
-  const bookedFor = (record: number): number =>
-    ledger.booked[record] > 0 ? ledger.booked[record] - 1 : Math.max(0, ledger.amount[record]);
+  /** What was paid outside of Stripe is booked too, and is none of Stripe's cash. */
+  const bookedFor = (record: number): number => {
+    const collected = Math.max(0, ledger.amount[record]);
+    return ledger.booked[record] > 0 ? Math.min(ledger.booked[record] - 1, collected) : collected;
+  };
 
   /** Pairs of the same money that are not in the sums yet: of one currency, mostly all of them. */
   const alike = { currency: 0, amount: 0, count: 0 };

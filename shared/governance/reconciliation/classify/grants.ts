@@ -121,11 +121,31 @@ export function grantClasses(findings: Findings) {
           action: "carry_forward",
           words: "Carry forward, or bring an export that covers it.",
         });
+      else if (isPaidBefore(findings, record)) aboutEarlier(findings, record);
       else grantedNotPaid(record, -1);
     }
   }
 
   return { grantedNotPaid, takeLooseFailure, judgeUnclaimed };
+}
+
+/** Whether its payment may lie before what the files cover: made just before midnight, or a debit that took days. */
+function isPaidBefore({ ledger, frame }: Findings, record: number): boolean {
+  const charged = ledger.charged[record];
+  return charged > 0 ? charged < frame.coveredFrom : ledger.created[record] < frame.paidSince;
+}
+
+function aboutEarlier({ ledger, aboutGrant }: Findings, record: number): void {
+  const charged = isoTime(ledger.charged[record] || Number.NaN)?.slice(0, 10);
+  aboutGrant(record, -1, {
+    class: "TIMING",
+    trail: ["the Stripe files do not reach back to its payment"],
+    explanation: charged
+      ? `Its payment was made on ${sayPeriod(charged, "en")}, before the Stripe files begin.`
+      : "Granted just after the Stripe files begin: its payment may have been made before.",
+    action: "carry_forward",
+    words: "Carry forward, or bring an export that begins earlier.",
+  });
 }
 
 /** Of each invoice line the grant that counts: the one tied to a payment, else the oldest. */
