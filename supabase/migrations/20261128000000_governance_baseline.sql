@@ -4871,7 +4871,7 @@ create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_meta
   language sql immutable as $$
   select cardinality(p_lot_changes) = 2
     and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
-      or (p_type = 'adjustment' and coalesce(p_metadata ? 'difference_id', false)))
+      or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
 $$;
 comment on function governance.seals_lot(text, bigint[], jsonb) is
   'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
@@ -15458,6 +15458,26 @@ $$;
 comment on function governance.sum_credits(jsonb) is
   'Billing credits in a list such as total_pretax_credit_amounts: they lower what is to be paid, as a discount does.';
 
+create function governance.released_minor(o jsonb, p_version text) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case
+    -- It would be among what is refunded, which is less; or more than there was to refund; or all of it, and the charge
+    -- says whether that is all of the charge.
+    when c.refunded < c.released then 0
+    when c.refunded > c.captured then c.released
+    when o -> 'refunded' = 'true' and c.refunded < c.captured + c.released then 0
+    when c.refunded = c.captured and o -> 'refunded' = 'false' then c.released
+    when p_version >= '2025-03-31' then 0
+    else c.released end
+  from (select governance.stripe_whole(o -> 'amount_refunded') as refunded,
+    governance.stripe_whole(o -> 'amount_captured') as captured,
+    greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0), 0)
+      as released) c
+$$;
+comment on function governance.released_minor(jsonb, text) is
+  'What a charge counts as refunded that was authorised and never captured: before 2025-03-31 Stripe made a refund of '
+  'it. The version of an event says how it is written, not how its charge was captured, so it has the last word alone.';
+
 create function governance.paid_by_records(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select coalesce(sum(governance.stripe_whole(x.value -> 'amount_paid')), 0)::bigint
@@ -15581,6 +15601,26 @@ $$;
 comment on function governance.invoice_covered_by(jsonb) is
   'In words, what paid for an invoice beside the payment; null where the payment did.';
 
+create function governance.invoice_order(o jsonb) returns jsonb
+  language sql immutable set search_path = '' as $$
+  -- A credit note before the payment is a lower price, which is for a person to judge: it is no part of what was sold.
+  select o || jsonb_build_object('invoice', o -> 'id', 'amount_sold', d.due, 'total_details', jsonb_strip_nulls(
+    jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
+        governance.sum_amounts(o -> 'total_discount_amounts')
+          + governance.sum_credits(o -> 'total_pretax_credit_amounts'),
+      'amount_outside', nullif(case when d.is_outside then d.due else governance.paid_by_records(o) end, 0),
+      'amount_balance', nullif(case when not d.is_outside then d.due - d.paid end, 0),
+      'covered_by', governance.invoice_covered_by(o))))
+  from (select governance.stripe_whole(o -> 'amount_paid') as paid,
+    coalesce(o -> 'paid_out_of_band' = 'true', false) as is_outside,
+    coalesce(governance.stripe_whole(o -> 'total') - coalesce(governance.stripe_whole(
+      o -> 'pre_payment_credit_notes_amount'), 0), governance.stripe_whole(o -> 'amount_paid')) as due) d
+$$;
+comment on function governance.invoice_order(jsonb) is
+  'A single invoice as an order, in a Checkout Session''s words: amount_sold, and in total_details what was paid '
+  'outside of Stripe (amount_outside) and from the customer''s balance (amount_balance, below zero for what was owed '
+  'from before).';
+
 create function governance.invoice_time(o jsonb) returns timestamptz
   language sql immutable set search_path = '' as $$
   select coalesce(governance.stripe_time(o #> '{status_transitions,finalized_at}'),
@@ -15648,8 +15688,12 @@ create table governance.stripe_payments (
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
+  -- When its charge was made, where that was long before it was told: a bank debit succeeds days later.
+  charged_at timestamptz,
   -- Largest cumulative figure that a charge told.
   refunded_minor bigint not null default 0,
+  -- Authorised, never captured, and a refund in Stripe's words before 2025-03-31.
+  released_minor bigint not null default 0,
   refunded_at timestamptz,
   -- Set by a posted correction: counts until a newer refund arrives.
   refunded_override_minor bigint,
@@ -15902,6 +15946,7 @@ begin
     subscription_id = coalesce(p.subscription_id, f.subscription_id), order_id = coalesce(p.order_id, f.order_id),
     livemode = coalesce(p.livemode, f.livemode), amount_minor = coalesce(p.amount_minor, f.amount_minor),
     currency = coalesce(p.currency, f.currency), paid_at = coalesce(p.paid_at, f.paid_at),
+    charged_at = least(p.charged_at, f.charged_at), released_minor = greatest(p.released_minor, f.released_minor),
     refunded_minor = case when f.charge_id <> p.charge_id then p.refunded_minor
       else greatest(p.refunded_minor, f.refunded_minor) end, refunded_at = greatest(p.refunded_at, f.refunded_at),
     refunded_override_minor = coalesce(p.refunded_override_minor, f.refunded_override_minor),
@@ -16004,18 +16049,6 @@ end
 $$;
 comment on function governance.note_dispute(timestamptz, timestamptz, jsonb,
   text) is 'Notes a dispute; null where it is not whole.';
-
-create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
-  language plpgsql set search_path = '' as $$
-begin
-  if p_customer is null or p_account_id is null then return false; end if;
-  insert into governance.stripe_customers (customer_id, account_id) values (p_customer, p_account_id)
-    on conflict do nothing;
-  return found;
-end
-$$;
-comment on function governance.learn_customer(text,
-  bigint) is 'Remembers whose customer this is; true when it is news.';
 
 create function governance.is_within_bounds(s governance.stripe_lots) returns boolean
   language plpgsql immutable set search_path = '' as $$
@@ -16361,6 +16394,18 @@ $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
   'Whose subscription it is: of what Stripe said at different times the latest stands, in whatever order it comes. '
   'p_told_at is null where it was not said in so many words. Called before any account''s lock is taken.';
+
+create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
+  language plpgsql set search_path = '' as $$
+begin
+  if p_customer is null or p_account_id is null then return false; end if;
+  insert into governance.stripe_customers (customer_id, account_id) values (p_customer, p_account_id)
+    on conflict do nothing;
+  return found;
+end
+$$;
+comment on function governance.learn_customer(text,
+  bigint) is 'Remembers whose customer this is; true when it is news.';
 
 create function governance.note_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_customer text,
   p_account_id bigint, p_plan_id text, p_tokens text default null) returns jsonb
@@ -16720,15 +16765,14 @@ comment on function governance.on_checkout(text, text, timestamptz, timestamptz,
   boolean) is 'checkout.session.*';
 
 create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
-  p_livemode boolean) returns governance.stripe_outcome
+  p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
   v_charge text := governance.stripe_id(o -> 'id');
   v_intent text := governance.stripe_id(o -> 'payment_intent');
-  -- Of a partial capture Stripe counts what was authorised and never captured as refunded.
-  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0)
-    - greatest(coalesce(governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_captured'), 0),
-      0);
+  v_refunded bigint := coalesce(governance.stripe_whole(o -> 'amount_refunded'), 0);
+  v_charged_at timestamptz := governance.stripe_time(o -> 'created');
+  v_released bigint := 0;
   v_refund jsonb;
   v_outcome governance.stripe_outcome;
   v_pay governance.stripe_payments;
@@ -16752,6 +16796,18 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
   if v_refunded > 0 then
+    -- When it is captured nothing else can have been refunded.
+    v_released := governance.released_minor(o,
+      case when p_type <> 'charge.captured' and v_pay.released_minor = 0 then p_version end);
+    v_refunded := greatest(v_refunded - v_released, 0);
+  end if;
+  if v_charged_at < p_told_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
+    or v_released > v_pay.released_minor then
+    update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released),
+      charged_at = least(p.charged_at, v_charged_at)
+    where p.payment_id = v_pay.payment_id;
+  end if;
+  if v_refunded > 0 then
     update governance.stripe_payments p set
       refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
         else p.refunded_minor end,
@@ -16769,36 +16825,43 @@ begin
 end
 $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'charge.* but refunds and disputes.';
+  boolean, text) is 'charge.* but refunds and disputes.';
 
 create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
-  o jsonb, p_livemode boolean) returns governance.stripe_outcome
+  o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
   v_intent text := governance.stripe_id(o -> 'id');
   v_charge text := coalesce(governance.stripe_id(o -> 'latest_charge'),
     governance.stripe_id(o #> '{charges,data,0,id}'));
   v_metadata jsonb := governance.stripe_object(o -> 'metadata');
-  v_payment_id bigint;
+  v_released bigint := governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_received');
+  v_outcome governance.stripe_outcome;
 begin
   if v_intent is null then return governance.outcome('quarantined', 'malformed'); end if;
   if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
   -- Sold without Checkout: then the order is on the payment itself.
   if governance.is_token_order(v_metadata) then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
         governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
       coalesce(nullif(o -> 'amount_received', 'null'), o -> 'amount'));
+  else
+    v_outcome := governance.settled((governance.note_payment(p_now, v_intent, v_charge, null,
+      governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'), p_livemode)).payment_id, p_now,
+      p_event_id);
   end if;
-  v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
-    governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
-  return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id),
-    v_payment_id);
+  if v_released > 0 and p_version < '2025-03-31' then
+    update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released)
+    where p.payment_id = v_outcome.payment_id;
+    v_outcome.effects := v_outcome.effects || governance.settle_payment(v_outcome.payment_id, p_now, p_event_id);
+  end if;
+  return v_outcome;
 end
 $$;
 comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'payment_intent.*';
+  boolean, text) is 'payment_intent.*';
 
 -- No plan anew for each event, and no compiling of one.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
@@ -16918,6 +16981,7 @@ begin
     and v_may_buy
     and p_amount = to_jsonb(v_price) and o ->> 'currency' = v_currency
     and coalesce(o #> '{total_details,amount_tax}', '0') = '0'
+    and (v_invoice is null or not coalesce(o -> 'total_details' ?| array['amount_outside', 'amount_balance'], false))
     and v_balance + v_pack_tokens < 9007199254740992;
 
   -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
@@ -17026,7 +17090,8 @@ begin
     elsif v_type like 'checkout.session.%'
       then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
     elsif v_type like 'payment_intent.%'
-      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live,
+        p_event ->> 'api_version');
     elsif v_type like 'charge.dispute.%' then
       v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
         p_event_id);
@@ -17037,7 +17102,8 @@ begin
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
       v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
     elsif v_type like 'charge.%'
-      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live);
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live,
+        p_event ->> 'api_version');
     elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
       then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
     elsif v_type = 'invoice_payment.paid' then
@@ -17623,11 +17689,10 @@ begin
 
   if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
     -- A single invoice for a pack.
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o || jsonb_build_object('invoice', v_invoice,
-      'total_details', jsonb_build_object('amount_tax', governance.invoice_tax(o), 'amount_discount',
-        governance.sum_amounts(o -> 'total_discount_amounts'))), v_metadata, v_user_id,
+    o := governance.invoice_order(o);
+    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id,
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
-      o -> 'amount_paid');
+      o -> 'amount_sold');
   end if;
   if v_dues = '{}' then
     return governance.invoice_without_dues(p_event_id, o, v_subscription, v_user_id, v_customer, v_pay.payment_id);
@@ -17681,6 +17746,14 @@ $$;
 comment on function governance.pro_rata(bigint, bigint,
   bigint) is 'tokens × part ÷ of, rounded down, all of them when part reaches of; nothing of nothing. The core''s '
     'proRata is the same.';
+
+create function governance.part_of(p_amount bigint, p_tokens bigint, p_bought bigint) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when p_bought > 0 then governance.pro_rata(p_amount, least(greatest(p_tokens, 0), p_bought), p_bought)
+    else 0 end
+$$;
+comment on function governance.part_of(bigint, bigint, bigint) is
+  'What some tokens of a lot cost, of all that were bought for its price; nothing where none are left of these.';
 
 create function governance.record_purchase(
   p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
@@ -17820,7 +17893,8 @@ declare
     from governance.stripe_payment_names n where n.payment_id = p_pay.payment_id);
   v_back governance.money_back;
 begin
-  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0),
+  select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0)
+        - case when bool_or(r.state = 2 and r.amount_minor = p_pay.released_minor) then p_pay.released_minor else 0 end,
       v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
   into v_back.refunded, v_back.refund_id
@@ -17979,6 +18053,9 @@ declare
 begin
   select * into v_pay from governance.stripe_payments p where p.payment_id = p_payment_id;
   if v_pay.account_id is null then return v_effects; end if;
+  if exists (select from governance.stripe_merged_payments m where m.merged_into = p_payment_id) then
+    v_effects := governance.take_back_doubles(v_pay, p_now, p_cause);
+  end if;
   -- Nothing was refunded or disputed: the common case.
   if v_pay.refunded_minor = 0 and v_pay.refunded_override_at is null
     and not exists (select from governance.stripe_payment_names n
@@ -18018,6 +18095,10 @@ declare
   v_tax bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_tax}'), 0);
   v_discount bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_discount}'), 0);
   v_shipping bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_shipping}'), 0);
+  -- Of an invoice (governance.invoice_order).
+  v_outside bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_outside}'), 0);
+  v_balance bigint := coalesce(governance.stripe_whole(o #> '{total_details,amount_balance}'), 0);
+  v_paid bigint := least(v_total - v_balance, v_total);
   v_currency text := governance.stripe_currency(o -> 'currency');
   -- Adaptive Pricing: charged in the buyer's currency, and sold in ours.
   v_converted jsonb := governance.stripe_object(o -> 'currency_conversion');
@@ -18031,16 +18112,18 @@ begin
   -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
   if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
     and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
-    v_answer.collected_minor := v_total;
-    v_answer.booked_minor := greatest(v_total - v_tax - v_shipping, 0);
-    v_answer.covered_minor := v_discount;
-    v_answer.covered_by := case when v_discount > 0 then 'discount' end;
+    v_answer.collected_minor := v_total - v_outside - v_balance;
+    v_answer.booked_minor := greatest(v_paid - case when v_total > 0
+      then trunc(v_tax::numeric * v_paid / v_total)::bigint else v_tax end - v_shipping, 0);
+    v_answer.covered_minor := v_discount + v_outside + greatest(v_balance, 0);
+    v_answer.covered_by := coalesce(o #>> '{total_details,covered_by}', case when v_discount > 0 then 'discount' end);
   end if;
   return v_answer;
 end
 $$;
 comment on function governance.order_money(jsonb, jsonb, bigint, text) is
-  'What an order with tax, a discount, shipping or a converted currency cost, held against the pack''s price.';
+  'What an order with tax, a discount, shipping or a converted currency cost, or one paid elsewhere or from a balance, '
+  'held against the pack''s price.';
 
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
@@ -18268,7 +18351,11 @@ begin
       -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
       and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
         or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
-        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days')))
+        and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days'))
+        -- A bank debit of the period may succeed later than that.
+        or exists (select from governance.stripe_lots x join governance.stripe_payments p using (payment_id)
+          where x.lot_id = r.lot_id and p.charged_at >= coalesce(p_from, '-infinity')
+            and p.charged_at < coalesce(p_to, 'infinity')))
     order by r.transaction_id limit p_limit
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -18296,7 +18383,8 @@ begin
           where x.invoice_line_id is not null and governance.payment_of(x) = p.payment_id)
         then p.amount_minor end,
       'covered_minor', r.covered_minor, 'covered_by', r.covered_by, 'currency', r.currency, 'pack_id', l.pack_id,
-        'charge_id', p.charge_id,
+        'charge_id', p.charge_id, 'charged_at', case when r.record_type in ('grant', 'supplement')
+          then p.charged_at end,
         'payment_intent_id', p.payment_intent_id,
       'checkout_session_id', p.checkout_session_id, 'order_id', p.order_id, 'invoice_id', p.invoice_id,
         'invoice_line_id', r.invoice_line_id,
@@ -18320,8 +18408,8 @@ $$;
 comment on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) is
   'The ledger''s records of payments (LedgerRecord of shared/governance/reconciliation) page by page: records, '
     'next_cursor, has_more. A run starts without a cursor and reads to the end. A period brings all records, to this '
-    'day, of the lots that were touched in it or within three days after, or by a correction of one of its '
-    'differences. Errors: invalid_argument.';
+    'day, of the lots that were touched in it or within three days after, whose payment was charged in it, or that a '
+    'correction of one of its differences touched. Errors: invalid_argument.';
 revoke all on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_ledger_purchases_since(text, int, timestamptz, timestamptz) to service_role;
@@ -18396,9 +18484,15 @@ begin
   ), prices as (
     -- What a lot cost may change after it was sold: each period has what was true by its end.
     select r.lot_id,
-      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_from))[1] as opening,
-      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_to))[1] as closing
-    from governance.purchase_records r where r.record_type in ('grant', 'relabel', 'supplement') group by r.lot_id
+      (array_agg(r.amount_minor order by r.transaction_id desc)
+        filter (where r.created_at < p_from and r.record_type <> 'adjustment'))[1] as opening,
+      (array_agg(r.amount_minor order by r.transaction_id desc)
+        filter (where r.created_at < p_to and r.record_type <> 'adjustment'))[1] as closing,
+      -- And so may what was bought for it: tokens that a correction took were not used.
+      coalesce(sum(r.tokens) filter (where r.created_at < p_from), 0)::bigint as opening_bought,
+      coalesce(sum(r.tokens) filter (where r.created_at < p_to), 0)::bigint as closing_bought
+    from governance.purchase_records r
+    where r.record_type in ('grant', 'relabel', 'supplement', 'adjustment') group by r.lot_id
   ), periods as (
     select y.lot_id, y.first_day, y.days,
       coalesce(max(r.taken_back_tokens) filter (where r.transaction_id = x.opening), 0) as opening_taken,
@@ -18410,7 +18504,8 @@ begin
     group by 1, 2, 3
   ), by_lot as (
     select l.lot_id, case l.kind when 'purchased' then 'purchased'
-      else l.kind end as kind, l.currency, l.granted,
+      else l.kind end as kind, l.currency, l.granted, coalesce(c.opening_bought, l.granted) as opening_bought,
+      coalesce(c.closing_bought, l.granted) as closing_bought,
       case when c.lot_id is not null then c.opening when l.created_at < p_from then l.amount_minor end as opening_price,
       case when c.lot_id is not null then c.closing else l.amount_minor end as closing_price,
       l.created_at < p_to as is_there, l.remaining,
@@ -18429,7 +18524,7 @@ begin
     from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
     join governance.lots l using (lot_id)
     left join prices c using (lot_id)
-    group by l.lot_id, c.lot_id, c.opening, c.closing
+    group by l.lot_id, c.lot_id, c.opening, c.closing, c.opening_bought, c.closing_bought
   ), taken as (
     -- Of a paid period, the money that went back by then.
     select b.*, y.first_day, y.days, governance.pro_rata(b.opening_price, y.opening_taken, b.granted) as opening_taken,
@@ -18439,14 +18534,14 @@ begin
     select b.*,
       case when b.opening_price is null then 0 when b.days is not null
         then governance.deferred_minor(b.opening_price - b.opening_taken, b.first_day, b.days, p_from)
-        else governance.pro_rata(b.opening_price, least(b.opening, b.granted), b.granted) end as deferred_opening,
+        else governance.part_of(b.opening_price, b.opening, b.opening_bought) end as deferred_opening,
       case when b.closing_price is null then 0 when b.days is not null
         then governance.deferred_minor(b.closing_price - b.closing_taken, b.first_day, b.days, p_to)
-        else governance.pro_rata(b.closing_price, least(b.closing, b.granted), b.granted) end as deferred_closing,
+        else governance.part_of(b.closing_price, b.closing, b.closing_bought) end as deferred_closing,
       case when b.closing_price is null then 0 when b.days is not null
         then b.closing_taken - coalesce(b.opening_taken, 0)
-        else governance.pro_rata(b.closing_price, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
-        b.granted) end as given_back
+        else governance.part_of(b.closing_price, b.refunded + b.disputed - b.restored, b.closing_bought)
+        end as given_back
     from taken b
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,
@@ -18697,6 +18792,55 @@ comment on function public.console_dismiss_stripe_event(text, text, text,
 revoke all on function public.console_dismiss_stripe_event(text, text, text, text) from public, anon, authenticated;
 grant execute on function public.console_dismiss_stripe_event(text, text, text, text) to service_role;
 
+create function governance.take_back_doubles(p_pay governance.stripe_payments, p_now timestamptz, p_cause text)
+  returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_lots bigint[] := array(select s.lot_id from governance.stripe_lots s
+    where s.payment_id = p_pay.payment_id and not s.is_void order by s.lot_id);
+  v_doubles bigint[];
+  v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.invoice_id, p_pay.checkout_session_id);
+  v_metadata jsonb := jsonb_build_object('cause', p_cause);
+  v_lot record;
+  v_taking governance.lot_taking;
+  v_effects jsonb := '[]';
+begin
+  if cardinality(v_lots) < 2 then return v_effects; end if;
+  -- What was granted for another row of this payment, before the two were known to be one.
+  with grants as materialized (
+    select r.lot_id, r.payment_id, r.transaction_id from governance.purchase_records r
+    where r.lot_id = any (v_lots) and r.record_type = 'grant'
+      and (select l.pack_id is not null from governance.lots l where l.lot_id = r.lot_id))
+  select coalesce(array_agg(g.lot_id), '{}') into v_doubles from grants g
+  where exists (select from grants e where e.payment_id <> g.payment_id and e.transaction_id < g.transaction_id);
+  if v_doubles = '{}' then return v_effects; end if;
+  perform governance.lock_accounts(p_pay.account_id || array(select l.account_id from governance.lots l
+    where l.lot_id = any (v_doubles)));
+  for v_lot in select s.lot_id, s.tokens - s.reversed - s.clawed as tokens, l.account_id, a.user_id
+    from governance.stripe_lots s join governance.lots l using (lot_id) join governance.accounts a using (account_id)
+    where s.lot_id = any (v_doubles) order by s.lot_id
+  loop
+    v_taking := governance.take_back(v_lot.lot_id, v_lot.tokens, 'adjustment', p_now, v_reference,
+      'One payment, granted twice: taken back', v_metadata);
+    perform governance.record_purchase(v_taking.transaction_id, 'adjustment', v_lot.lot_id, p_pay.payment_id,
+      -v_lot.tokens, v_taking.debt, null, p_pay.currency);
+    -- The money was paid once, and is the first grant's.
+    perform governance.reprice_lot(v_lot.lot_id, 0, p_now, v_reference,
+      'One payment, granted twice: nothing was paid for this grant', v_metadata);
+    update governance.stripe_lots s set tokens = s.tokens - v_lot.tokens, is_void = true where s.lot_id = v_lot.lot_id;
+    perform governance.recover_debt(v_lot.account_id, p_now, v_reference);
+    v_effects := v_effects
+      || governance.effect('adjustment', v_lot.user_id, -v_lot.tokens, v_taking.transaction_id);
+  end loop;
+  perform governance.ring('accounts', p_now);
+  return v_effects;
+end
+$$;
+comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
+  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe tells later (since 2025-03-31 '
+  'neither names the other): of packs that were granted for each, the first stays. Answers the effects. Locks the '
+  'accounts.';
+
 -- schemas/69_revenue.sql
 -- Revenue by day: what was sold, given back and recognised, and what is deferred. Counted from the ledger as it grows,
 -- so that any range is a sum of days and never a walk through the ledger.
@@ -18791,7 +18935,11 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     where r.transaction_id > p_after and r.transaction_id <= p_upto
     group by 1, 2
   ), placed as (
-    select m.lot_id, m.day, l.kind, l.currency, l.amount_minor, l.granted, p.amount_minor as old_amount,
+    select m.lot_id, m.day, l.kind, l.currency, l.amount_minor, p.amount_minor as old_amount,
+      -- As console_token_roll_forward: what was bought, corrections included.
+      coalesce((select sum(r.tokens)::bigint from governance.purchase_records r
+        where r.lot_id = m.lot_id and r.record_type in ('grant', 'adjustment') and r.transaction_id <= p_upto
+          and r.created_at < (m.day + 1)::timestamp at time zone 'UTC'), l.granted) as bought,
       p.deferred_minor as old_deferred, p.given_back_minor as old_given, y.first_day, y.days,
       (coalesce(p.tokens, 0) + sum(m.tokens) over w)::bigint as tokens,
       case when y.days is null then coalesce(p.given_back_tokens, 0) + sum(m.given) over w
@@ -18803,11 +18951,11 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     where l.amount_minor is not null and l.currency is not null
     window w as (partition by m.lot_id order by m.day)
   ), given as (
-    select x.*, governance.pro_rata(x.amount_minor, least(greatest(x.given, 0), x.granted), x.granted) as given_minor
+    select x.*, governance.part_of(x.amount_minor, x.given, x.bought) as given_minor
     from placed x
   ), valued as (
     select x.*, case when x.days is null
-        then governance.pro_rata(x.amount_minor, least(x.tokens, x.granted), x.granted)
+        then governance.part_of(x.amount_minor, x.tokens, x.bought)
         else x.amount_minor - x.given_minor
           - governance.recognised_minor(x.amount_minor - x.given_minor, x.first_day, x.days, x.day) end as deferred,
       coalesce(lag(x.given_minor) over w, x.old_given, 0) as was_given,
@@ -20127,8 +20275,8 @@ begin
     update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency
       where p.payment_id = v_pay.payment_id
       and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
-    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference,
-      'Correction of the amount paid',
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint], 0, 0, 0, 0,
+      v_reference, 'Correction of the amount paid',
       v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
     perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
       p_difference_id => p_difference_id);
@@ -20153,6 +20301,7 @@ begin
   else
     perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
   end if;
+  perform governance.reprice_reversed(v_lot_id, c, p_now, v_reference, v_metadata);
   return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
 end
 $$;
@@ -21189,6 +21338,49 @@ grant execute on function public.console_explain_balance(text) to service_role;
 -- schemas/77_undone_corrections.sql
 -- The correction that undoes what was posted: another entry, under the same rules.
 
+create function governance.reprice_lot(p_lot_id bigint, p_amount bigint, p_now timestamptz, p_reference text,
+  p_words text, p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_lot governance.lots;
+  v_payment_id bigint := (select s.payment_id from governance.stripe_lots s where s.lot_id = p_lot_id);
+  v_entry bigint;
+begin
+  update governance.lots l set amount_minor = p_amount
+  where l.lot_id = p_lot_id and l.amount_minor <> p_amount returning l.* into v_lot;
+  if v_lot.lot_id is null then return; end if;
+  v_entry := (governance.append_entry(v_lot.account_id, 'adjustment', p_now, array[p_lot_id, 0::bigint], 0, 0, 0, 0,
+    p_reference, p_words, p_metadata || jsonb_build_object('amount_minor', p_amount, 'currency',
+      v_lot.currency))).transaction_id;
+  perform governance.record_purchase(v_entry, 'relabel', p_lot_id, v_payment_id, 0, 0, p_amount, v_lot.currency,
+    p_difference_id => p_metadata ->> 'difference_id');
+end
+$$;
+comment on function governance.reprice_lot(bigint, bigint, timestamptz, text, text, jsonb) is
+  'What a lot cost is another amount from now on: on record, so that each period has what was true by its end. Nothing '
+  'where it is the same. The caller holds the account''s lock.';
+
+create function governance.reprice_reversed(p_lot_id bigint, c jsonb, p_now timestamptz, p_reference text,
+  p_metadata jsonb) returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_is_unpaid boolean := (select s.is_void and (s.tokens = 0 or l.kind = 'promotional')
+    from governance.stripe_lots s join governance.lots l using (lot_id) where s.lot_id = p_lot_id);
+begin
+  if c ->> 'action' not in ('reverse', 'adjust', 'promotional', 'reclassify') then return;
+  elsif v_is_unpaid then
+    perform governance.reprice_lot(p_lot_id, 0, p_now, p_reference, 'Nothing was paid for it: no revenue', p_metadata);
+  elsif c ? 'undoes' and governance.stripe_whole(c -> 'amount_minor') is not null
+    and (select l.amount_minor = 0 from governance.lots l where l.lot_id = p_lot_id) then
+    perform governance.reprice_lot(p_lot_id, governance.stripe_whole(c -> 'amount_minor'), p_now, p_reference,
+      'It was paid for after all: its price is what it was', p_metadata);
+  end if;
+end
+$$;
+comment on function governance.reprice_reversed(bigint, jsonb, timestamptz, text, jsonb) is
+  'The money of a grant that a correction reversed as a whole or gave away, or of which that was undone: what nobody '
+  'paid for is no revenue. The caller holds the account''s lock.';
+
 create function governance.before_correction(c jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
 declare
@@ -21227,6 +21419,7 @@ begin
       from governance.stripe_lots s where s.lot_id = governance.stripe_whole(v_before -> 'lot_id'))
     when c.correction ->> 'action' in ('reverse', 'adjust') then
       jsonb_build_object('action', 'adjust', 'tokens', -governance.stripe_whole(c.correction -> 'tokens'))
+        || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor'))
     when c.correction ->> 'action' in ('claw_back', 'restore') then
       jsonb_build_object('action', 'restore', 'refunded_minor', v_before -> 'refunded_minor')
     when c.correction ->> 'action' in ('hold', 'release', 'finalise_dispute') then
@@ -21235,7 +21428,8 @@ begin
       jsonb_build_object('action', 'relabel', 'amount_minor', v_before -> 'amount_minor',
         'currency', v_before ->> 'currency')
     when c.correction ->> 'action' in ('promotional', 'reclassify') then
-      jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind') end
+      jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind')
+        || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor')) end
     || jsonb_build_object('lot_id', v_before -> 'lot_id');
   -- What was not known before cannot be brought back.
   if v_inverse is null or exists (select from jsonb_each(v_inverse) x where x.value = 'null') then return null; end if;

@@ -138,7 +138,9 @@ begin
   v_pay := governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
     governance.stripe_id(o -> 'customer'), p_livemode);
   if v_refunded > 0 then
-    v_released := governance.released_minor(o, p_version);
+    -- When it is captured nothing else can have been refunded.
+    v_released := governance.released_minor(o,
+      case when p_type <> 'charge.captured' and v_pay.released_minor = 0 then p_version end);
     v_refunded := greatest(v_refunded - v_released, 0);
   end if;
   if v_charged_at < p_told_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
@@ -168,33 +170,40 @@ comment on function governance.on_charge(text, text, timestamptz, timestamptz, j
   boolean, text) is 'charge.* but refunds and disputes.';
 
 create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
-  o jsonb, p_livemode boolean) returns governance.stripe_outcome
+  o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
   v_intent text := governance.stripe_id(o -> 'id');
   v_charge text := coalesce(governance.stripe_id(o -> 'latest_charge'),
     governance.stripe_id(o #> '{charges,data,0,id}'));
   v_metadata jsonb := governance.stripe_object(o -> 'metadata');
-  v_payment_id bigint;
+  v_released bigint := governance.stripe_whole(o -> 'amount') - governance.stripe_whole(o -> 'amount_received');
+  v_outcome governance.stripe_outcome;
 begin
   if v_intent is null then return governance.outcome('quarantined', 'malformed'); end if;
   if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
   -- Sold without Checkout: then the order is on the payment itself.
   if governance.is_token_order(v_metadata) then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
         governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
       coalesce(nullif(o -> 'amount_received', 'null'), o -> 'amount'));
+  else
+    v_outcome := governance.settled((governance.note_payment(p_now, v_intent, v_charge, null,
+      governance.stripe_id(o -> 'invoice'), governance.stripe_id(o -> 'customer'), p_livemode)).payment_id, p_now,
+      p_event_id);
   end if;
-  v_payment_id := (governance.note_payment(p_now, v_intent, v_charge, null, governance.stripe_id(o -> 'invoice'),
-    governance.stripe_id(o -> 'customer'), p_livemode)).payment_id;
-  return governance.outcome('processed', null, governance.settle_payment(v_payment_id, p_now, p_event_id),
-    v_payment_id);
+  if v_released > 0 and p_version < '2025-03-31' then
+    update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released)
+    where p.payment_id = v_outcome.payment_id;
+    v_outcome.effects := v_outcome.effects || governance.settle_payment(v_outcome.payment_id, p_now, p_event_id);
+  end if;
+  return v_outcome;
 end
 $$;
 comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'payment_intent.*';
+  boolean, text) is 'payment_intent.*';
 
 -- No plan anew for each event, and no compiling of one.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
@@ -423,7 +432,8 @@ begin
     elsif v_type like 'checkout.session.%'
       then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
     elsif v_type like 'payment_intent.%'
-      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live,
+        p_event ->> 'api_version');
     elsif v_type like 'charge.dispute.%' then
       v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
         p_event_id);

@@ -9,6 +9,14 @@ comment on function governance.pro_rata(bigint, bigint,
   bigint) is 'tokens × part ÷ of, rounded down, all of them when part reaches of; nothing of nothing. The core''s '
     'proRata is the same.';
 
+create function governance.part_of(p_amount bigint, p_tokens bigint, p_bought bigint) returns bigint
+  language sql immutable set search_path = '' as $$
+  select case when p_bought > 0 then governance.pro_rata(p_amount, least(greatest(p_tokens, 0), p_bought), p_bought)
+    else 0 end
+$$;
+comment on function governance.part_of(bigint, bigint, bigint) is
+  'What some tokens of a lot cost, of all that were bought for its price; nothing where none are left of these.';
+
 create function governance.record_purchase(
   p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
     p_amount bigint default null,

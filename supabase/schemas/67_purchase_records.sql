@@ -255,9 +255,15 @@ begin
   ), prices as (
     -- What a lot cost may change after it was sold: each period has what was true by its end.
     select r.lot_id,
-      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_from))[1] as opening,
-      (array_agg(r.amount_minor order by r.transaction_id desc) filter (where r.created_at < p_to))[1] as closing
-    from governance.purchase_records r where r.record_type in ('grant', 'relabel', 'supplement') group by r.lot_id
+      (array_agg(r.amount_minor order by r.transaction_id desc)
+        filter (where r.created_at < p_from and r.record_type <> 'adjustment'))[1] as opening,
+      (array_agg(r.amount_minor order by r.transaction_id desc)
+        filter (where r.created_at < p_to and r.record_type <> 'adjustment'))[1] as closing,
+      -- And so may what was bought for it: tokens that a correction took were not used.
+      coalesce(sum(r.tokens) filter (where r.created_at < p_from), 0)::bigint as opening_bought,
+      coalesce(sum(r.tokens) filter (where r.created_at < p_to), 0)::bigint as closing_bought
+    from governance.purchase_records r
+    where r.record_type in ('grant', 'relabel', 'supplement', 'adjustment') group by r.lot_id
   ), periods as (
     select y.lot_id, y.first_day, y.days,
       coalesce(max(r.taken_back_tokens) filter (where r.transaction_id = x.opening), 0) as opening_taken,
@@ -269,7 +275,8 @@ begin
     group by 1, 2, 3
   ), by_lot as (
     select l.lot_id, case l.kind when 'purchased' then 'purchased'
-      else l.kind end as kind, l.currency, l.granted,
+      else l.kind end as kind, l.currency, l.granted, coalesce(c.opening_bought, l.granted) as opening_bought,
+      coalesce(c.closing_bought, l.granted) as closing_bought,
       case when c.lot_id is not null then c.opening when l.created_at < p_from then l.amount_minor end as opening_price,
       case when c.lot_id is not null then c.closing else l.amount_minor end as closing_price,
       l.created_at < p_to as is_there, l.remaining,
@@ -288,7 +295,7 @@ begin
     from moves m cross join lateral (select m.created_at >= p_from and m.created_at < p_to as inside) i
     join governance.lots l using (lot_id)
     left join prices c using (lot_id)
-    group by l.lot_id, c.lot_id, c.opening, c.closing
+    group by l.lot_id, c.lot_id, c.opening, c.closing, c.opening_bought, c.closing_bought
   ), taken as (
     -- Of a paid period, the money that went back by then.
     select b.*, y.first_day, y.days, governance.pro_rata(b.opening_price, y.opening_taken, b.granted) as opening_taken,
@@ -298,14 +305,14 @@ begin
     select b.*,
       case when b.opening_price is null then 0 when b.days is not null
         then governance.deferred_minor(b.opening_price - b.opening_taken, b.first_day, b.days, p_from)
-        else governance.pro_rata(b.opening_price, least(b.opening, b.granted), b.granted) end as deferred_opening,
+        else governance.part_of(b.opening_price, b.opening, b.opening_bought) end as deferred_opening,
       case when b.closing_price is null then 0 when b.days is not null
         then governance.deferred_minor(b.closing_price - b.closing_taken, b.first_day, b.days, p_to)
-        else governance.pro_rata(b.closing_price, least(b.closing, b.granted), b.granted) end as deferred_closing,
+        else governance.part_of(b.closing_price, b.closing, b.closing_bought) end as deferred_closing,
       case when b.closing_price is null then 0 when b.days is not null
         then b.closing_taken - coalesce(b.opening_taken, 0)
-        else governance.pro_rata(b.closing_price, least(greatest(b.refunded + b.disputed - b.restored, 0), b.granted),
-        b.granted) end as given_back
+        else governance.part_of(b.closing_price, b.refunded + b.disputed - b.restored, b.closing_bought)
+        end as given_back
     from taken b
   )
   select coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'currency', s.currency,

@@ -216,21 +216,23 @@ create function governance.take_back_doubles(p_pay governance.stripe_payments, p
   returns jsonb
   language plpgsql set search_path = '' as $$
 declare
-  v_doubles bigint[] := array(
-    select s.lot_id from governance.stripe_lots s join governance.lots l using (lot_id)
-      join governance.purchase_records r on r.lot_id = s.lot_id and r.record_type = 'grant'
-    where s.payment_id = p_pay.payment_id and not s.is_void and l.pack_id is not null and exists (
-      select from governance.stripe_lots x join governance.lots k using (lot_id)
-        join governance.purchase_records e on e.lot_id = x.lot_id and e.record_type = 'grant'
-      where x.payment_id = p_pay.payment_id and not x.is_void and k.pack_id is not null
-        and e.payment_id <> r.payment_id and e.transaction_id < r.transaction_id)
-    order by s.lot_id);
+  v_lots bigint[] := array(select s.lot_id from governance.stripe_lots s
+    where s.payment_id = p_pay.payment_id and not s.is_void order by s.lot_id);
+  v_doubles bigint[];
   v_reference text := coalesce(p_pay.charge_id, p_pay.payment_intent_id, p_pay.invoice_id, p_pay.checkout_session_id);
   v_metadata jsonb := jsonb_build_object('cause', p_cause);
   v_lot record;
   v_taking governance.lot_taking;
   v_effects jsonb := '[]';
 begin
+  if cardinality(v_lots) < 2 then return v_effects; end if;
+  -- What was granted for another row of this payment, before the two were known to be one.
+  with grants as materialized (
+    select r.lot_id, r.payment_id, r.transaction_id from governance.purchase_records r
+    where r.lot_id = any (v_lots) and r.record_type = 'grant'
+      and (select l.pack_id is not null from governance.lots l where l.lot_id = r.lot_id))
+  select coalesce(array_agg(g.lot_id), '{}') into v_doubles from grants g
+  where exists (select from grants e where e.payment_id <> g.payment_id and e.transaction_id < g.transaction_id);
   if v_doubles = '{}' then return v_effects; end if;
   perform governance.lock_accounts(p_pay.account_id || array(select l.account_id from governance.lots l
     where l.lot_id = any (v_doubles)));

@@ -91,7 +91,11 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     where r.transaction_id > p_after and r.transaction_id <= p_upto
     group by 1, 2
   ), placed as (
-    select m.lot_id, m.day, l.kind, l.currency, l.amount_minor, l.granted, p.amount_minor as old_amount,
+    select m.lot_id, m.day, l.kind, l.currency, l.amount_minor, p.amount_minor as old_amount,
+      -- As console_token_roll_forward: what was bought, corrections included.
+      coalesce((select sum(r.tokens)::bigint from governance.purchase_records r
+        where r.lot_id = m.lot_id and r.record_type in ('grant', 'adjustment') and r.transaction_id <= p_upto
+          and r.created_at < (m.day + 1)::timestamp at time zone 'UTC'), l.granted) as bought,
       p.deferred_minor as old_deferred, p.given_back_minor as old_given, y.first_day, y.days,
       (coalesce(p.tokens, 0) + sum(m.tokens) over w)::bigint as tokens,
       case when y.days is null then coalesce(p.given_back_tokens, 0) + sum(m.given) over w
@@ -103,11 +107,11 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     where l.amount_minor is not null and l.currency is not null
     window w as (partition by m.lot_id order by m.day)
   ), given as (
-    select x.*, governance.pro_rata(x.amount_minor, least(greatest(x.given, 0), x.granted), x.granted) as given_minor
+    select x.*, governance.part_of(x.amount_minor, x.given, x.bought) as given_minor
     from placed x
   ), valued as (
     select x.*, case when x.days is null
-        then governance.pro_rata(x.amount_minor, least(x.tokens, x.granted), x.granted)
+        then governance.part_of(x.amount_minor, x.tokens, x.bought)
         else x.amount_minor - x.given_minor
           - governance.recognised_minor(x.amount_minor - x.given_minor, x.first_day, x.days, x.day) end as deferred,
       coalesce(lag(x.given_minor) over w, x.old_given, 0) as was_given,

@@ -224,8 +224,8 @@ begin
     update governance.stripe_payments p set amount_minor = v_amount, currency = v_currency
       where p.payment_id = v_pay.payment_id
       and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id and s.lot_id <> v_lot_id);
-    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, v_reference,
-      'Correction of the amount paid',
+    v_entry := (governance.append_entry(v_pay.account_id, 'adjustment', p_now, array[v_lot_id, 0::bigint], 0, 0, 0, 0,
+      v_reference, 'Correction of the amount paid',
       v_metadata || jsonb_build_object('amount_minor', v_amount, 'currency', v_currency))).transaction_id;
     perform governance.record_purchase(v_entry, 'relabel', v_lot_id, v_pay.payment_id, 0, 0, v_amount, v_currency,
       p_difference_id => p_difference_id);

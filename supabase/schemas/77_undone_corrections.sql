@@ -11,8 +11,9 @@ begin
   update governance.lots l set amount_minor = p_amount
   where l.lot_id = p_lot_id and l.amount_minor <> p_amount returning l.* into v_lot;
   if v_lot.lot_id is null then return; end if;
-  v_entry := (governance.append_entry(v_lot.account_id, 'adjustment', p_now, '{}', 0, 0, 0, 0, p_reference, p_words,
-    p_metadata || jsonb_build_object('amount_minor', p_amount, 'currency', v_lot.currency))).transaction_id;
+  v_entry := (governance.append_entry(v_lot.account_id, 'adjustment', p_now, array[p_lot_id, 0::bigint], 0, 0, 0, 0,
+    p_reference, p_words, p_metadata || jsonb_build_object('amount_minor', p_amount, 'currency',
+      v_lot.currency))).transaction_id;
   perform governance.record_purchase(v_entry, 'relabel', p_lot_id, v_payment_id, 0, 0, p_amount, v_lot.currency,
     p_difference_id => p_metadata ->> 'difference_id');
 end

@@ -23,6 +23,7 @@ export interface MoneyCase {
 }
 
 type Random = () => number;
+const beforeBasil = "2024-12-18.acacia";
 const pick = (random: Random, from: number, to: number): number =>
   from + Math.floor(random() * (to - from + 1));
 
@@ -32,15 +33,19 @@ const share = (tokens: number, part: number, whole: number): number =>
 
 interface Told {
   readonly events: StripeEvent[];
-  tell(type: string, object: object): void;
+  tell(type: string, object: object, apiVersion?: string): void;
 }
 function teller(name: string, created: number): Told {
   const events: StripeEvent[] = [];
   return {
     events,
-    tell: (type, object) =>
+    tell: (type, object, apiVersion) =>
       void events.push(
-        event(type, object, { id: `evt_${name}_${events.length}`, created: created + events.length }),
+        event(type, object, {
+          id: `evt_${name}_${events.length}`,
+          created: created + events.length,
+          ...(apiVersion === undefined ? {} : { apiVersion }),
+        }),
       ),
   };
 }
@@ -52,14 +57,18 @@ function chargeLife(
   name: string,
   amount: number,
   authorised = amount,
+  isBeforeBasil = false,
 ): { refunded: number; lost: number } {
+  // Before 2025-03-31 what was authorised and never captured is refunded, in Stripe's words.
+  const released = isBeforeBasil ? authorised - amount : 0;
+  const version = isBeforeBasil ? beforeBasil : undefined;
   const object = (refunded: number): object => ({
     id: `ch_${name}`,
     object: "charge",
     amount: authorised,
     amount_captured: amount,
-    // What was authorised and never captured is released, and counted here.
-    amount_refunded: refunded + authorised - amount,
+    amount_refunded: refunded + released,
+    refunded: refunded + released === (isBeforeBasil ? authorised : amount),
     captured: true,
     currency: "usd",
     payment_intent: `pi_${name}`,
@@ -68,7 +77,18 @@ function chargeLife(
   // A first try may have failed; and what only confirms others may be lost.
   if (random() < 0.1)
     told.tell("charge.failed", { ...object(0), id: `ch_${name}_try`, status: "failed", captured: false });
-  if (random() < 0.8) told.tell(authorised > amount ? "charge.captured" : "charge.succeeded", object(0));
+  if (random() < 0.8)
+    told.tell(authorised > amount ? "charge.captured" : "charge.succeeded", object(0), version);
+  const release = {
+    id: `re_${name}_release`,
+    object: "refund",
+    amount: released,
+    currency: "usd",
+    charge: `ch_${name}`,
+    payment_intent: `pi_${name}`,
+    status: "succeeded",
+  };
+  if (released > 0) told.tell("refund.created", release, version);
   let counted = 0;
   let refunded = 0;
   for (let n = 0; n < pick(random, 0, 2) && counted < amount; n++) {
@@ -85,14 +105,20 @@ function chargeLife(
     const fails = random() < 0.2;
     const lost = random();
     // Before 2022-11-15 a charge lists its refunds, and a refund is told by its charge.
-    const isOld = random() < 0.3;
+    const isOld = random() < 0.3 && (isBeforeBasil || authorised === amount);
     const pending = { ...refund, status: "pending" };
     if (lost > 0.1 && !isOld) told.tell("refund.created", pending);
     if (lost < 0.9 || isOld)
-      told.tell("charge.refunded", {
-        ...(object(counted) as object),
-        ...(isOld ? { refunds: { object: "list", data: [pending] } } : {}),
-      });
+      told.tell(
+        "charge.refunded",
+        {
+          ...(object(counted) as object),
+          ...(isOld
+            ? { refunds: { object: "list", data: released > 0 ? [pending, release] : [pending] } }
+            : {}),
+        },
+        version,
+      );
     told.tell(isOld ? "charge.refund.updated" : fails ? "refund.failed" : "refund.updated", {
       ...refund,
       status: fails ? "failed" : "succeeded",
@@ -156,18 +182,23 @@ function captureCase(
   created: number,
 ): MoneyCase {
   const authorised = pack.price + pick(random, 0, 2) * 400;
-  told.tell("payment_intent.succeeded", {
-    id: `pi_${name}`,
-    object: "payment_intent",
-    amount: authorised,
-    amount_received: pack.price,
-    created,
-    currency: "usd",
-    status: "succeeded",
-    latest_charge: `ch_${name}`,
-    metadata: { user_id: userId, pack_id: pack.packId },
-  });
-  const back = chargeLife(told, random, name, pack.price, authorised);
+  const isBeforeBasil = random() < 0.5;
+  told.tell(
+    "payment_intent.succeeded",
+    {
+      id: `pi_${name}`,
+      object: "payment_intent",
+      amount: authorised,
+      amount_received: pack.price,
+      created,
+      currency: "usd",
+      status: "succeeded",
+      latest_charge: `ch_${name}`,
+      metadata: { user_id: userId, pack_id: pack.packId },
+    },
+    isBeforeBasil ? beforeBasil : undefined,
+  );
+  const back = chargeLife(told, random, name, pack.price, authorised, isBeforeBasil);
   return {
     events: told.events,
     words: `captured ${pack.price} of ${authorised}, refunded ${back.refunded}, lost ${back.lost}`,
