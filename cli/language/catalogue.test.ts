@@ -54,12 +54,6 @@ describe("the German catalogue", () => {
     expect(options.filter((words) => !texts.has(words))).toEqual([]);
   });
 
-  it("has the words of each kind of a user's history", () => {
-    const file = "renderer/src/features/users/history.tsx";
-    const { texts } = findTexts(readFileSync(join(repositoryDir, file), "utf8"), file);
-    expect(texts.map(({ text }) => text)).toEqual(expect.arrayContaining(["Acts", "act", "Grants", "alert"]));
-  });
-
   it("has words for the rules, alerts, kinds and reasons that the presets name", () => {
     const names = globSync("supabase/presets/*.yaml", { cwd: repositoryDir }).flatMap((file) =>
       Array.from(

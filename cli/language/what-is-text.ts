@@ -55,8 +55,7 @@ export const isTextProperty = (name: string, file: string): boolean =>
   (name === "unit" &&
     /^shared\/governance\/configuration\/(?:setting-|field-)?(?:fields|types)\.ts$/.test(file));
 export const isCodeProperty = (name: string, file: string): boolean =>
-  // In a user's history an act is a kind, with words of its own.
-  (codeNames.has(name) && !(name === "act" && file.endsWith("features/users/history.tsx"))) ||
+  codeNames.has(name) ||
   name.startsWith("--") ||
   codeNamesOfFiles.some(([files, names]) => files.test(file) && names.has(name));
 export const isTextCall = (name: string, file: string): boolean =>

@@ -4187,25 +4187,20 @@ comment on function public.my_token_balance() is
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 
-create function governance.refuse_orphans() returns trigger
-  language plpgsql set search_path = '' as $$
+-- A function, as the terms of a check are read anew from text by every statement that writes the table; and without a
+-- search path, which would cost as much as it saves: it uses built-in operators alone.
+create function governance.is_sound(a governance.accounts) returns boolean
+  language plpgsql immutable as $$
 begin
-  if exists (select from governance.lots l where l.account_id = old.account_id) then
-    raise exception using errcode = 'foreign_key_violation',
-      message = format('Account %s has lots: it is never deleted', old.account_id);
-  end if;
-  return old;
+  return least(a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens, a.debt_tokens,
+    a.day_tokens, a.month_tokens,
+    a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens) >= 0;
 end
 $$;
-comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+comment on function governance.is_sound(governance.accounts) is
+  'Whether nothing of an account is below zero, and nothing is reserved that is not there.';
 
--- One term, as a check is read anew by every statement that writes the table. Nothing is reserved that is not there.
-alter table governance.accounts add constraint accounts_never_negative check (least(subscription_tokens,
-  purchased_tokens, promotional_tokens, reserved_tokens, debt_tokens, day_tokens, month_tokens,
-  subscription_tokens + purchased_tokens + promotional_tokens - reserved_tokens) >= 0);
-
-create trigger accounts_keep_lots before delete
-  on governance.accounts for each row execute function governance.refuse_orphans();
+alter table governance.accounts add constraint accounts_never_negative check (governance.is_sound(accounts));
 
 -- schemas/21_acts.sql
 -- What operators do to accounts, and the audit log.
@@ -4857,7 +4852,6 @@ comment on function governance.pays_debt_at_once() is 'Whether debt is paid out 
 -- spend is known from the tokens of their entries, so calls seal nothing.
 -- ---------------------------------------------------------------------------------------------------------------
 
--- No search_path on these two, so that they are inlined: they use built-in functions alone.
 create function governance.lot_seal(l governance.lots) returns text
   language sql stable set search_path = '' as $$
   select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
@@ -4868,7 +4862,7 @@ comment on function governance.lot_seal(governance.lots) is
   'frozen | expired | clawed back.';
 
 create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select cardinality(p_lot_changes) = 2
     and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
       or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
@@ -4876,10 +4870,33 @@ $$;
 comment on function governance.seals_lot(text, bigint[], jsonb) is
   'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
 
--- Few terms, as a check is read anew by every statement that writes the table.
-alter table governance.lots add constraint lots_add_up check (
-  least(granted - 1, remaining, frozen, spent, expired, clawed_back) >= 0
-  and granted = remaining + frozen + spent + expired + clawed_back and (is_open or remaining + frozen = 0));
+-- A function, as governance.is_sound(governance.accounts) is.
+create function governance.adds_up(l governance.lots) returns boolean
+  language plpgsql immutable set search_path = '' as $$
+begin
+  return least(l.granted - 1, l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0
+    and l.granted = l.remaining + l.frozen + l.spent + l.expired + l.clawed_back
+    and (l.is_open or l.remaining + l.frozen = 0);
+end
+$$;
+comment on function governance.adds_up(governance.lots) is 'Whether what became of a lot adds up to what was granted.';
+
+alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
+
+create function governance.refuse_orphans() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if exists (select from governance.lots l where l.account_id = old.account_id) then
+    raise exception using errcode = 'foreign_key_violation',
+      message = format('Account %s has lots: it is never deleted', old.account_id);
+  end if;
+  return old;
+end
+$$;
+comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+
+create trigger accounts_keep_lots before delete
+  on governance.accounts for each row execute function governance.refuse_orphans();
 
 -- schemas/23_ledger.sql
 -- The ledger: append-only, one hash chain for each account.
@@ -5953,6 +5970,30 @@ create type governance.authorize_arguments as (request_id text, user_id text, mo
 -- A message as rules and counters see it, and the lock of its account (governance.lock_key).
 create type governance.judged_message as (folded text, hash bigint, characters int, words int, lock_key bigint);
 
+create function governance.check_authorize(e governance.authorize_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  perform governance.check_id('p_user_id', e.user_id);
+  perform governance.check_id('p_model', e.model, 200);
+  perform governance.check_optional('p_conversation_id', e.conversation_id, 255);
+  perform governance.check_optional('p_task_type', e.task_type, 255);
+  perform governance.check_optional('p_scope_id', e.scope_id, 255);
+  if e.estimated_tokens not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
+  end if;
+  if octet_length(e.message) > 4194304 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
+  end if;
+  if e.complexity is not null and (e.complexity = 'NaN' or e.complexity not between 0 and 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
+  end if;
+end
+$$;
+comment on function governance.check_authorize(governance.authorize_arguments) is
+  'Refuses what authorize_usage cannot take.';
+
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
 
@@ -6855,30 +6896,6 @@ create type governance.judgement as (account_id bigint, decision_id bigint, deci
   reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
   flag_reason text, flag_version_id bigint);
 
-create function governance.check_authorize(e governance.authorize_arguments) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  perform governance.check_id('p_request_id', e.request_id);
-  perform governance.check_id('p_user_id', e.user_id);
-  perform governance.check_id('p_model', e.model, 200);
-  perform governance.check_optional('p_conversation_id', e.conversation_id, 255);
-  perform governance.check_optional('p_task_type', e.task_type, 255);
-  perform governance.check_optional('p_scope_id', e.scope_id, 255);
-  if e.estimated_tokens not between 1 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
-  end if;
-  if octet_length(e.message) > 4194304 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
-  end if;
-  if e.complexity is not null and (e.complexity = 'NaN' or e.complexity not between 0 and 1) then
-    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
-  end if;
-end
-$$;
-comment on function governance.check_authorize(governance.authorize_arguments) is
-  'Refuses what authorize_usage cannot take.';
-
 create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
   f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
   language plpgsql stable set search_path = '' as $$
@@ -7023,8 +7040,12 @@ create function governance.authorize_calls(p_calls governance.authorize_argument
     set jit = off as $$
 declare
   c governance.active_config;
-  -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
-  x record;
+  -- The places of the calls in the order in which they are decided
+  v_order int[];
+  v_place int;
+  -- A call, its message, its account and plan as they were read, and what this batch changed so far
+  x governance.authorize_arguments;
+  m governance.judged_message;
   a governance.accounts;
   p governance.plans;
   v_plan_id text;
@@ -7044,6 +7065,7 @@ declare
   v_lock_key bigint;
   v_is_locked boolean;
   v_fingerprint bigint;
+  v_identical bigint;
   v_conversation int;
   v_estimate bigint;
   v_has_taken_ids boolean := false;
@@ -7094,7 +7116,7 @@ begin
     -- An expression, at a fifth of what "perform" costs, which is a statement.
     v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
-    perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
+    perform pg_advisory_xact_lock(l.lock_key) from (select distinct u.lock_key from unnest(v_messages) u order by 1) l;
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -7106,24 +7128,21 @@ begin
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
 
+  -- Calls of one account one after another, in their order.
+  if cardinality(p_calls) = 1 then
+    v_order := '{1}';
+  else
+    v_order := array(select u.place from unnest(p_calls) with ordinality u(request_id, user_id, model,
+      estimated_tokens, message, conversation_id, task_type, scope_id, complexity, place)
+      order by u.user_id collate "C", u.place);
+  end if;
   loop
-    for x in
-      select u.*, b as account,
-        -- Facts that cost are worked out only where a rule reads them.
-        case when c.rules_read_identical and b.last_message_at is not null then (
-          select count(*) from (
-            select from governance.request_keys y
-            where y.account_id = b.account_id and y.message_hash = u.message_hash
-              and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', b.forgiven_at)
-            limit 999) n) end as identical_messages
-      from unnest(p_calls, v_messages) with ordinality u(request_id, user_id, model, estimated_tokens, message,
-        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, lock_key, place)
-      left join governance.accounts b on b.user_id = u.user_id
-      order by u.user_id collate "C", u.place
-    loop
+    foreach v_place in array v_order loop
+      x := p_calls[v_place];
+      m := v_messages[v_place];
       if x.user_id is distinct from a.user_id then
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
-        a := x.account;
+        a := (select y from governance.accounts y where y.user_id = x.user_id);
         -- As governance.needs_roll.
         if a.account_id is null
           or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
@@ -7157,14 +7176,22 @@ begin
         s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
           a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
       end if;
+      -- Facts that cost are worked out only where a rule reads them.
+      v_identical := 0;
+      if c.rules_read_identical and a.last_message_at is not null and x.message is not null then
+        select count(*) into v_identical from (
+          select from governance.request_keys y
+          where y.account_id = a.account_id and y.message_hash = m.hash
+            and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
+          limit 999) n;
+      end if;
       -- What hardly any call needs has a branch of its own, and one question leads to all of them: an expression is
       -- made ready whole, whatever of it runs.
       v_conversation := null;
       if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
         or c.rules_read_words then
         if s.hashes is not null then
-          x.identical_messages := coalesce(x.identical_messages, 0)
-            + coalesce(cardinality(array_positions(s.hashes, x.message_hash)), 0);
+          v_identical := v_identical + coalesce(cardinality(array_positions(s.hashes, m.hash)), 0);
         end if;
         if x.conversation_id <> '' then
           select (y.facts).conversation_messages into v_conversation from governance.requests y
@@ -7176,10 +7203,10 @@ begin
         end if;
         if x.estimated_tokens is null then
           select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
-          v_estimate := coalesce(v_estimate, (x.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+          v_estimate := coalesce(v_estimate, (m.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
         end if;
         if x.complexity is not null then x.complexity := round(x.complexity, 3); end if;
-        if c.rules_read_words then v_phrases := governance.space_phrases(x.folded); end if;
+        if c.rules_read_words then v_phrases := governance.space_phrases(m.folded); end if;
       end if;
       v_fingerprint := hashtextextended(row(x.user_id, x.model, x.estimated_tokens, x.message, x.conversation_id,
         x.task_type, x.scope_id, x.complexity)::text, 0);
@@ -7191,7 +7218,7 @@ begin
           select * into q from unnest(v_requests) r where r.request_id = x.request_id;
         end if;
         if q.decision_id is not null then
-          v_answers[x.place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
+          v_answers[v_place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
           continue;
         end if;
       end if;
@@ -7200,16 +7227,16 @@ begin
         a.month_tokens + s.reserved_tokens,
         case when x.message is null then s.day_messages else s.day_messages + 1 end,
         case when not c.rules_read_identical then null when x.message is null then 0
-          else least(coalesce(x.identical_messages, 0) + 1, 1000) end,
+          else least(v_identical + 1, 1000) end,
         case when x.message is not null then round(extract(epoch from v_now - s.last_message_at), 3) end,
         case when x.message is null then 0
           when s.last_message_at > v_now - interval '2 seconds'
             and (a.forgiven_at is null or s.last_message_at > a.forgiven_at) then least(s.rapid_messages + 1, 1000000)
           else 1 end,
         v_conversation,
-        x.words, x.characters, coalesce(x.estimated_tokens, v_estimate),
+        m.words, m.characters, coalesce(x.estimated_tokens, v_estimate),
         case when c.rules_read_words then
-          governance.rules_complexity(x.complexity, v_phrases, x.characters) else x.complexity end,
+          governance.rules_complexity(x.complexity, v_phrases, m.characters) else x.complexity end,
         date_part('hour', v_utc), date_part('hour', v_local), date_part('isodow', v_local),
         a.plan_id, x.model, case when c.rules_read_provider then governance.provider_of(x.model, v_now) end,
         nullif(x.task_type, ''), nullif(x.scope_id, ''),
@@ -7228,12 +7255,12 @@ begin
       if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
         or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
         or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
-        or governance.rules_match(f, x.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
-        j := governance.judge_call(a, p, c, f, x.folded, v_phrases, v_now);
+        or governance.rules_match(f, m.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
+        j := governance.judge_call(a, p, c, f, m.folded, v_phrases, v_now);
       end if;
       q := row(pg_current_xact_id(), nextval('governance.event_ids'), v_now, a.account_id, x.request_id, v_fingerprint,
         -- What was asked
-        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), x.message_hash,
+        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), m.hash,
         -- What was decided
         coalesce(j.decision, 'allow'), j.reason, coalesce(j.http_status, 200), j.message, j.warnings,
         coalesce(j.model, x.model), j.truncate_to_words, case when j.reason is null then v_hold_ends_at end,
@@ -7249,15 +7276,15 @@ begin
         null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
       v_requests := array_append(v_requests, q);
       v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
-        x.lock_key, x.message_hash)::governance.request_keys);
-      v_answers[x.place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
+        m.lock_key, m.hash)::governance.request_keys);
+      v_answers[v_place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
       s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
         case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
         case when x.message is null then s.month_messages else s.month_messages + 1 end, s.day_calls + 1,
         s.month_calls + 1, q.total_reserved_tokens,
         case when j.reason is null then least(s.holds_from, v_now) else s.holds_from end,
         case when j.reason is null then least(s.holds_check_at, v_hold_ends_at) else s.holds_check_at end,
-        case when x.message is null then s.hashes else array_append(s.hashes, x.message_hash) end,
+        case when x.message is null then s.hashes else array_append(s.hashes, m.hash) end,
         case when x.message is null or x.conversation_id is null then s.conversations
           else array_append(s.conversations, x.conversation_id) end)::governance.authorize_state;
       if j.decision is not null then
@@ -7716,10 +7743,22 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
 declare
   c governance.active_config;
   v_call governance.settle_arguments;
-  -- A call with what was read for it; its account as it was read; and what this batch changed so far.
-  x record;
+  -- The places of the calls in the order in which they are settled
+  v_order int[];
+  v_place int;
+  -- A call, what was read of it, its account as it was read, and what this batch changed so far
+  x governance.settle_arguments;
+  v_status text;
+  v_held bigint;
+  v_factor numeric;
+  v_asked_model text;
+  v_task_type text;
+  v_scope_id text;
+  v_is_message boolean;
   a governance.accounts;
   s governance.settle_state;
+  v_read record;
+  v_is_rolled boolean;
   v_spent governance.lot_spending;
   v_end governance.call_end;
   v_key governance.request_keys;
@@ -7728,9 +7767,6 @@ declare
   v_newest timestamptz;
   v_now timestamptz;
   v_is_locked boolean;
-  -- Accounts that were brought up to the moment in this reading, and in the one before
-  v_due bigint[];
-  v_rolled bigint[];
   v_fingerprint bigint;
   v_model text;
   v_made_at timestamptz;
@@ -7802,196 +7838,189 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
-  loop
-    for x in
-      select u.request_id, u.input_tokens, u.output_tokens, u.model, u.metadata, u.made_at, u.decision_id, u.account_id,
-        u.place, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model,
-        q.task_type, q.scope_id, q.message_hash is not null as is_message,
-        (select y from governance.lots y where y.account_id = u.account_id and y.is_open and y.remaining > 0
-          order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
-            y.created_at, y.lot_id limit 1) as lot
-      from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
-        key_id, made_at, decision_id, account_id, lock_key, hash, place)
-      left join lateral (
-        select r.status, r.reserved_tokens, r.cost_factor, r.model, r.task_type, r.scope_id, r.message_hash
-        from governance.requests r
-        where r.decision_id = u.decision_id and r.created_at = u.made_at
-          -- The bounds leave partitions out before they are opened.
-          and r.created_at >= v_oldest and r.created_at <= v_newest
-        limit 1) q on true
-      left join governance.accounts b on b.account_id = u.account_id
-      where v_rolled is null or u.account_id = any (v_rolled)
-      order by u.account_id, u.place
-    loop
-      if x.decision_id is null then
-        perform governance.fail('PT404', 'unknown_request',
-          format('There is no request "%s"', left(x.request_id, 64)));
+  -- Calls of one account one after another, in their order.
+  if cardinality(p_calls) = 1 then
+    v_order := '{1}';
+  else
+    v_order := array(select k.place from unnest(v_keys) with ordinality k(request_id, created_at, decision_id,
+      account_id, lock_key, message_hash, place) order by k.account_id, k.place);
+  end if;
+  foreach v_place in array v_order loop
+    x := p_calls[v_place];
+    v_key := v_keys[v_place];
+    if v_key.decision_id is null then
+      perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
+    end if;
+    if a.account_id is distinct from v_key.account_id then
+      if s.ended is not null then v_states := array_append(v_states, s); end if;
+      v_is_rolled := false;
+      loop
+        select y as account, (
+          select l from governance.lots l where l.account_id = y.account_id and l.is_open and l.remaining > 0
+          order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+            l.created_at, l.lot_id limit 1) as lot
+        into v_read from governance.accounts y where y.account_id = v_key.account_id;
+        a := v_read.account;
+        -- As governance.needs_roll.
+        exit when v_is_rolled
+          or (least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now) is not true;
+        perform governance.roll_account(a.account_id, v_now);
+        v_is_rolled := true;
+      end loop;
+      -- Most accounts of a batch are on the plan of the one before.
+      if a.plan_id is distinct from v_plan_id then
+        select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
+        into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
+        from governance.plans y where y.plan_id = a.plan_id;
       end if;
-      if a.account_id is distinct from x.account_id then
-        if s.ended is not null then v_states := array_append(v_states, s); end if;
-        a := x.account;
-        s := null;
-        -- As governance.needs_roll. What was read is of yesterday: the account's calls are read again.
-        if v_rolled is null
-          and least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
-          perform governance.roll_account(a.account_id, v_now);
-          v_due := v_due || a.account_id;
-          continue;
-        end if;
-        -- Most accounts of a batch are on the plan of the one before.
-        if a.plan_id is distinct from v_plan_id then
-          select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
-          into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
-          from governance.plans y where y.plan_id = a.plan_id;
-        end if;
-        if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
-          v_plan_id := null;
-          v_daily_limit := governance.raised_limit(v_daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
-          v_monthly_limit := governance.raised_limit(v_monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
-            v_now);
-        end if;
-        s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
-          a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
-          a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
+      if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
+        v_plan_id := null;
+        v_daily_limit := governance.raised_limit(v_daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
+        v_monthly_limit := governance.raised_limit(v_monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
+          v_now);
       end if;
-      continue when s.account_id is null;
-      -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
-      if (v_model = coalesce(x.model, x.asked_model) and v_made_at = x.made_at) is not true then
-        v_model := coalesce(x.model, x.asked_model);
-        v_made_at := x.made_at;
-        select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
-        into v_provider, v_input_price, v_output_price, v_long_context
-        from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
-          and (y.retired_at is null or y.retired_at > v_made_at)
-        order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
-      end if;
-      v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
-        coalesce(x.metadata, '{}'))::text, 0);
-      v_reserved := s.reserved_tokens - case x.status when 'held' then x.held_tokens else 0 end;
-      -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
-      v_charged := x.input_tokens + x.output_tokens;
-      if x.cost_factor is not null then v_charged := least(ceil(v_charged * x.cost_factor), 9007199254740992); end if;
-      if (x.status in ('held', 'expired') or x.status = 'quarantined' and p_above_ceiling) is not true
-        or x.decision_id = any (s.ended) then
-        -- It has ended before, perhaps in this very batch.
-        if v_ends is not null then
-          v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
-            v_newest);
-          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
-        end if;
-        v_end := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
-      elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
-        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
-          x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
-          v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
-          v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
-        v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
-          * coalesce(x.cost_factor, 1)), c.settle_ceiling_tokens, v_now);
-        v_ends := array_append(v_ends, v_end);
-        v_ids := array_append(v_ids, x.decision_id);
-        s.reserved_tokens := v_reserved;
-        s.ended := s.ended || x.decision_id;
-      else
-        if v_charged > 9007199254740991 then
-          perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
-        end if;
-        if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
-          and coalesce(x.input_tokens <= v_long_context, true)
-          and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
-          -- The formula of governance.cost_micros where nothing of it can leave bigint.
-          v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
-        elsif v_provider is not null then
-          v_cost := governance.cost_micros(governance.price_at(v_model, x.made_at), x.made_at, x.input_tokens,
-            x.output_tokens, x.metadata);
-        else
-          -- No price is known, but the caller's own bill may be (record_token_usage).
-          v_cost := case when x.metadata ? 'stated_cost_micros' then
-            governance.token_part(x.metadata, 'stated_cost_micros') end;
-        end if;
-        v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
-        -- What the hold kept, then what is free; the rest is debt.
-        v_take := least(v_charged, v_total - v_reserved);
-        if v_take > coalesce(s.lot_left, 0) then
-          if s.lot_taken > 0 then
-            v_states := array_append(v_states, s);
-            v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
-            v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
-          end if;
-          v_spent := governance.spend_lots(x.account_id, v_take);
-          s.lot_id := null;
-        else
-          v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
-            case s.lot_kind when 'purchased' then -v_take else 0 end,
-            case s.lot_kind when 'promotional' then -v_take else 0 end,
-            case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
-        end if;
-        v_transaction_id := nextval('governance.event_ids');
-        v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
-          v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.decision_id, a.user_id,
-          x.request_id, null, null));
-        v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
-          v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
-          null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_alerts := null;
-        if v_cost is null then
-          v_unpriced := case when v_provider is null then v_model
-            else governance.unpriced_part(x.metadata, x.made_at) end;
-          v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
-          perform governance.raise_unknown_price(v_unpriced, v_now);
-        end if;
-        if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
-          or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
-          or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
-          v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(x.account_id, v_now, v_charged,
-            v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
-            s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, a.local_day,
-            jsonb_build_object('request_id', x.request_id, 'decision_id', x.decision_id));
-        end if;
-        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'settled', v_model, v_provider,
-          x.input_tokens, x.output_tokens, null, null, null, v_charged,
-          greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
-          v_fingerprint, v_transaction_id, v_alerts, x.metadata,
-          s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
-          s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
-          a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
-        if x.metadata <> '{}' then
-          v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
-          v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
-          v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
-        end if;
-        v_ends := array_append(v_ends, v_end);
-        v_ids := array_append(v_ids, x.decision_id);
-        s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
-          s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
-          v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
-          s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
-          s.ended || x.decision_id)::governance.settle_state;
-        if s.lot_id is null then
-          select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
-            from governance.settle_state(x.account_id) n;
-        end if;
-      end if;
-      if s.debt_tokens > 0 and v_ends is not null
-        and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
-        -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+      s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+        a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+        a.debt_tokens, (v_read.lot).lot_id, (v_read.lot).kind, (v_read.lot).remaining, 0,
+        null)::governance.settle_state;
+    end if;
+    select y.status, y.reserved_tokens, y.cost_factor, y.model, y.task_type, y.scope_id, y.message_hash is not null
+    into v_status, v_held, v_factor, v_asked_model, v_task_type, v_scope_id, v_is_message
+    from governance.requests y where y.decision_id = v_key.decision_id and y.created_at = v_key.created_at;
+    -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
+    if (v_model = coalesce(x.model, v_asked_model) and v_made_at = v_key.created_at) is not true then
+      v_model := coalesce(x.model, v_asked_model);
+      v_made_at := v_key.created_at;
+      select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
+      into v_provider, v_input_price, v_output_price, v_long_context
+      from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
+        and (y.retired_at is null or y.retired_at > v_made_at)
+      order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
+    end if;
+    v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
+      coalesce(x.metadata, '{}'))::text, 0);
+    v_reserved := s.reserved_tokens - case v_status when 'held' then v_held else 0 end;
+    -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
+    v_charged := x.input_tokens + x.output_tokens;
+    if v_factor is not null then v_charged := least(ceil(v_charged * v_factor), 9007199254740992); end if;
+    if (v_status in ('held', 'expired') or v_status = 'quarantined' and p_above_ceiling) is not true
+      or v_key.decision_id = any (s.ended) then
+      -- It has ended before, perhaps in this very batch.
+      if v_ends is not null then
         v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
           v_newest);
-        v_entries := null; v_ends := null; v_ids := null; v_states := null;
-        v_end := governance.recover_at_end(v_end, v_now);
-        v_ended := s.ended; s := governance.settle_state(x.account_id); s.ended := v_ended;
+        v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
       end if;
-      v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
-      v_answers[x.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
-        row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
-          v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
-        v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
-        v_end.released_tokens)::governance.settlement;
-    end loop;
-    if s.ended is not null then v_states := array_append(v_states, s); end if;
-    exit when v_due is null;
-    v_rolled := v_due; v_due := null; a := null; s := null;
+      v_end := governance.repeated_end(x.request_id, v_key.decision_id, v_key.created_at, v_fingerprint);
+    elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
+      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'quarantined', v_model, null,
+        x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
+        v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
+        v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
+      v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
+        * coalesce(v_factor, 1)), c.settle_ceiling_tokens, v_now);
+      v_ends := array_append(v_ends, v_end);
+      v_ids := array_append(v_ids, v_key.decision_id);
+      s.reserved_tokens := v_reserved;
+      s.ended := s.ended || v_key.decision_id;
+    else
+      if v_charged > 9007199254740991 then
+        perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+      end if;
+      if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
+        and coalesce(x.input_tokens <= v_long_context, true)
+        and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
+        -- The formula of governance.cost_micros where nothing of it can leave bigint.
+        v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
+      elsif v_provider is not null then
+        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, x.input_tokens,
+          x.output_tokens, x.metadata);
+      else
+        -- No price is known, but the caller's own bill may be (record_token_usage).
+        v_cost := case when x.metadata ? 'stated_cost_micros' then
+          governance.token_part(x.metadata, 'stated_cost_micros') end;
+      end if;
+      v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+      -- What the hold kept, then what is free; the rest is debt.
+      v_take := least(v_charged, v_total - v_reserved);
+      if v_take > coalesce(s.lot_left, 0) then
+        if s.lot_taken > 0 then
+          v_states := array_append(v_states, s);
+          v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
+          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+        end if;
+        v_spent := governance.spend_lots(v_key.account_id, v_take);
+        s.lot_id := null;
+      else
+        v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
+          case s.lot_kind when 'purchased' then -v_take else 0 end,
+          case s.lot_kind when 'promotional' then -v_take else 0 end,
+          case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+      end if;
+      v_transaction_id := nextval('governance.event_ids');
+      v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
+        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, v_key.decision_id,
+        a.user_id, x.request_id, null, null));
+      v_entries := array_append(v_entries, row(v_transaction_id, v_key.account_id, v_now, 'usage', -v_take, v_total,
+        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, v_key.decision_id,
+        null, null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+      v_alerts := null;
+      if v_cost is null then
+        v_unpriced := case when v_provider is null then v_model
+          else governance.unpriced_part(x.metadata, v_key.created_at) end;
+        v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+          format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
+        perform governance.raise_unknown_price(v_unpriced, v_now);
+      end if;
+      if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
+        or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
+        or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
+        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(v_key.account_id, v_now, v_charged,
+          v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
+          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, a.local_day,
+          jsonb_build_object('request_id', x.request_id, 'decision_id', v_key.decision_id));
+      end if;
+      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'settled', v_model, v_provider,
+        x.input_tokens, x.output_tokens, null, null, null, v_charged,
+        greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
+        v_fingerprint, v_transaction_id, v_alerts, x.metadata,
+        s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
+        s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
+        a.local_day, v_task_type, v_scope_id, case when v_is_message then 1 else 0 end)::governance.call_end;
+      if x.metadata <> '{}' then
+        v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
+        v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
+        v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
+      end if;
+      v_ends := array_append(v_ends, v_end);
+      v_ids := array_append(v_ids, v_key.decision_id);
+      s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
+        s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
+        v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
+        s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
+        s.ended || v_key.decision_id)::governance.settle_state;
+      if s.lot_id is null then
+        select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
+          from governance.settle_state(v_key.account_id) n;
+      end if;
+    end if;
+    if s.debt_tokens > 0 and v_ends is not null
+      and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+      -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+      v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+        v_newest);
+      v_entries := null; v_ends := null; v_ids := null; v_states := null;
+      v_end := governance.recover_at_end(v_end, v_now);
+      v_ended := s.ended; s := governance.settle_state(v_key.account_id); s.ended := v_ended;
+    end if;
+    v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
+    v_answers[v_place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
+      row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
+        v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
+      v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
+      v_end.released_tokens)::governance.settlement;
   end loop;
+  if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
     v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;

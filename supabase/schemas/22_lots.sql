@@ -280,7 +280,6 @@ comment on function governance.pays_debt_at_once() is 'Whether debt is paid out 
 -- spend is known from the tokens of their entries, so calls seal nothing.
 -- ---------------------------------------------------------------------------------------------------------------
 
--- No search_path on these two, so that they are inlined: they use built-in functions alone.
 create function governance.lot_seal(l governance.lots) returns text
   language sql stable set search_path = '' as $$
   select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
@@ -291,7 +290,7 @@ comment on function governance.lot_seal(governance.lots) is
   'frozen | expired | clawed back.';
 
 create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
-  language sql immutable as $$
+  language sql immutable set search_path = '' as $$
   select cardinality(p_lot_changes) = 2
     and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
       or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
@@ -299,7 +298,30 @@ $$;
 comment on function governance.seals_lot(text, bigint[], jsonb) is
   'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
 
--- Few terms, as a check is read anew by every statement that writes the table.
-alter table governance.lots add constraint lots_add_up check (
-  least(granted - 1, remaining, frozen, spent, expired, clawed_back) >= 0
-  and granted = remaining + frozen + spent + expired + clawed_back and (is_open or remaining + frozen = 0));
+-- A function, as governance.is_sound(governance.accounts) is.
+create function governance.adds_up(l governance.lots) returns boolean
+  language plpgsql immutable set search_path = '' as $$
+begin
+  return least(l.granted - 1, l.remaining, l.frozen, l.spent, l.expired, l.clawed_back) >= 0
+    and l.granted = l.remaining + l.frozen + l.spent + l.expired + l.clawed_back
+    and (l.is_open or l.remaining + l.frozen = 0);
+end
+$$;
+comment on function governance.adds_up(governance.lots) is 'Whether what became of a lot adds up to what was granted.';
+
+alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
+
+create function governance.refuse_orphans() returns trigger
+  language plpgsql set search_path = '' as $$
+begin
+  if exists (select from governance.lots l where l.account_id = old.account_id) then
+    raise exception using errcode = 'foreign_key_violation',
+      message = format('Account %s has lots: it is never deleted', old.account_id);
+  end if;
+  return old;
+end
+$$;
+comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+
+create trigger accounts_keep_lots before delete
+  on governance.accounts for each row execute function governance.refuse_orphans();

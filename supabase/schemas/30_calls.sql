@@ -190,6 +190,30 @@ create type governance.authorize_arguments as (request_id text, user_id text, mo
 -- A message as rules and counters see it, and the lock of its account (governance.lock_key).
 create type governance.judged_message as (folded text, hash bigint, characters int, words int, lock_key bigint);
 
+create function governance.check_authorize(e governance.authorize_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  perform governance.check_id('p_user_id', e.user_id);
+  perform governance.check_id('p_model', e.model, 200);
+  perform governance.check_optional('p_conversation_id', e.conversation_id, 255);
+  perform governance.check_optional('p_task_type', e.task_type, 255);
+  perform governance.check_optional('p_scope_id', e.scope_id, 255);
+  if e.estimated_tokens not between 1 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
+  end if;
+  if octet_length(e.message) > 4194304 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
+  end if;
+  if e.complexity is not null and (e.complexity = 'NaN' or e.complexity not between 0 and 1) then
+    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
+  end if;
+end
+$$;
+comment on function governance.check_authorize(governance.authorize_arguments) is
+  'Refuses what authorize_usage cannot take.';
+
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
 

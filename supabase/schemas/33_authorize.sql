@@ -15,30 +15,6 @@ create type governance.judgement as (account_id bigint, decision_id bigint, deci
   reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
   flag_reason text, flag_version_id bigint);
 
-create function governance.check_authorize(e governance.authorize_arguments) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  perform governance.check_id('p_request_id', e.request_id);
-  perform governance.check_id('p_user_id', e.user_id);
-  perform governance.check_id('p_model', e.model, 200);
-  perform governance.check_optional('p_conversation_id', e.conversation_id, 255);
-  perform governance.check_optional('p_task_type', e.task_type, 255);
-  perform governance.check_optional('p_scope_id', e.scope_id, 255);
-  if e.estimated_tokens not between 1 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_estimated_tokens is a whole number of tokens from 1 up to 2^53 - 1, or null');
-  end if;
-  if octet_length(e.message) > 4194304 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_message is larger than 4 MB');
-  end if;
-  if e.complexity is not null and (e.complexity = 'NaN' or e.complexity not between 0 and 1) then
-    perform governance.fail('PT400', 'invalid_argument', 'p_complexity is a number from 0 to 1');
-  end if;
-end
-$$;
-comment on function governance.check_authorize(governance.authorize_arguments) is
-  'Refuses what authorize_usage cannot take.';
-
 create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
   f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
   language plpgsql stable set search_path = '' as $$
@@ -183,8 +159,12 @@ create function governance.authorize_calls(p_calls governance.authorize_argument
     set jit = off as $$
 declare
   c governance.active_config;
-  -- A call with what was read for it; its account and plan as they were read; and what this batch changed so far.
-  x record;
+  -- The places of the calls in the order in which they are decided
+  v_order int[];
+  v_place int;
+  -- A call, its message, its account and plan as they were read, and what this batch changed so far
+  x governance.authorize_arguments;
+  m governance.judged_message;
   a governance.accounts;
   p governance.plans;
   v_plan_id text;
@@ -204,6 +184,7 @@ declare
   v_lock_key bigint;
   v_is_locked boolean;
   v_fingerprint bigint;
+  v_identical bigint;
   v_conversation int;
   v_estimate bigint;
   v_has_taken_ids boolean := false;
@@ -254,7 +235,7 @@ begin
     -- An expression, at a fifth of what "perform" costs, which is a statement.
     v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
-    perform pg_advisory_xact_lock(l.lock_key) from (select distinct m.lock_key from unnest(v_messages) m order by 1) l;
+    perform pg_advisory_xact_lock(l.lock_key) from (select distinct u.lock_key from unnest(v_messages) u order by 1) l;
   end if;
   select * into c from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
@@ -266,24 +247,21 @@ begin
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
 
+  -- Calls of one account one after another, in their order.
+  if cardinality(p_calls) = 1 then
+    v_order := '{1}';
+  else
+    v_order := array(select u.place from unnest(p_calls) with ordinality u(request_id, user_id, model,
+      estimated_tokens, message, conversation_id, task_type, scope_id, complexity, place)
+      order by u.user_id collate "C", u.place);
+  end if;
   loop
-    for x in
-      select u.*, b as account,
-        -- Facts that cost are worked out only where a rule reads them.
-        case when c.rules_read_identical and b.last_message_at is not null then (
-          select count(*) from (
-            select from governance.request_keys y
-            where y.account_id = b.account_id and y.message_hash = u.message_hash
-              and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', b.forgiven_at)
-            limit 999) n) end as identical_messages
-      from unnest(p_calls, v_messages) with ordinality u(request_id, user_id, model, estimated_tokens, message,
-        conversation_id, task_type, scope_id, complexity, folded, message_hash, characters, words, lock_key, place)
-      left join governance.accounts b on b.user_id = u.user_id
-      order by u.user_id collate "C", u.place
-    loop
+    foreach v_place in array v_order loop
+      x := p_calls[v_place];
+      m := v_messages[v_place];
       if x.user_id is distinct from a.user_id then
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
-        a := x.account;
+        a := (select y from governance.accounts y where y.user_id = x.user_id);
         -- As governance.needs_roll.
         if a.account_id is null
           or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
@@ -317,14 +295,22 @@ begin
         s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
           a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
       end if;
+      -- Facts that cost are worked out only where a rule reads them.
+      v_identical := 0;
+      if c.rules_read_identical and a.last_message_at is not null and x.message is not null then
+        select count(*) into v_identical from (
+          select from governance.request_keys y
+          where y.account_id = a.account_id and y.message_hash = m.hash
+            and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
+          limit 999) n;
+      end if;
       -- What hardly any call needs has a branch of its own, and one question leads to all of them: an expression is
       -- made ready whole, whatever of it runs.
       v_conversation := null;
       if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
         or c.rules_read_words then
         if s.hashes is not null then
-          x.identical_messages := coalesce(x.identical_messages, 0)
-            + coalesce(cardinality(array_positions(s.hashes, x.message_hash)), 0);
+          v_identical := v_identical + coalesce(cardinality(array_positions(s.hashes, m.hash)), 0);
         end if;
         if x.conversation_id <> '' then
           select (y.facts).conversation_messages into v_conversation from governance.requests y
@@ -336,10 +322,10 @@ begin
         end if;
         if x.estimated_tokens is null then
           select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
-          v_estimate := coalesce(v_estimate, (x.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+          v_estimate := coalesce(v_estimate, (m.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
         end if;
         if x.complexity is not null then x.complexity := round(x.complexity, 3); end if;
-        if c.rules_read_words then v_phrases := governance.space_phrases(x.folded); end if;
+        if c.rules_read_words then v_phrases := governance.space_phrases(m.folded); end if;
       end if;
       v_fingerprint := hashtextextended(row(x.user_id, x.model, x.estimated_tokens, x.message, x.conversation_id,
         x.task_type, x.scope_id, x.complexity)::text, 0);
@@ -351,7 +337,7 @@ begin
           select * into q from unnest(v_requests) r where r.request_id = x.request_id;
         end if;
         if q.decision_id is not null then
-          v_answers[x.place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
+          v_answers[v_place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
           continue;
         end if;
       end if;
@@ -360,16 +346,16 @@ begin
         a.month_tokens + s.reserved_tokens,
         case when x.message is null then s.day_messages else s.day_messages + 1 end,
         case when not c.rules_read_identical then null when x.message is null then 0
-          else least(coalesce(x.identical_messages, 0) + 1, 1000) end,
+          else least(v_identical + 1, 1000) end,
         case when x.message is not null then round(extract(epoch from v_now - s.last_message_at), 3) end,
         case when x.message is null then 0
           when s.last_message_at > v_now - interval '2 seconds'
             and (a.forgiven_at is null or s.last_message_at > a.forgiven_at) then least(s.rapid_messages + 1, 1000000)
           else 1 end,
         v_conversation,
-        x.words, x.characters, coalesce(x.estimated_tokens, v_estimate),
+        m.words, m.characters, coalesce(x.estimated_tokens, v_estimate),
         case when c.rules_read_words then
-          governance.rules_complexity(x.complexity, v_phrases, x.characters) else x.complexity end,
+          governance.rules_complexity(x.complexity, v_phrases, m.characters) else x.complexity end,
         date_part('hour', v_utc), date_part('hour', v_local), date_part('isodow', v_local),
         a.plan_id, x.model, case when c.rules_read_provider then governance.provider_of(x.model, v_now) end,
         nullif(x.task_type, ''), nullif(x.scope_id, ''),
@@ -388,12 +374,12 @@ begin
       if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
         or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
         or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
-        or governance.rules_match(f, x.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
-        j := governance.judge_call(a, p, c, f, x.folded, v_phrases, v_now);
+        or governance.rules_match(f, m.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
+        j := governance.judge_call(a, p, c, f, m.folded, v_phrases, v_now);
       end if;
       q := row(pg_current_xact_id(), nextval('governance.event_ids'), v_now, a.account_id, x.request_id, v_fingerprint,
         -- What was asked
-        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), x.message_hash,
+        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), m.hash,
         -- What was decided
         coalesce(j.decision, 'allow'), j.reason, coalesce(j.http_status, 200), j.message, j.warnings,
         coalesce(j.model, x.model), j.truncate_to_words, case when j.reason is null then v_hold_ends_at end,
@@ -409,15 +395,15 @@ begin
         null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
       v_requests := array_append(v_requests, q);
       v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
-        x.lock_key, x.message_hash)::governance.request_keys);
-      v_answers[x.place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
+        m.lock_key, m.hash)::governance.request_keys);
+      v_answers[v_place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
       s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
         case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
         case when x.message is null then s.month_messages else s.month_messages + 1 end, s.day_calls + 1,
         s.month_calls + 1, q.total_reserved_tokens,
         case when j.reason is null then least(s.holds_from, v_now) else s.holds_from end,
         case when j.reason is null then least(s.holds_check_at, v_hold_ends_at) else s.holds_check_at end,
-        case when x.message is null then s.hashes else array_append(s.hashes, x.message_hash) end,
+        case when x.message is null then s.hashes else array_append(s.hashes, m.hash) end,
         case when x.message is null or x.conversation_id is null then s.conversations
           else array_append(s.conversations, x.conversation_id) end)::governance.authorize_state;
       if j.decision is not null then

@@ -181,10 +181,22 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
 declare
   c governance.active_config;
   v_call governance.settle_arguments;
-  -- A call with what was read for it; its account as it was read; and what this batch changed so far.
-  x record;
+  -- The places of the calls in the order in which they are settled
+  v_order int[];
+  v_place int;
+  -- A call, what was read of it, its account as it was read, and what this batch changed so far
+  x governance.settle_arguments;
+  v_status text;
+  v_held bigint;
+  v_factor numeric;
+  v_asked_model text;
+  v_task_type text;
+  v_scope_id text;
+  v_is_message boolean;
   a governance.accounts;
   s governance.settle_state;
+  v_read record;
+  v_is_rolled boolean;
   v_spent governance.lot_spending;
   v_end governance.call_end;
   v_key governance.request_keys;
@@ -193,9 +205,6 @@ declare
   v_newest timestamptz;
   v_now timestamptz;
   v_is_locked boolean;
-  -- Accounts that were brought up to the moment in this reading, and in the one before
-  v_due bigint[];
-  v_rolled bigint[];
   v_fingerprint bigint;
   v_model text;
   v_made_at timestamptz;
@@ -267,196 +276,189 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
-  loop
-    for x in
-      select u.request_id, u.input_tokens, u.output_tokens, u.model, u.metadata, u.made_at, u.decision_id, u.account_id,
-        u.place, b as account, q.status, q.reserved_tokens as held_tokens, q.cost_factor, q.model as asked_model,
-        q.task_type, q.scope_id, q.message_hash is not null as is_message,
-        (select y from governance.lots y where y.account_id = u.account_id and y.is_open and y.remaining > 0
-          order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
-            y.created_at, y.lot_id limit 1) as lot
-      from unnest(p_calls, v_keys) with ordinality u(request_id, input_tokens, output_tokens, model, metadata,
-        key_id, made_at, decision_id, account_id, lock_key, hash, place)
-      left join lateral (
-        select r.status, r.reserved_tokens, r.cost_factor, r.model, r.task_type, r.scope_id, r.message_hash
-        from governance.requests r
-        where r.decision_id = u.decision_id and r.created_at = u.made_at
-          -- The bounds leave partitions out before they are opened.
-          and r.created_at >= v_oldest and r.created_at <= v_newest
-        limit 1) q on true
-      left join governance.accounts b on b.account_id = u.account_id
-      where v_rolled is null or u.account_id = any (v_rolled)
-      order by u.account_id, u.place
-    loop
-      if x.decision_id is null then
-        perform governance.fail('PT404', 'unknown_request',
-          format('There is no request "%s"', left(x.request_id, 64)));
+  -- Calls of one account one after another, in their order.
+  if cardinality(p_calls) = 1 then
+    v_order := '{1}';
+  else
+    v_order := array(select k.place from unnest(v_keys) with ordinality k(request_id, created_at, decision_id,
+      account_id, lock_key, message_hash, place) order by k.account_id, k.place);
+  end if;
+  foreach v_place in array v_order loop
+    x := p_calls[v_place];
+    v_key := v_keys[v_place];
+    if v_key.decision_id is null then
+      perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
+    end if;
+    if a.account_id is distinct from v_key.account_id then
+      if s.ended is not null then v_states := array_append(v_states, s); end if;
+      v_is_rolled := false;
+      loop
+        select y as account, (
+          select l from governance.lots l where l.account_id = y.account_id and l.is_open and l.remaining > 0
+          order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
+            l.created_at, l.lot_id limit 1) as lot
+        into v_read from governance.accounts y where y.account_id = v_key.account_id;
+        a := v_read.account;
+        -- As governance.needs_roll.
+        exit when v_is_rolled
+          or (least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now) is not true;
+        perform governance.roll_account(a.account_id, v_now);
+        v_is_rolled := true;
+      end loop;
+      -- Most accounts of a batch are on the plan of the one before.
+      if a.plan_id is distinct from v_plan_id then
+        select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
+        into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
+        from governance.plans y where y.plan_id = a.plan_id;
       end if;
-      if a.account_id is distinct from x.account_id then
-        if s.ended is not null then v_states := array_append(v_states, s); end if;
-        a := x.account;
-        s := null;
-        -- As governance.needs_roll. What was read is of yesterday: the account's calls are read again.
-        if v_rolled is null
-          and least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
-          perform governance.roll_account(a.account_id, v_now);
-          v_due := v_due || a.account_id;
-          continue;
-        end if;
-        -- Most accounts of a batch are on the plan of the one before.
-        if a.plan_id is distinct from v_plan_id then
-          select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
-          into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
-          from governance.plans y where y.plan_id = a.plan_id;
-        end if;
-        if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
-          v_plan_id := null;
-          v_daily_limit := governance.raised_limit(v_daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
-          v_monthly_limit := governance.raised_limit(v_monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
-            v_now);
-        end if;
-        s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
-          a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
-          a.debt_tokens, (x.lot).lot_id, (x.lot).kind, (x.lot).remaining, 0, null)::governance.settle_state;
+      if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
+        v_plan_id := null;
+        v_daily_limit := governance.raised_limit(v_daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
+        v_monthly_limit := governance.raised_limit(v_monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
+          v_now);
       end if;
-      continue when s.account_id is null;
-      -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
-      if (v_model = coalesce(x.model, x.asked_model) and v_made_at = x.made_at) is not true then
-        v_model := coalesce(x.model, x.asked_model);
-        v_made_at := x.made_at;
-        select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
-        into v_provider, v_input_price, v_output_price, v_long_context
-        from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
-          and (y.retired_at is null or y.retired_at > v_made_at)
-        order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
-      end if;
-      v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
-        coalesce(x.metadata, '{}'))::text, 0);
-      v_reserved := s.reserved_tokens - case x.status when 'held' then x.held_tokens else 0 end;
-      -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
-      v_charged := x.input_tokens + x.output_tokens;
-      if x.cost_factor is not null then v_charged := least(ceil(v_charged * x.cost_factor), 9007199254740992); end if;
-      if (x.status in ('held', 'expired') or x.status = 'quarantined' and p_above_ceiling) is not true
-        or x.decision_id = any (s.ended) then
-        -- It has ended before, perhaps in this very batch.
-        if v_ends is not null then
-          v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
-            v_newest);
-          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
-        end if;
-        v_end := governance.repeated_end(x.request_id, x.decision_id, x.made_at, v_fingerprint);
-      elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
-        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'quarantined', v_model, null,
-          x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
-          v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
-          v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
-        v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
-          * coalesce(x.cost_factor, 1)), c.settle_ceiling_tokens, v_now);
-        v_ends := array_append(v_ends, v_end);
-        v_ids := array_append(v_ids, x.decision_id);
-        s.reserved_tokens := v_reserved;
-        s.ended := s.ended || x.decision_id;
-      else
-        if v_charged > 9007199254740991 then
-          perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
-        end if;
-        if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
-          and coalesce(x.input_tokens <= v_long_context, true)
-          and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
-          -- The formula of governance.cost_micros where nothing of it can leave bigint.
-          v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
-        elsif v_provider is not null then
-          v_cost := governance.cost_micros(governance.price_at(v_model, x.made_at), x.made_at, x.input_tokens,
-            x.output_tokens, x.metadata);
-        else
-          -- No price is known, but the caller's own bill may be (record_token_usage).
-          v_cost := case when x.metadata ? 'stated_cost_micros' then
-            governance.token_part(x.metadata, 'stated_cost_micros') end;
-        end if;
-        v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
-        -- What the hold kept, then what is free; the rest is debt.
-        v_take := least(v_charged, v_total - v_reserved);
-        if v_take > coalesce(s.lot_left, 0) then
-          if s.lot_taken > 0 then
-            v_states := array_append(v_states, s);
-            v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
-            v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
-          end if;
-          v_spent := governance.spend_lots(x.account_id, v_take);
-          s.lot_id := null;
-        else
-          v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
-            case s.lot_kind when 'purchased' then -v_take else 0 end,
-            case s.lot_kind when 'promotional' then -v_take else 0 end,
-            case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
-        end if;
-        v_transaction_id := nextval('governance.event_ids');
-        v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
-          v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.decision_id, a.user_id,
-          x.request_id, null, null));
-        v_entries := array_append(v_entries, row(v_transaction_id, x.account_id, v_now, 'usage', -v_take, v_total,
-          v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, x.decision_id, null,
-          null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
-        v_alerts := null;
-        if v_cost is null then
-          v_unpriced := case when v_provider is null then v_model
-            else governance.unpriced_part(x.metadata, x.made_at) end;
-          v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
-            format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
-          perform governance.raise_unknown_price(v_unpriced, v_now);
-        end if;
-        if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
-          or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
-          or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
-          v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(x.account_id, v_now, v_charged,
-            v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
-            s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, a.local_day,
-            jsonb_build_object('request_id', x.request_id, 'decision_id', x.decision_id));
-        end if;
-        v_end := row(x.decision_id, x.made_at, x.account_id, x.request_id, 'settled', v_model, v_provider,
-          x.input_tokens, x.output_tokens, null, null, null, v_charged,
-          greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
-          v_fingerprint, v_transaction_id, v_alerts, x.metadata,
-          s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
-          s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
-          a.local_day, x.task_type, x.scope_id, case when x.is_message then 1 else 0 end)::governance.call_end;
-        if x.metadata <> '{}' then
-          v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
-          v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
-          v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
-        end if;
-        v_ends := array_append(v_ends, v_end);
-        v_ids := array_append(v_ids, x.decision_id);
-        s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
-          s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
-          v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
-          s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
-          s.ended || x.decision_id)::governance.settle_state;
-        if s.lot_id is null then
-          select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
-            from governance.settle_state(x.account_id) n;
-        end if;
-      end if;
-      if s.debt_tokens > 0 and v_ends is not null
-        and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
-        -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+      s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+        a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+        a.debt_tokens, (v_read.lot).lot_id, (v_read.lot).kind, (v_read.lot).remaining, 0,
+        null)::governance.settle_state;
+    end if;
+    select y.status, y.reserved_tokens, y.cost_factor, y.model, y.task_type, y.scope_id, y.message_hash is not null
+    into v_status, v_held, v_factor, v_asked_model, v_task_type, v_scope_id, v_is_message
+    from governance.requests y where y.decision_id = v_key.decision_id and y.created_at = v_key.created_at;
+    -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
+    if (v_model = coalesce(x.model, v_asked_model) and v_made_at = v_key.created_at) is not true then
+      v_model := coalesce(x.model, v_asked_model);
+      v_made_at := v_key.created_at;
+      select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
+      into v_provider, v_input_price, v_output_price, v_long_context
+      from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
+        and (y.retired_at is null or y.retired_at > v_made_at)
+      order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
+    end if;
+    v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
+      coalesce(x.metadata, '{}'))::text, 0);
+    v_reserved := s.reserved_tokens - case v_status when 'held' then v_held else 0 end;
+    -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
+    v_charged := x.input_tokens + x.output_tokens;
+    if v_factor is not null then v_charged := least(ceil(v_charged * v_factor), 9007199254740992); end if;
+    if (v_status in ('held', 'expired') or v_status = 'quarantined' and p_above_ceiling) is not true
+      or v_key.decision_id = any (s.ended) then
+      -- It has ended before, perhaps in this very batch.
+      if v_ends is not null then
         v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
           v_newest);
-        v_entries := null; v_ends := null; v_ids := null; v_states := null;
-        v_end := governance.recover_at_end(v_end, v_now);
-        v_ended := s.ended; s := governance.settle_state(x.account_id); s.ended := v_ended;
+        v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
       end if;
-      v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
-      v_answers[x.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
-        row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
-          v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
-        v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
-        v_end.released_tokens)::governance.settlement;
-    end loop;
-    if s.ended is not null then v_states := array_append(v_states, s); end if;
-    exit when v_due is null;
-    v_rolled := v_due; v_due := null; a := null; s := null;
+      v_end := governance.repeated_end(x.request_id, v_key.decision_id, v_key.created_at, v_fingerprint);
+    elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
+      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'quarantined', v_model, null,
+        x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
+        v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
+        v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
+      v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
+        * coalesce(v_factor, 1)), c.settle_ceiling_tokens, v_now);
+      v_ends := array_append(v_ends, v_end);
+      v_ids := array_append(v_ids, v_key.decision_id);
+      s.reserved_tokens := v_reserved;
+      s.ended := s.ended || v_key.decision_id;
+    else
+      if v_charged > 9007199254740991 then
+        perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
+      end if;
+      if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
+        and coalesce(x.input_tokens <= v_long_context, true)
+        and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
+        -- The formula of governance.cost_micros where nothing of it can leave bigint.
+        v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
+      elsif v_provider is not null then
+        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, x.input_tokens,
+          x.output_tokens, x.metadata);
+      else
+        -- No price is known, but the caller's own bill may be (record_token_usage).
+        v_cost := case when x.metadata ? 'stated_cost_micros' then
+          governance.token_part(x.metadata, 'stated_cost_micros') end;
+      end if;
+      v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+      -- What the hold kept, then what is free; the rest is debt.
+      v_take := least(v_charged, v_total - v_reserved);
+      if v_take > coalesce(s.lot_left, 0) then
+        if s.lot_taken > 0 then
+          v_states := array_append(v_states, s);
+          v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
+          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+        end if;
+        v_spent := governance.spend_lots(v_key.account_id, v_take);
+        s.lot_id := null;
+      else
+        v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
+          case s.lot_kind when 'purchased' then -v_take else 0 end,
+          case s.lot_kind when 'promotional' then -v_take else 0 end,
+          case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+      end if;
+      v_transaction_id := nextval('governance.event_ids');
+      v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
+        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, v_key.decision_id,
+        a.user_id, x.request_id, null, null));
+      v_entries := array_append(v_entries, row(v_transaction_id, v_key.account_id, v_now, 'usage', -v_take, v_total,
+        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, v_key.decision_id,
+        null, null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+      v_alerts := null;
+      if v_cost is null then
+        v_unpriced := case when v_provider is null then v_model
+          else governance.unpriced_part(x.metadata, v_key.created_at) end;
+        v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
+          format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
+        perform governance.raise_unknown_price(v_unpriced, v_now);
+      end if;
+      if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
+        or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
+        or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
+        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(v_key.account_id, v_now, v_charged,
+          v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
+          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, a.local_day,
+          jsonb_build_object('request_id', x.request_id, 'decision_id', v_key.decision_id));
+      end if;
+      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'settled', v_model, v_provider,
+        x.input_tokens, x.output_tokens, null, null, null, v_charged,
+        greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
+        v_fingerprint, v_transaction_id, v_alerts, x.metadata,
+        s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
+        s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
+        a.local_day, v_task_type, v_scope_id, case when v_is_message then 1 else 0 end)::governance.call_end;
+      if x.metadata <> '{}' then
+        v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
+        v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
+        v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
+      end if;
+      v_ends := array_append(v_ends, v_end);
+      v_ids := array_append(v_ids, v_key.decision_id);
+      s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
+        s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
+        v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
+        s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
+        s.ended || v_key.decision_id)::governance.settle_state;
+      if s.lot_id is null then
+        select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
+          from governance.settle_state(v_key.account_id) n;
+      end if;
+    end if;
+    if s.debt_tokens > 0 and v_ends is not null
+      and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+      -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
+      v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+        v_newest);
+      v_entries := null; v_ends := null; v_ids := null; v_states := null;
+      v_end := governance.recover_at_end(v_end, v_now);
+      v_ended := s.ended; s := governance.settle_state(v_key.account_id); s.ended := v_ended;
+    end if;
+    v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
+    v_answers[v_place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
+      row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
+        v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
+      v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
+      v_end.released_tokens)::governance.settlement;
   end loop;
+  if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
     v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;

@@ -1,5 +1,6 @@
 /** An entry of the audit log as people read it; its export has it as it is kept. */
-import { capitalise, cleanText, codeWords, reasonInWords } from "./text.ts";
+import { describeReason } from "../../../shared/governance/rules/receipt.ts";
+import { capitalise, cleanText, codeWords } from "./text.ts";
 
 interface Entry {
   readonly operator: string | null;
@@ -15,7 +16,7 @@ function codeInWords(text: string): string {
 /** A person's own words; of a rule, what its code means. */
 export function auditReason({ operator, reason }: Entry): string | null {
   if (reason === null) return null;
-  return operator === null ? capitalise(reasonInWords(reason)) : codeInWords(reason);
+  return operator === null ? capitalise(describeReason(reason)) : codeInWords(reason);
 }
 
 /** What else it keeps, on one line, moments as they are kept. */

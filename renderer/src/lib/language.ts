@@ -21,7 +21,6 @@ export {
   currentLanguage,
   say,
   translated,
-  wordInLanguage,
 } from "../../../shared/language/index.ts";
 
 /** What a person chose; `system` follows the machine. */

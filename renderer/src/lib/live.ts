@@ -47,9 +47,6 @@ export function startLive(
         if (before) queries.clear();
       } else if (connection.status === "live" && before?.status !== "live") {
         void queries.invalidateQueries();
-      } else if (fillingOf(before) !== null && fillingOf(connection) === null) {
-        // What was read while the sample's past was written is of a part of it.
-        void queries.invalidateQueries();
       }
     }),
     client.follow("rail", {}, (rail) => useLive.setState({ rail })),
@@ -92,11 +89,10 @@ export function useProjectCurrency(): string {
 
 /** How much of the sample's past is written, 0 to 99 %; null where there is none, and once it is all there. */
 export function useSampleFilling(): number | null {
-  return useLive(({ connection }) => fillingOf(connection));
-}
-function fillingOf(connection: LiveState["connection"]): number | null {
-  const filling = connection?.profile?.kind === "local" ? connection.sample_traffic?.filling : null;
-  return filling === null || filling === undefined || filling >= 1 ? null : Math.floor(100 * filling);
+  return useLive(({ connection }) => {
+    const filling = connection?.profile?.kind === "local" ? connection.sample_traffic?.filling : null;
+    return filling === null || filling === undefined || filling >= 1 ? null : Math.floor(100 * filling);
+  });
 }
 
 /** Can the project be reached now? Reading goes on from the local store when not. */

@@ -3,7 +3,7 @@ import { afterEach, expect, it } from "vitest";
 import { germanCatalogue } from "../../../shared/language/german.ts";
 import { setLanguage } from "../../../shared/language/index.ts";
 import { answering, show } from "../../test-render.tsx";
-import { capitalise, codeWords, reasonInWords } from "../lib/text.ts";
+import { capitalise, codeWords } from "../lib/text.ts";
 import { NameAmong } from "./parts.tsx";
 
 afterEach(() => setLanguage("en", "en-GB", {}));
@@ -40,11 +40,6 @@ it("says the names of the presets' rules and alerts in German", async () => {
     "Monatsbudget",
     "lange Unterhaltung",
     "my own rule",
-  ]);
-  expect(["bot_behavior", "their_own_reason", "daily_limit"].map(reasonInWords)).toEqual([
-    "Bot-Verhalten",
-    "their own reason",
-    "Tageslimit",
   ]);
   expect(capitalise(codeWords("large_message"))).toBe("Große Nachricht");
 });

@@ -4,6 +4,7 @@ import type { Tried } from "../../../shared/contract/corrections.ts";
 import type { Receipt } from "../../../shared/contract/watch.ts";
 import {
   describeFact,
+  describeReason,
   describeReceipt,
   describeRule,
   parseRule,
@@ -22,7 +23,7 @@ import { linkHere, useIsLive } from "../lib/live.ts";
 import { isOneOf } from "../lib/remember.ts";
 import { placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
-import { cleanLines, cleanText, clip, codeWords, reasonInWords } from "../lib/text.ts";
+import { cleanLines, cleanText, clip, codeWords } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, LinkIcon } from "./icons.tsx";
 import { copyText, Facts, Id, SafeText, Section, Tag, Time, Tokens } from "./parts.tsx";
 import css from "./receipt.module.css";
@@ -54,7 +55,7 @@ export function triedSentence(tried: Tried): string {
   const free = `${formatTokens(tried.balance.available)} free`;
   const unread = tried.had_message ? " Rules that read the message were not asked: it is not kept." : "";
   if (tried.decision === "block")
-    return `Now it would be stopped again: ${tried.reason ? reasonInWords(tried.reason) : "a rule"}, ${free}.${unread}`;
+    return `Now it would be stopped again: ${tried.reason ? describeReason(tried.reason) : "a rule"}, ${free}.${unread}`;
   return `Now it would pass${tried.decision === "warn" ? ", with a warning" : ""}: ${free}.${unread}`;
 }
 

@@ -38,8 +38,7 @@ const withoutSearchPath: Readonly<Record<string, string>> = {
   decision_answer: "written into the expression that answers every call; built-in functions alone",
   entry_payload: "inlined where each ledger entry is written and checked; built-in functions alone",
   entry_hash: "inlined where each ledger entry is written and checked; built-in functions alone",
-  lot_seal: "inlined where each lot is checked; built-in functions alone",
-  seals_lot: "inlined where each ledger entry is checked; built-in functions alone",
+  is_sound: "a check of accounts, asked by every call; built-in operators alone",
   maintain: "a procedure with a setting may not commit; every name in it is written in full",
 };
 

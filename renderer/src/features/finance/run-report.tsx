@@ -15,7 +15,7 @@ import type {
 import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { capitalise, codeWords, counted } from "../../lib/text.ts";
+import { capitalise, counted } from "../../lib/text.ts";
 import { CheckIcon, WarningIcon } from "../../ui/icons.tsx";
 import { Facts, Note, Section, Tag, Time, TimedText, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
@@ -81,7 +81,7 @@ function Statement<T>({
 }
 
 const rollHeading = (each: RollForwardCheck): string =>
-  capitalise(codeWords(each.kind)) + (each.currency ? `, ${each.currency.toUpperCase()}` : "");
+  capitalise(each.kind) + (each.currency ? `, ${each.currency.toUpperCase()}` : "");
 
 export function ReportSummary({
   report,

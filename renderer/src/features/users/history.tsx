@@ -6,7 +6,6 @@ import { alertSentence, alertTitle } from "../../lib/alert-sentences.ts";
 import { callOrThrow, useConsole } from "../../lib/console.tsx";
 import { formatChange, formatTokens } from "../../lib/format.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
-import { wordInLanguage } from "../../lib/language.ts";
 import { capitalise, cleanText, codeWords } from "../../lib/text.ts";
 import { money, stripeLink } from "../../lib/payments.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -197,7 +196,7 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
           <a href={`#${placeAddress(["users", userId, "ledger"], { find: String(item.transaction_id) })}`}>
             {capitalise(codeWords(item.transaction_type))}
           </a>{" "}
-          {item.description ? <SafeText text={wordInLanguage(item.description)} length={160} /> : null}
+          {item.description ? <SafeText text={item.description} length={160} /> : null}
           {item.debt > 0 ? (
             <span className={css.quiet}>, {formatTokens(item.debt)} still owed after it</span>
           ) : null}

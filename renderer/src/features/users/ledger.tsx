@@ -11,7 +11,6 @@ import { useIsLive } from "../../lib/live.ts";
 import { stripeLink } from "../../lib/payments.ts";
 import { changeQuery, placeAddress, usePlace } from "../../lib/router.ts";
 import { useSettledText } from "../../lib/settled.ts";
-import { wordInLanguage } from "../../lib/language.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { CheckIcon, DownloadIcon, SearchIcon } from "../../ui/icons.tsx";
@@ -227,7 +226,7 @@ const columns = (userId: string, zone: string): readonly Column<LedgerEntry>[] =
         <Origin entry={row} userId={userId} />
         {row.description ? (
           <div className={css.quiet}>
-            <SafeText text={wordInLanguage(row.description)} length={160} />
+            <SafeText text={row.description} length={160} />
           </div>
         ) : null}
       </>

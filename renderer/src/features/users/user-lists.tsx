@@ -4,7 +4,6 @@ import type { ReactNode } from "react";
 import type { AccountDetail, AuditEntry, DecisionRow, Hold, Lot } from "../../../../shared/contract/users.ts";
 import { auditDetails, auditReason } from "../../lib/audit-words.ts";
 import { callOrThrow, useConsole } from "../../lib/console.tsx";
-import { wordInLanguage } from "../../lib/language.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { statusSign } from "../../lib/signs.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
@@ -127,14 +126,13 @@ export function DecisionList({
 }
 
 const lotColumns: readonly Column<Lot>[] = [
-  { id: "kind", header: "Kind", width: 80, cell: (lot) => capitalise(codeWords(lot.kind)) },
+  { id: "kind", header: "Kind", width: 80, cell: (lot) => capitalise(lot.kind) },
   {
     id: "what",
     header: "From",
     width: 120,
     grow: 1,
-    cell: (lot) =>
-      lot.description ? <SafeText text={wordInLanguage(lot.description)} length={120} /> : null,
+    cell: (lot) => (lot.description ? <SafeText text={lot.description} length={120} /> : null),
   },
   { id: "at", header: "Granted", width: 120, cell: (lot) => <Time at={lot.created_at} form="short" /> },
   {
