@@ -289,7 +289,7 @@ comment on function governance.ring(text, timestamptz) is 'Wakes readers of a to
 create function governance.ring_feed(p_now timestamptz, p_interval_ms int) returns void
   language plpgsql set search_path = '' as $$
 begin
-  perform set_config('governance.beat', (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint::text, false);
+  perform set_config('governance.beat', (date_part('epoch', p_now) * 1000 / p_interval_ms)::bigint::text, false);
   perform governance.ring('feed', p_now);
 end
 $$;
@@ -5997,6 +5997,25 @@ comment on function governance.check_authorize(governance.authorize_arguments) i
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
 
+create function governance.check_settle(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
+    or e.output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if e.model is not null then
+    perform governance.check_id('p_model', e.model, 200);
+  end if;
+  perform governance.check_metadata('p_metadata', e.metadata);
+  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
+  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
+end
+$$;
+comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+
 create type governance.release_arguments as (request_id text, reason text);
 
 -- How a call ended, and what its settlement adds to the roll-up.
@@ -7044,7 +7063,6 @@ declare
   v_order int[];
   v_place int;
   -- A call, its message, its account and plan as they were read, and what this batch changed so far
-  x governance.authorize_arguments;
   m governance.judged_message;
   a governance.accounts;
   p governance.plans;
@@ -7053,7 +7071,7 @@ declare
   f governance.facts;
   j governance.judgement;
   q governance.requests;
-  v_call governance.authorize_arguments;
+  x governance.authorize_arguments;
   v_now timestamptz;
   v_timezone text;
   v_local timestamp;
@@ -7077,32 +7095,32 @@ declare
   v_judgements governance.judgement[];
   v_answers governance.authorization[];
 begin
-  foreach v_call in array p_calls loop
-    if v_call.request_id is null or v_call.user_id is null or v_call.model is null
+  foreach x in array p_calls loop
+    if x.request_id is null or x.user_id is null or x.model is null
       -- Not empty, nor blank: none begins with a space.
-      or least(v_call.request_id collate "C", v_call.user_id, v_call.model) < '!'
-      or greatest(length(v_call.request_id), length(v_call.user_id), length(v_call.model) + 55,
-        length(v_call.conversation_id), length(v_call.task_type), length(v_call.scope_id)) > 255
-      or v_call.estimated_tokens not between 1 and 9007199254740991 or octet_length(v_call.message) > 4194304
-      or v_call.complexity is not null then
-      perform governance.check_authorize(v_call);
+      or least(x.request_id collate "C", x.user_id, x.model) < '!'
+      or greatest(length(x.request_id), length(x.user_id), length(x.model) + 55,
+        length(x.conversation_id), length(x.task_type), length(x.scope_id)) > 255
+      or x.estimated_tokens not between 1 and 9007199254740991 or octet_length(x.message) > 4194304
+      or x.complexity is not null then
+      perform governance.check_authorize(x);
     end if;
     -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
-    v_is_plain := octet_length(v_call.message) <= governance.judged_characters()
-      and char_length(v_call.message) = octet_length(v_call.message)
-      and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
+    v_is_plain := octet_length(x.message) <= governance.judged_characters()
+      and char_length(x.message) = octet_length(x.message)
+      and x.message !~ '[^\x20-\x7e]|  |^ | $';
     -- As governance.lock_key, which would cost more than all the rest of this line.
-    v_lock_key := hashtextextended(v_call.user_id, 7254);
+    v_lock_key := hashtextextended(x.user_id, 7254);
     if v_is_plain is not false then
-      v_folded := lower(v_call.message collate "C");
-      v_messages := array_append(v_messages, row(v_folded, hashtextextended(v_folded, v_lock_key),
-        char_length(v_folded), cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message);
+      v_folded := lower(x.message collate "C");
+      m := row(v_folded, hashtextextended(v_folded, v_lock_key), char_length(v_folded),
+        cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message;
     else
-      v_folded := governance.fold(v_call.message);
-      v_messages := array_append(v_messages, row(v_folded,
-        hashtextextended(governance.identity_text(v_call.message, v_folded), v_lock_key),
-        char_length(v_call.message), governance.count_words(v_call.message), v_lock_key)::governance.judged_message);
+      v_folded := governance.fold(x.message);
+      m := row(v_folded, hashtextextended(governance.identity_text(x.message, v_folded), v_lock_key),
+        char_length(x.message), governance.count_words(x.message), v_lock_key)::governance.judged_message;
     end if;
+    if cardinality(p_calls) > 1 then v_messages := array_append(v_messages, m); end if;
     if not p_waits then
       -- Whoever does not wait may take locks in any order.
       v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
@@ -7128,7 +7146,7 @@ begin
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
 
-  -- Calls of one account one after another, in their order.
+  -- Calls of one account one after another, in their order. One call is in x and m already.
   if cardinality(p_calls) = 1 then
     v_order := '{1}';
   else
@@ -7138,8 +7156,10 @@ begin
   end if;
   loop
     foreach v_place in array v_order loop
-      x := p_calls[v_place];
-      m := v_messages[v_place];
+      if cardinality(p_calls) > 1 then
+        x := p_calls[v_place];
+        m := v_messages[v_place];
+      end if;
       if x.user_id is distinct from a.user_id then
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := (select y from governance.accounts y where y.user_id = x.user_id);
@@ -7332,7 +7352,7 @@ begin
       end loop;
     end if;
     -- Each connection wakes the readers once an interval at most.
-    if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    if (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
       is distinct from current_setting('governance.beat', true) then
       perform governance.ring_feed(v_now, c.signal_interval_ms);
     end if;
@@ -7573,25 +7593,6 @@ create type governance.settle_state as (account_id bigint, last_transaction_id b
   -- This account's calls that have ended in this batch
   ended bigint[]);
 
-create function governance.check_settle(e governance.settle_arguments) returns void
-  language plpgsql immutable set search_path = '' as $$
-begin
-  perform governance.check_id('p_request_id', e.request_id);
-  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
-    or e.output_tokens not between 0 and 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument',
-      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
-  end if;
-  if e.model is not null then
-    perform governance.check_id('p_model', e.model, 200);
-  end if;
-  perform governance.check_metadata('p_metadata', e.metadata);
-  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
-  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
-end
-$$;
-comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
-
 create function governance.repeated_end(p_request_id text, p_decision_id bigint, p_created_at timestamptz,
   p_fingerprint bigint) returns governance.call_end
   language plpgsql stable set search_path = '' as $$
@@ -7645,11 +7646,39 @@ create function governance.write_ends(p_entries governance.token_transactions[],
 declare
   v_usage governance.usage_daily[];
   v_end governance.call_end;
+  s governance.settle_state;
 begin
-  update governance.lots y set
-    remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
-    is_open = y.remaining - s.lot_taken + y.frozen > 0
-  from unnest(p_states) s where y.lot_id = s.lot_id and s.lot_taken > 0;
+  if cardinality(p_states) = 1 then
+    -- One account, as of a call alone, is written by its key: an array as a table costs as much as the row.
+    s := p_states[1];
+    update governance.lots y set
+      remaining = y.remaining - s.lot_taken, spent = y.spent + s.lot_taken,
+      is_open = y.remaining - s.lot_taken + y.frozen > 0
+    where y.lot_id = s.lot_id and s.lot_taken > 0;
+    update governance.accounts y set
+      last_activity_at = p_now, last_transaction_id = s.last_transaction_id, last_hash = s.last_hash,
+      day_tokens = s.day_tokens, month_tokens = s.month_tokens,
+      day_cost_micros = s.day_cost_micros, month_cost_micros = s.month_cost_micros,
+      subscription_tokens = s.subscription_tokens, purchased_tokens = s.purchased_tokens,
+      promotional_tokens = s.promotional_tokens, reserved_tokens = s.reserved_tokens, debt_tokens = s.debt_tokens,
+      holds_from = case when s.reserved_tokens > 0 then y.holds_from end,
+      holds_check_at = case when s.reserved_tokens > 0 then y.holds_check_at end
+    where y.account_id = s.account_id;
+  else
+    update governance.lots y set
+      remaining = y.remaining - n.lot_taken, spent = y.spent + n.lot_taken,
+      is_open = y.remaining - n.lot_taken + y.frozen > 0
+    from unnest(p_states) n where y.lot_id = n.lot_id and n.lot_taken > 0;
+    update governance.accounts y set
+      last_activity_at = p_now, last_transaction_id = n.last_transaction_id, last_hash = n.last_hash,
+      day_tokens = n.day_tokens, month_tokens = n.month_tokens,
+      day_cost_micros = n.day_cost_micros, month_cost_micros = n.month_cost_micros,
+      subscription_tokens = n.subscription_tokens, purchased_tokens = n.purchased_tokens,
+      promotional_tokens = n.promotional_tokens, reserved_tokens = n.reserved_tokens, debt_tokens = n.debt_tokens,
+      holds_from = case when n.reserved_tokens > 0 then y.holds_from end,
+      holds_check_at = case when n.reserved_tokens > 0 then y.holds_check_at end
+    from unnest(p_states) n where y.account_id = n.account_id;
+  end if;
   insert into governance.token_transactions select * from unnest(p_entries);
   -- One call needs no sums.
   if cardinality(p_ends) = 1 then
@@ -7674,15 +7703,6 @@ begin
     charged_tokens = y.charged_tokens + excluded.charged_tokens, cost_micros = y.cost_micros + excluded.cost_micros,
     first_activity_at = least(y.first_activity_at, excluded.first_activity_at),
     last_activity_at = greatest(y.last_activity_at, excluded.last_activity_at);
-  update governance.accounts y set
-    last_activity_at = p_now, last_transaction_id = s.last_transaction_id, last_hash = s.last_hash,
-    day_tokens = s.day_tokens, month_tokens = s.month_tokens,
-    day_cost_micros = s.day_cost_micros, month_cost_micros = s.month_cost_micros,
-    subscription_tokens = s.subscription_tokens, purchased_tokens = s.purchased_tokens,
-    promotional_tokens = s.promotional_tokens, reserved_tokens = s.reserved_tokens, debt_tokens = s.debt_tokens,
-    holds_from = case when s.reserved_tokens > 0 then y.holds_from end,
-    holds_check_at = case when s.reserved_tokens > 0 then y.holds_check_at end
-  from unnest(p_states) s where y.account_id = s.account_id;
   update governance.requests y set
     status = e.status, ended_at = p_now, usage_day = e.day, settled_model = e.model, provider = e.provider,
     input_tokens = e.input_tokens, output_tokens = e.output_tokens, cached_input_tokens = e.cached_input_tokens,
@@ -7742,7 +7762,6 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
     set jit = off as $$
 declare
   c governance.active_config;
-  v_call governance.settle_arguments;
   -- The places of the calls in the order in which they are settled
   v_order int[];
   v_place int;
@@ -7797,21 +7816,20 @@ declare
   v_written int;
   v_answers governance.settlement[];
 begin
-  foreach v_call in array p_calls loop
-    if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
-      or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
-      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null
-      or v_call.metadata <> '{}' then
-      perform governance.check_settle(v_call);
+  foreach x in array p_calls loop
+    if x.request_id is null or length(x.request_id) not between 1 and 255 or x.input_tokens is null
+      or x.output_tokens is null or x.input_tokens not between 0 and 9007199254740991
+      or x.output_tokens not between 0 and 9007199254740991 or x.model is not null
+      or x.metadata <> '{}' then
+      perform governance.check_settle(x);
     end if;
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if cardinality(p_calls) = 1 then
-    select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
+    select * into v_key from governance.request_keys k where k.request_id = x.request_id;
     -- An expression, at a fifth of what "perform" costs, which is a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
-    v_keys := array[v_key];
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
   else
     if p_waits then
@@ -7838,7 +7856,7 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
-  -- Calls of one account one after another, in their order.
+  -- Calls of one account one after another, in their order. One call is in x already, and its key was read.
   if cardinality(p_calls) = 1 then
     v_order := '{1}';
   else
@@ -7846,8 +7864,10 @@ begin
       account_id, lock_key, message_hash, place) order by k.account_id, k.place);
   end if;
   foreach v_place in array v_order loop
-    x := p_calls[v_place];
-    v_key := v_keys[v_place];
+    if cardinality(p_calls) > 1 then
+      x := p_calls[v_place];
+      v_key := v_keys[v_place];
+    end if;
     if v_key.decision_id is null then
       perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
     end if;
@@ -8025,7 +8045,7 @@ begin
     v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if v_written > 0 and (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+  if v_written > 0 and (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;

@@ -31,7 +31,7 @@ comment on function governance.ring(text, timestamptz) is 'Wakes readers of a to
 create function governance.ring_feed(p_now timestamptz, p_interval_ms int) returns void
   language plpgsql set search_path = '' as $$
 begin
-  perform set_config('governance.beat', (extract(epoch from p_now) * 1000 / p_interval_ms)::bigint::text, false);
+  perform set_config('governance.beat', (date_part('epoch', p_now) * 1000 / p_interval_ms)::bigint::text, false);
   perform governance.ring('feed', p_now);
 end
 $$;

@@ -217,6 +217,25 @@ comment on function governance.check_authorize(governance.authorize_arguments) i
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
 
+create function governance.check_settle(e governance.settle_arguments) returns void
+  language plpgsql immutable set search_path = '' as $$
+begin
+  perform governance.check_id('p_request_id', e.request_id);
+  if e.input_tokens is null or e.output_tokens is null or e.input_tokens not between 0 and 9007199254740991
+    or e.output_tokens not between 0 and 9007199254740991 then
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_input_tokens and p_output_tokens are whole numbers from 0 up to 2^53 - 1');
+  end if;
+  if e.model is not null then
+    perform governance.check_id('p_model', e.model, 200);
+  end if;
+  perform governance.check_metadata('p_metadata', e.metadata);
+  perform governance.check_token_parts(e.input_tokens, e.output_tokens, e.metadata);
+  if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
+end
+$$;
+comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+
 create type governance.release_arguments as (request_id text, reason text);
 
 -- How a call ended, and what its settlement adds to the roll-up.

@@ -163,7 +163,6 @@ declare
   v_order int[];
   v_place int;
   -- A call, its message, its account and plan as they were read, and what this batch changed so far
-  x governance.authorize_arguments;
   m governance.judged_message;
   a governance.accounts;
   p governance.plans;
@@ -172,7 +171,7 @@ declare
   f governance.facts;
   j governance.judgement;
   q governance.requests;
-  v_call governance.authorize_arguments;
+  x governance.authorize_arguments;
   v_now timestamptz;
   v_timezone text;
   v_local timestamp;
@@ -196,32 +195,32 @@ declare
   v_judgements governance.judgement[];
   v_answers governance.authorization[];
 begin
-  foreach v_call in array p_calls loop
-    if v_call.request_id is null or v_call.user_id is null or v_call.model is null
+  foreach x in array p_calls loop
+    if x.request_id is null or x.user_id is null or x.model is null
       -- Not empty, nor blank: none begins with a space.
-      or least(v_call.request_id collate "C", v_call.user_id, v_call.model) < '!'
-      or greatest(length(v_call.request_id), length(v_call.user_id), length(v_call.model) + 55,
-        length(v_call.conversation_id), length(v_call.task_type), length(v_call.scope_id)) > 255
-      or v_call.estimated_tokens not between 1 and 9007199254740991 or octet_length(v_call.message) > 4194304
-      or v_call.complexity is not null then
-      perform governance.check_authorize(v_call);
+      or least(x.request_id collate "C", x.user_id, x.model) < '!'
+      or greatest(length(x.request_id), length(x.user_id), length(x.model) + 55,
+        length(x.conversation_id), length(x.task_type), length(x.scope_id)) > 255
+      or x.estimated_tokens not between 1 and 9007199254740991 or octet_length(x.message) > 4194304
+      or x.complexity is not null then
+      perform governance.check_authorize(x);
     end if;
     -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
-    v_is_plain := octet_length(v_call.message) <= governance.judged_characters()
-      and char_length(v_call.message) = octet_length(v_call.message)
-      and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
+    v_is_plain := octet_length(x.message) <= governance.judged_characters()
+      and char_length(x.message) = octet_length(x.message)
+      and x.message !~ '[^\x20-\x7e]|  |^ | $';
     -- As governance.lock_key, which would cost more than all the rest of this line.
-    v_lock_key := hashtextextended(v_call.user_id, 7254);
+    v_lock_key := hashtextextended(x.user_id, 7254);
     if v_is_plain is not false then
-      v_folded := lower(v_call.message collate "C");
-      v_messages := array_append(v_messages, row(v_folded, hashtextextended(v_folded, v_lock_key),
-        char_length(v_folded), cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message);
+      v_folded := lower(x.message collate "C");
+      m := row(v_folded, hashtextextended(v_folded, v_lock_key), char_length(v_folded),
+        cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message;
     else
-      v_folded := governance.fold(v_call.message);
-      v_messages := array_append(v_messages, row(v_folded,
-        hashtextextended(governance.identity_text(v_call.message, v_folded), v_lock_key),
-        char_length(v_call.message), governance.count_words(v_call.message), v_lock_key)::governance.judged_message);
+      v_folded := governance.fold(x.message);
+      m := row(v_folded, hashtextextended(governance.identity_text(x.message, v_folded), v_lock_key),
+        char_length(x.message), governance.count_words(x.message), v_lock_key)::governance.judged_message;
     end if;
+    if cardinality(p_calls) > 1 then v_messages := array_append(v_messages, m); end if;
     if not p_waits then
       -- Whoever does not wait may take locks in any order.
       v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
@@ -247,7 +246,7 @@ begin
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
 
-  -- Calls of one account one after another, in their order.
+  -- Calls of one account one after another, in their order. One call is in x and m already.
   if cardinality(p_calls) = 1 then
     v_order := '{1}';
   else
@@ -257,8 +256,10 @@ begin
   end if;
   loop
     foreach v_place in array v_order loop
-      x := p_calls[v_place];
-      m := v_messages[v_place];
+      if cardinality(p_calls) > 1 then
+        x := p_calls[v_place];
+        m := v_messages[v_place];
+      end if;
       if x.user_id is distinct from a.user_id then
         if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
         a := (select y from governance.accounts y where y.user_id = x.user_id);
@@ -451,7 +452,7 @@ begin
       end loop;
     end if;
     -- Each connection wakes the readers once an interval at most.
-    if (extract(epoch from v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    if (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
       is distinct from current_setting('governance.beat', true) then
       perform governance.ring_feed(v_now, c.signal_interval_ms);
     end if;
