@@ -5,9 +5,13 @@ import { usageShapes } from "./shapes.ts";
 /** A report as it lies in a chunk, by the provider's own names. */
 export type Report = Record<string, unknown>;
 
+/** In JSON a key as any other; to read or set it in an object of ours is to reach what all objects share. */
+const reservedKey = "__proto__";
+
 /** Keeps the highest value of each count: reports are cumulative, and a placeholder of zero may come late. */
 export function keepMost(kept: Report, report: object, depth = 0): void {
   for (const key in report) {
+    if (key === reservedKey) continue;
     const value = readCount((report as Report)[key]);
     const before = kept[key];
     if (typeof value === "number") {
@@ -29,6 +33,7 @@ export function keepMost(kept: Report, report: object, depth = 0): void {
 export function addStep(sum: Report, step: object, depth = 0): Report {
   const added = { ...sum };
   for (const key in step) {
+    if (key === reservedKey) continue;
     const value = readCount((step as Report)[key]);
     const before = added[key];
     if (isCount(value)) added[key] = value + (isCount(before) ? before : 0);

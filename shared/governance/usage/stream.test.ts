@@ -472,6 +472,26 @@ describe("readUsageStream", () => {
     });
   });
 
+  it("takes a chunk's keys as data alone: none reaches what all objects share", () => {
+    const usage = '"prompt_tokens":3,"completion_tokens":4,"constructor":{"prototype":{"reached":2}}';
+    const details = '"completion_tokens_details":{"__proto__":{"reached":3},"reasoning_tokens":1}';
+    for (const chunk of [
+      `{"usage":{"__proto__":{"reached":1,"completion_tokens":9},${usage},${details}}}`,
+      `{"__proto__":{"usage":{"completion_tokens":9}},"usage":{${usage},${details}}}`,
+    ]) {
+      const stream = readUsageStream();
+      stream.push(JSON.parse(chunk));
+      stream.push(JSON.parse(chunk));
+      expect(stream.result()).toMatchObject({
+        ok: true,
+        value: { counts: { input_tokens: 3, output_tokens: 4 } },
+      });
+    }
+    const shared = Object.getOwnPropertyNames(Object.prototype);
+    delete (Object.prototype as { reached?: unknown }).reached;
+    expect(shared).not.toContain("reached");
+  });
+
   it("does not call a whole answer free because it was to be a stream", () => {
     const text = [{ type: "text", text: said }];
     for (const chunk of [
