@@ -4,8 +4,7 @@
  * order in which it happens and, where that matters, in another.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openProject, type Project } from "../../support/project.ts";
-import { subscriptionPreset } from "../../support/models/subscription-model.ts";
+import type { Project } from "../../support/project.ts";
 import { event, type StripeEvent } from "../../support/stripe/events.ts";
 import {
   now,
@@ -25,26 +24,17 @@ import {
   charge,
   row,
   salesOf,
+  openShop,
+  closeShop,
 } from "../../support/stripe/sales.ts";
 
 describe("what is sold through Stripe in other ways", () => {
   let project: Project;
   const { send, join, found, booked, desk } = salesOf(() => project);
   beforeAll(async () => {
-    project = await openProject(18);
-    await project.rpc("apply_preset", {
-      p_preset: {
-        ...subscriptionPreset,
-        packs: [{ pack_id: "pack", tokens: 500_000, price_minor: 1_000, currency: "usd" }],
-      },
-    });
-    await project.setClock(new Date(now * 1000).toISOString(), true);
+    project = await openShop();
   });
-  afterAll(async () => {
-    expect((await project.call("verify_ledger"))["problems"]).toEqual([]);
-    expect((await project.call("verify_purchases"))["problems"]).toEqual([]);
-    await project.close();
-  });
+  afterAll(() => closeShop(project));
 
   it("a trial that is paid before its end gives the paid period its own tokens", async () => {
     await join("trial");

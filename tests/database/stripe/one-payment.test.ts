@@ -3,8 +3,7 @@
  * Stripe, what was never captured, and what was charged long before it succeeded.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openProject, type Project } from "../../support/project.ts";
-import { subscriptionPreset } from "../../support/models/subscription-model.ts";
+import type { Project } from "../../support/project.ts";
 import { event, type StripeEvent } from "../../support/stripe/events.ts";
 import {
   now,
@@ -18,26 +17,17 @@ import {
   charge,
   row,
   salesOf,
+  openShop,
+  closeShop,
 } from "../../support/stripe/sales.ts";
 
 describe("a payment for a pack", () => {
   let project: Project;
   const { send, join, found, booked, desk } = salesOf(() => project);
   beforeAll(async () => {
-    project = await openProject(18);
-    await project.rpc("apply_preset", {
-      p_preset: {
-        ...subscriptionPreset,
-        packs: [{ pack_id: "pack", tokens: 500_000, price_minor: 1_000, currency: "usd" }],
-      },
-    });
-    await project.setClock(new Date(now * 1000).toISOString(), true);
+    project = await openShop();
   });
-  afterAll(async () => {
-    expect((await project.call("verify_ledger"))["problems"]).toEqual([]);
-    expect((await project.call("verify_purchases"))["problems"]).toEqual([]);
-    await project.close();
-  });
+  afterAll(() => closeShop(project));
 
   it("a pack that both an invoice and its PaymentIntent name is one payment: of two grants the first stays", async () => {
     const order = (user_id: string): Extra => ({ user_id, pack_id: "pack" });

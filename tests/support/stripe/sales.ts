@@ -1,7 +1,9 @@
 /** Sales through Stripe as its events tell them, and what the books and the finance desk then say. */
 import { createHash } from "node:crypto";
+import { expect } from "vitest";
 import { reconcile } from "../../../shared/governance/reconciliation/index.ts";
-import type { Project } from "../project.ts";
+import { subscriptionPreset } from "../models/subscription-model.ts";
+import { openProject, type Project } from "../project.ts";
 import { event, type StripeEvent } from "./events.ts";
 
 export const now = Date.parse("2027-03-10T12:00:00Z") / 1000;
@@ -100,6 +102,26 @@ export const charge = (id: string, amount: number, extra: Extra = {}): StripeEve
 /** A row of a Payments export. */
 export const row = (id: string, amount: string, invoiceId: string): string =>
   `ch_${id},2027-03-10 12:00:00,${amount},0.00,usd,true,0.50,Paid,pi_${id},in_${invoiceId}`;
+
+/** A project that sells plans and a pack, at a moment that stands still. */
+export async function openShop(): Promise<Project> {
+  const project = await openProject(18);
+  await project.rpc("apply_preset", {
+    p_preset: {
+      ...subscriptionPreset,
+      packs: [{ pack_id: "pack", tokens: 500_000, price_minor: 1_000, currency: "usd" }],
+    },
+  });
+  await project.setClock(new Date(now * 1000).toISOString(), true);
+  return project;
+}
+
+/** Closes it where its books are sound. */
+export async function closeShop(project: Project): Promise<void> {
+  expect((await project.call("verify_ledger"))["problems"]).toEqual([]);
+  expect((await project.call("verify_purchases"))["problems"]).toEqual([]);
+  await project.close();
+}
 
 /** Sending events to a project, and looking at what came of them. */
 export function salesOf(project: () => Project) {
