@@ -87,6 +87,13 @@ end
 $$;
 comment on function governance.check_id(text, text, int) is 'Refuses an identifier that is missing, blank or too long.';
 
+create function governance.has_offset(p_moment text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_moment ~ '^\d{4}-\d\d-\d\d[T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
+$$;
+comment on function governance.has_offset(text) is 'Whether a text is a moment with its offset, as the core writes it. '
+  'Without one the zone of each connection would decide, and "tomorrow" be another day.';
+
 create function governance.check_optional(p_name text, p_value text, p_max int) returns void
   language plpgsql immutable set search_path = '' as $$
 begin
@@ -2405,8 +2412,7 @@ declare
   v_text text := governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01');
   v_at timestamptz;
 begin
-  -- As the core reads it. Without an offset the zone of each connection would decide, and "tomorrow" be another day.
-  if v_text !~ '^\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?))?$' then
+  if v_text !~ '^\d{4}-\d\d-\d\d$' and not governance.has_offset(v_text) then
     perform governance.invalid_preset(p_path || '.effective_from',
       'a date, or a moment with its offset, is needed: 2026-11-22 or 2026-11-22T08:00:00Z');
   end if;
@@ -8604,13 +8610,15 @@ create function governance.act_moment(p_act jsonb, p_key text) returns timestamp
 declare
   v_at timestamptz;
 begin
+  if not governance.has_offset(p_act ->> p_key) then return null; end if;
   v_at := (p_act ->> p_key)::timestamptz;
   return case when isfinite(v_at) and v_at > governance.now() then v_at end;
 exception when data_exception then
   return null;
 end
 $$;
-comment on function governance.act_moment(jsonb, text) is 'A moment in the future in an act; null for anything else.';
+comment on function governance.act_moment(jsonb, text) is
+  'A moment in the future, with its offset, in an act; null for anything else.';
 
 create function governance.check_act(p_act jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -8656,7 +8664,8 @@ begin
     end if;
     if p_act ? 'expires_at' and governance.act_moment(p_act, 'expires_at') is null then
       perform governance.fail('PT400', 'invalid_argument',
-        'p_act.expires_at is a moment in the future; leave it out for tokens that never expire');
+        'p_act.expires_at is a moment in the future, as 2030-01-31T18:00:00Z; leave it out for tokens that never '
+          'expire');
     end if;
   elsif v_kind in ('refund_call', 'end_hold') then
     perform governance.check_id('p_act.request_id', p_act ->> 'request_id');
@@ -8674,7 +8683,7 @@ begin
     end if;
   elsif v_kind = 'block_user' and p_act ? 'until' and governance.act_moment(p_act, 'until') is null then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_act.until is a moment in the future; leave it out to block until someone unblocks');
+      'p_act.until is a moment in the future, as 2030-01-31T18:00:00Z; leave it out to block until someone unblocks');
   elsif v_kind = 'raise_limit' then
     if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
     if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
@@ -8682,7 +8691,8 @@ begin
       perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
     elsif governance.act_moment(p_act, 'until') is null
       or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.until is a moment in the future, within a year');
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_act.until is a moment in the future, as 2030-01-31T18:00:00Z, within a year');
     end if;
   end if;
   return p_act;

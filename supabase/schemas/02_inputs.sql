@@ -59,6 +59,13 @@ end
 $$;
 comment on function governance.check_id(text, text, int) is 'Refuses an identifier that is missing, blank or too long.';
 
+create function governance.has_offset(p_moment text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_moment ~ '^\d{4}-\d\d-\d\d[T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
+$$;
+comment on function governance.has_offset(text) is 'Whether a text is a moment with its offset, as the core writes it. '
+  'Without one the zone of each connection would decide, and "tomorrow" be another day.';
+
 create function governance.check_optional(p_name text, p_value text, p_max int) returns void
   language plpgsql immutable set search_path = '' as $$
 begin

@@ -139,8 +139,7 @@ declare
   v_text text := governance.preset_text(p_item, 'effective_from', p_path, '1970-01-01');
   v_at timestamptz;
 begin
-  -- As the core reads it. Without an offset the zone of each connection would decide, and "tomorrow" be another day.
-  if v_text !~ '^\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?))?$' then
+  if v_text !~ '^\d{4}-\d\d-\d\d$' and not governance.has_offset(v_text) then
     perform governance.invalid_preset(p_path || '.effective_from',
       'a date, or a moment with its offset, is needed: 2026-11-22 or 2026-11-22T08:00:00Z');
   end if;
