@@ -8144,9 +8144,10 @@ comment on function governance.release_call(text, text) is 'release_usage for on
 
 create function governance.release_calls(p_calls governance.release_arguments[], p_waits boolean default true)
   returns jsonb[]
-  language plpgsql set search_path = '' as $$
+  language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   e governance.release_arguments;
+  v_is_locked boolean;
   v_answers jsonb[];
 begin
   foreach e in array p_calls loop
@@ -8157,9 +8158,15 @@ begin
     perform pg_advisory_xact_lock(l.lock_key) from (
       select distinct k.lock_key from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
       order by 1) l;
-  elsif exists (select from unnest(p_calls) u join governance.request_keys k on k.request_id = u.request_id
-    where not pg_try_advisory_xact_lock(k.lock_key)) then
-    raise lock_not_available using message = 'Another transaction holds an account of the batch';
+  else
+    -- With a limit each key is found first, and only its lock is tried: as a condition of a join it might be tried for
+    -- every key there is.
+    select coalesce(bool_and(pg_try_advisory_xact_lock(l.lock_key)), true) into v_is_locked
+    from unnest(p_calls) u cross join lateral (
+      select k.lock_key from governance.request_keys k where k.request_id = u.request_id limit 1) l;
+    if not v_is_locked then
+      raise lock_not_available using message = 'Another transaction holds an account of the batch';
+    end if;
   end if;
   foreach e in array p_calls loop
     v_answers := array_append(v_answers, governance.release_call(e.request_id, e.reason));

@@ -6,7 +6,13 @@ import { seeded, sized } from "../../support/size.ts";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Dice } from "../../support/models/core-cases.ts";
-import { type Answer, installedVersions, openProject, type Project } from "../../support/project.ts";
+import {
+  type Answer,
+  installedVersions,
+  openProject,
+  type Project,
+  projectAt,
+} from "../../support/project.ts";
 
 const historiesOn = (version: 15 | 18): number => sized(version === 18 ? 8 : 4, 10_000);
 const seed = seeded(20261128);
@@ -186,6 +192,16 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
         await client.query("begin");
         await ask("authorize_usage", { user_id: "ann", model: "gpt-4o" });
         await ask("settle_usage", { input_tokens: 1, output_tokens: 1 });
+        ids.splice(0, 2, "third", "fourth");
+        await ask("authorize_usage", { user_id: "ann", model: "gpt-4o" });
+        await ask("release_usage", {});
+        expect(
+          (
+            await client.query(
+              "select pg_stat_get_xact_numscans('governance.request_keys'::regclass) as walks",
+            )
+          ).rows,
+        ).toEqual([{ walks: "0" }]);
         const { rows } = await client.query(
           `select distinct regexp_replace(s.indexrelname, '^requests_(default|\\d+_\\d+)_', '') as index
           from pg_stat_user_indexes s
@@ -196,6 +212,39 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
       } finally {
         await client.query("rollback");
         client.release();
+      }
+    });
+
+    it("a batch of any kind holds the locks of its own accounts alone", async () => {
+      for (const user of ["own", "other"])
+        for (const n of [1, 2, 3]) await project.call("authorize_usage", `${user}-${n}`, user, "gpt-4o", 5);
+      // Of a table of one page a plan reads every row.
+      await project.sql.query("analyze governance.request_keys");
+      const client = await project.sql.connect();
+      const beside = projectAt(project.url, { connections: 1 });
+      const isFree = async (user: string): Promise<boolean> =>
+        (
+          await beside.one<{ is_free: boolean }>(
+            "select pg_try_advisory_xact_lock(governance.lock_key($1)) as is_free",
+            [user],
+          )
+        ).is_free;
+      try {
+        for (const [name, call] of [
+          ["authorize_usage_many", { request_id: "own-4", user_id: "own", model: "gpt-4o" }],
+          ["settle_usage_many", { request_id: "own-1", input_tokens: 1, output_tokens: 1 }],
+          ["release_usage_many", { request_id: "own-2" }],
+          ["record_token_usage_many", { user_id: "own", tokens_used: 1 }],
+        ] as const) {
+          await client.query("begin");
+          await client.query(`select ${name}($1)`, [JSON.stringify([call])]);
+          expect([name, await isFree("own"), await isFree("other")]).toEqual([name, false, true]);
+          await client.query("rollback");
+        }
+      } finally {
+        await client.query("rollback");
+        client.release();
+        await beside.close();
       }
     });
 
