@@ -1,19 +1,16 @@
 import { TextInput } from "@mantine/core";
 import { fireEvent, screen } from "@testing-library/react";
+import type { ComponentProps } from "react";
 import { expect, it } from "vitest";
 import { answering, show } from "../../test-render.tsx";
 import { DecisionForm } from "./decision-form.tsx";
 
-it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter", async () => {
-  const sent: string[] = [];
-  const send = async (_client: unknown, _id: string, reason: string) => {
-    sent.push(reason);
-    return { ok: false, error: { code: "x", message: "Not now.", advice: null, details: null } };
-  };
+type Props = ComponentProps<typeof DecisionForm>;
+
+const showForm = (props: Partial<Props> & Pick<Props, "form">) =>
   show(
     answering({}),
     <DecisionForm
-      form="give_tokens u1"
       title="Give tokens"
       button="Give"
       reasons={[]}
@@ -23,12 +20,23 @@ it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter"
       isReady
       done="Given"
       failed="Not given"
-      send={send as never}
+      send={(async () => ({ ok: true, value: { act: { status: "done" } } })) as never}
       onDone={() => {}}
-    >
-      <TextInput label="Tokens" />
-    </DecisionForm>,
+      {...props}
+    />,
   );
+
+it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter", async () => {
+  const sent: string[] = [];
+  const send = async (_client: unknown, _id: string, reason: string) => {
+    sent.push(reason);
+    return { ok: false, error: { code: "x", message: "Not now.", advice: null, details: null } };
+  };
+  showForm({
+    form: "give_tokens u1",
+    send: send as never,
+    children: <TextInput label="Tokens" />,
+  });
   const reason = screen.getByLabelText("Reason");
   fireEvent.change(reason, { target: { value: "Broken calls" } });
   fireEvent.keyDown(reason, { key: "Enter" });
@@ -40,24 +48,7 @@ it("Enter sends no form that moves tokens; its button does, and Ctrl with Enter"
 });
 
 it("keeps the reason where the form is closed unsent, until it is sent or cancelled", async () => {
-  const open = (onDone = () => {}) =>
-    show(
-      answering({}),
-      <DecisionForm
-        form="give_tokens kept"
-        title="Give tokens"
-        button="Give"
-        reasons={[]}
-        isDangerous={false}
-        preview={null}
-        failure={null}
-        isReady
-        done="Given"
-        failed="Not given"
-        send={(async () => ({ ok: true, value: { act: { status: "done" } } })) as never}
-        onDone={onDone}
-      />,
-    );
+  const open = (onDone = () => {}) => showForm({ form: "give_tokens kept", onDone });
   const reason = () => screen.getByLabelText<HTMLTextAreaElement>("Reason");
   let form = open();
   fireEvent.change(reason(), { target: { value: "Broken calls" } });

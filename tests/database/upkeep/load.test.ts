@@ -131,14 +131,12 @@ async function watchWaits(project: Project, upkeepPid: number, isOver: () => boo
   await client.connect();
   const none = (): Longest => ({ ms: 0, about: "nobody" });
   const waits: Waits = { upkeep: none(), reads: none(), any: none() };
-  const pids = async (): Promise<number[]> => {
+  const measure = async (): Promise<Map<number, number>> => {
     const { rows } = await client.query<{ pid: number }>(
       "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
     );
-    return rows.map(({ pid }) => pid);
+    return new Map(rows.map(({ pid }) => [pid, waitedForProcessor(pid)]));
   };
-  const measure = async (): Promise<Map<number, number>> =>
-    new Map((await pids()).map((pid) => [pid, waitedForProcessor(pid)]));
   let last = await measure();
   let lookedAt = performance.now();
   /** By wait: how long its holders waited for the machine so far. */
@@ -153,18 +151,19 @@ async function watchWaits(project: Project, upkeepPid: number, isOver: () => boo
       about: string;
     }>(
       `select extract(epoch from clock_timestamp() - l.waitstart)::float8 * 1000 as ms,
-         l.pid || ' ' || l.waitstart as key,
-         pg_blocking_pids(l.pid) as holders,
+         l.pid || ' ' || l.waitstart as key, k.holders,
          -- Screens copy listings as they read: one may wait for another, and nobody else for them.
-         l.locktype = 'transactionid' and exists (select from pg_stat_activity b
-           where b.pid = any (pg_blocking_pids(l.pid)) and b.query ~ 'console_(overview|search)') as is_read,
-         exists (select from pg_stat_activity b where b.pid = any (pg_blocking_pids(l.pid))
-           and (b.wait_event_type = 'IO' or b.wait_event ilike 'walwrite')) as is_disk,
+         l.locktype = 'transactionid' and h.is_read as is_read, h.is_disk,
          format('%s for %s of %s, held by %s', left(w.query, 50), l.mode,
-           coalesce(l.relation::regclass::text, l.locktype),
-           (select string_agg(format('%s (%s)', left(b.query, 50), coalesce(b.wait_event, 'works')), ' and ')
-              from pg_stat_activity b where b.pid = any (pg_blocking_pids(l.pid)))) as about
+           coalesce(l.relation::regclass::text, l.locktype), h.queries) as about
        from pg_locks l join pg_stat_activity w using (pid)
+       -- Asked once: it stops all locking for a moment.
+       cross join lateral (select pg_blocking_pids(l.pid) as holders offset 0) k
+       cross join lateral (
+         select coalesce(bool_or(b.query ~ 'console_(overview|search)'), false) as is_read,
+           coalesce(bool_or(b.wait_event_type = 'IO' or b.wait_event ilike 'walwrite'), false) as is_disk,
+           string_agg(format('%s (%s)', left(b.query, 50), coalesce(b.wait_event, 'works')), ' and ') as queries
+         from pg_stat_activity b where b.pid = any (k.holders)) h
        where not l.granted and l.waitstart is not null`,
     );
     const now = await measure();
