@@ -31,7 +31,7 @@ export function summary(report: Report): string {
     .join("\n\n")}\n`;
 }
 
-/** The last day is in it; a period that is not of whole days is told by its moments, of which the last is not. */
+/** From the first to the last day, both included; for a period that is not of whole days its two moments, the last excluded. */
 function days({ from, to }: Period): string {
   const last = new Date(Date.parse(to) - 1).toISOString();
   return [from, to].every((moment) => /T00:00:00(\.000)?Z$/.test(moment))

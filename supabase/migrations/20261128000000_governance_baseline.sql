@@ -8310,7 +8310,7 @@ begin
 end
 $$;
 comment on function governance.run_by_halves(text, jsonb) is
-  'Runs a batch in which a call may be refused: its slot then holds the error. Whoever calls has taken the locks: '
+  'Runs a batch in which a call may be refused: its slot then holds the error. The caller has taken the locks: '
   'halves would not take them in one order.';
 
 create function governance.refuses_no_call(p_sqlstate text) returns boolean
@@ -9964,8 +9964,8 @@ begin
     execute format('select not exists (select from governance.account_listings l where %s)',
       governance.find_accounts_condition(v_query)) into v_is_close;
     if v_is_close then
-      -- Nobody is written so: who is named in it, or whose payment, call or customer has such an id; else whoever is
-      -- written nearly so.
+      -- No user matches: the users named in it, or those whose payment, call or customer has such an id; else users
+      -- with a similar name.
       v_last_tier := 0;
       v_owners := array(select governance.find_named(v_ids_typed)
         union select o from unnest(v_ids_typed) w
@@ -10209,7 +10209,7 @@ begin
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
-  -- The user with this very id or e-mail, then names that begin so, then whoever else matches: each from an index, none
+  -- The user with this very id or e-mail, then names that begin so, then all other matches: each from an index, none
   -- sorted.
   v_ids := array(select governance.find_named(array_append(v_words, btrim(p_query))));
   execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
@@ -10223,7 +10223,7 @@ begin
     v_ids := v_ids || v_more;
   end if;
   if coalesce(cardinality(v_ids), 0) = 0 then
-    -- Nobody is written so: whose customer it is, else whoever is written nearly so. Payments and calls name theirs.
+    -- No user matches: the owner of a customer id, else users with a similar name. Payments and calls name theirs.
     v_ids := array(select distinct o from unnest(v_words) w cross join lateral governance.find_customers(w) o limit 7);
     if v_ids = '{}' then v_ids := governance.close_accounts(v_lower, least(p_limit, 7)); end if;
   end if;
@@ -10625,7 +10625,7 @@ create table governance.rank_marks (
 ) with (fillfactor = 70);
 
 comment on table governance.rank_marks is 'What the 50th of a day had when its leaders were last looked through: '
-  'whoever does not come above any of the three is not among the first 50. Sums only grow, so an old mark is a low '
+  'a user who is above none of the three is not among the first 50. Sums only grow, so an old mark is a low '
   'one, and lets too many in, never too few.';
 
 create table governance.rule_matches (
@@ -13891,7 +13891,7 @@ declare
   v_language text;
   v_body text;
 begin
-  -- Stripe delivers again for three days. What is told later comes from a backfill or a restore: it is no news.
+  -- Stripe delivers again for three days. What comes later is from a backfill or a restore: no message is sent.
   if p_happened_at < p_now - interval '3 days' then return; end if;
   select * into a from governance.accounts x where x.account_id = p_account_id;
   if not governance.wants_message(a, 'email', p_topic)
@@ -14124,7 +14124,7 @@ create function governance.is_message_sent(p_topic text, p_word text) returns bo
   select p_topic = any (governance.sent_topics())
     and 'email' = any (governance.setting_texts('user_warning_channels', '{email}'))
     and (p_word !~ '^alert\.(negative_balance|high_usage|usage_spike|user_budget)$'
-      -- Users hear of these where an alert of the preset writes to them.
+      -- Users get these only where an alert of the preset writes to them.
       or exists (select from governance.cost_alerts k
         where k.is_active and k.retired_at is null and k.scope = 'user' and 'email' = any (k.channels)
           and case when p_word = 'alert.user_budget' then k.metric <> 'spike' and governance.has_budget(k.metric)
@@ -15701,7 +15701,7 @@ create function governance.price_object(p_item jsonb) returns jsonb
     else governance.stripe_object(p_item #> '{pricing,price_details,price}') end
 $$;
 comment on function governance.price_object(jsonb) is
-  'The price within a subscription item or invoice line, where more than its id is told: from 2025-03-31 a line has it '
+  'The price within a subscription item or invoice line, where it holds more than its id: from 2025-03-31 a line has it '
   'in pricing, expanded; or an empty object.';
 
 create function governance.pack_of_lines(o jsonb) returns jsonb
@@ -17344,7 +17344,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       using (n)
     left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.is_subscription_line(x.value)
-      -- Another item is one of tokens where it says so itself.
+      -- Another item is one of tokens where it or its price names tokens.
       or governance.told_tokens(x.value) is not null or k.tokens is not null
       or btrim(x.value #>> '{metadata,tokens}') <> ''
       or p_subscription is not null and governance.price_plan(x.value) is not null
@@ -17450,7 +17450,7 @@ create function governance.sells_nothing(o jsonb) returns boolean
   from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
 $$;
 comment on function governance.sells_nothing(jsonb) is
-  'Whether no line of a subscription''s invoice can be one that tokens or a plan were paid by, whatever is told later.';
+  'Whether no line of a subscription''s invoice can be one that tokens or a plan were paid by, whatever events follow.';
 
 create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)
@@ -18682,8 +18682,8 @@ begin
 end
 $$;
 comment on function governance.show_waiting_invoices(timestamptz, int) is
-  'A known customer has paid, and a quarter of an hour later nobody has told for which plan: the invoice waits for a '
-  'person from now on, with an alert. It is still taken up by itself when its plan is told. Answers how many.';
+  'Invoices that a known customer paid a quarter of an hour ago, for a plan that is still unknown: from now on they '
+  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Answers how many.';
 
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -19249,7 +19249,7 @@ create table governance.reconciliation_cases (
   approved_by text,
   posted_at timestamptz,
   effects jsonb,
-  -- How it was before what was posted: what undoing that brings back.
+  -- The state before the correction was posted: an undo goes back to it.
   before_posting jsonb,
   history jsonb not null default '[]',
   updated_at timestamptz not null,

@@ -115,7 +115,7 @@ begin
 end
 $$;
 comment on function governance.run_by_halves(text, jsonb) is
-  'Runs a batch in which a call may be refused: its slot then holds the error. Whoever calls has taken the locks: '
+  'Runs a batch in which a call may be refused: its slot then holds the error. The caller has taken the locks: '
   'halves would not take them in one order.';
 
 create function governance.refuses_no_call(p_sqlstate text) returns boolean

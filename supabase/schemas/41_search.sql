@@ -275,8 +275,8 @@ begin
     execute format('select not exists (select from governance.account_listings l where %s)',
       governance.find_accounts_condition(v_query)) into v_is_close;
     if v_is_close then
-      -- Nobody is written so: who is named in it, or whose payment, call or customer has such an id; else whoever is
-      -- written nearly so.
+      -- No user matches: the users named in it, or those whose payment, call or customer has such an id; else users
+      -- with a similar name.
       v_last_tier := 0;
       v_owners := array(select governance.find_named(v_ids_typed)
         union select o from unnest(v_ids_typed) w

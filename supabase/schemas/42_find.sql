@@ -179,7 +179,7 @@ begin
   perform governance.check_optional('p_query', p_query, 500);
   perform governance.check_limit(p_limit, 100);
   if v_lower = '' then return '[]'; end if;
-  -- The user with this very id or e-mail, then names that begin so, then whoever else matches: each from an index, none
+  -- The user with this very id or e-mail, then names that begin so, then all other matches: each from an index, none
   -- sorted.
   v_ids := array(select governance.find_named(array_append(v_words, btrim(p_query))));
   execute format('select array_agg(x.account_id) from (select l.account_id from governance.account_listings l
@@ -193,7 +193,7 @@ begin
     v_ids := v_ids || v_more;
   end if;
   if coalesce(cardinality(v_ids), 0) = 0 then
-    -- Nobody is written so: whose customer it is, else whoever is written nearly so. Payments and calls name theirs.
+    -- No user matches: the owner of a customer id, else users with a similar name. Payments and calls name theirs.
     v_ids := array(select distinct o from unnest(v_words) w cross join lateral governance.find_customers(w) o limit 7);
     if v_ids = '{}' then v_ids := governance.close_accounts(v_lower, least(p_limit, 7)); end if;
   end if;

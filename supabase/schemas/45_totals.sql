@@ -89,7 +89,7 @@ create table governance.rank_marks (
 ) with (fillfactor = 70);
 
 comment on table governance.rank_marks is 'What the 50th of a day had when its leaders were last looked through: '
-  'whoever does not come above any of the three is not among the first 50. Sums only grow, so an old mark is a low '
+  'a user who is above none of the three is not among the first 50. Sums only grow, so an old mark is a low '
   'one, and lets too many in, never too few.';
 
 create table governance.rule_matches (

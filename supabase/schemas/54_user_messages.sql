@@ -87,7 +87,7 @@ declare
   v_language text;
   v_body text;
 begin
-  -- Stripe delivers again for three days. What is told later comes from a backfill or a restore: it is no news.
+  -- Stripe delivers again for three days. What comes later is from a backfill or a restore: no message is sent.
   if p_happened_at < p_now - interval '3 days' then return; end if;
   select * into a from governance.accounts x where x.account_id = p_account_id;
   if not governance.wants_message(a, 'email', p_topic)
@@ -320,7 +320,7 @@ create function governance.is_message_sent(p_topic text, p_word text) returns bo
   select p_topic = any (governance.sent_topics())
     and 'email' = any (governance.setting_texts('user_warning_channels', '{email}'))
     and (p_word !~ '^alert\.(negative_balance|high_usage|usage_spike|user_budget)$'
-      -- Users hear of these where an alert of the preset writes to them.
+      -- Users get these only where an alert of the preset writes to them.
       or exists (select from governance.cost_alerts k
         where k.is_active and k.retired_at is null and k.scope = 'user' and 'email' = any (k.channels)
           and case when p_word = 'alert.user_budget' then k.metric <> 'spike' and governance.has_budget(k.metric)

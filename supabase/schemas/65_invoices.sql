@@ -37,7 +37,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       using (n)
     left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.is_subscription_line(x.value)
-      -- Another item is one of tokens where it says so itself.
+      -- Another item is one of tokens where it or its price names tokens.
       or governance.told_tokens(x.value) is not null or k.tokens is not null
       or btrim(x.value #>> '{metadata,tokens}') <> ''
       or p_subscription is not null and governance.price_plan(x.value) is not null
@@ -143,7 +143,7 @@ create function governance.sells_nothing(o jsonb) returns boolean
   from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
 $$;
 comment on function governance.sells_nothing(jsonb) is
-  'Whether no line of a subscription''s invoice can be one that tokens or a plan were paid by, whatever is told later.';
+  'Whether no line of a subscription''s invoice can be one that tokens or a plan were paid by, whatever events follow.';
 
 create function governance.adopt_allowance(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_pay governance.stripe_payments, p_due governance.invoice_due, p_currency text, p_expires timestamptz)

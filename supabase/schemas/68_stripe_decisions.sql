@@ -36,8 +36,8 @@ begin
 end
 $$;
 comment on function governance.show_waiting_invoices(timestamptz, int) is
-  'A known customer has paid, and a quarter of an hour later nobody has told for which plan: the invoice waits for a '
-  'person from now on, with an alert. It is still taken up by itself when its plan is told. Answers how many.';
+  'Invoices that a known customer paid a quarter of an hour ago, for a plan that is still unknown: from now on they '
+  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Answers how many.';
 
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$

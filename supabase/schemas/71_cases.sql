@@ -20,7 +20,7 @@ create table governance.reconciliation_cases (
   approved_by text,
   posted_at timestamptz,
   effects jsonb,
-  -- How it was before what was posted: what undoing that brings back.
+  -- The state before the correction was posted: an undo goes back to it.
   before_posting jsonb,
   history jsonb not null default '[]',
   updated_at timestamptz not null,

@@ -358,7 +358,7 @@ async function serving(listener: RequestListener, work: (url: string) => Promise
   }
 }
 
-test("what answers but is no project is told from one, and a redirect never carries the key on", async () => {
+test("an address that answers but is no project is recognised, and a redirect never carries the key on", async () => {
   const console_ = open();
   const key = project.serviceRoleKey;
   const page: RequestListener = (_request, response) =>

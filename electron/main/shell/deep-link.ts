@@ -1,6 +1,6 @@
 /**
  * What the program is started with, or given while it runs: a link from a ticket to a screen, or files. A link only
- * shows a place; nothing is done by it, and whoever wrote it is not trusted.
+ * shows a place: it does nothing, and its author is not trusted.
  */
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";

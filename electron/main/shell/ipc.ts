@@ -31,7 +31,7 @@ export function serveIpc(
   const streams = new WeakMap<WebContents, Map<number, () => void>>();
   let callsInFlight = 0;
 
-  /** Null for whoever is not to be answered. */
+  /** Null for a sender that must get no answer. */
   function trusted({ senderFrame, sender }: IpcMainEvent | IpcMainInvokeEvent): Dispatcher | null {
     // A null frame has gone or navigated away.
     const isOurPage = senderFrame !== null && senderFrame === sender.mainFrame && isAppUrl(senderFrame.url);

@@ -174,7 +174,7 @@ export function Shell(): ReactNode {
   );
 }
 
-/** Windows and tabs are told apart by their project, and by how much waits in it. */
+/** The title of a window or tab: its project, and how much waits in it. */
 function useWindowTitle(): void {
   const name = useLive((state) => state.connection?.profile?.name ?? null);
   const waiting = useLive(({ rail }) => (rail ? waitingOf(rail) : 0));

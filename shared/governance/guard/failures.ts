@@ -49,7 +49,7 @@ export function wasRefused(cause: unknown): boolean {
   return false;
 }
 
-/** The words and the status of an error that is told in one of the ways below; null where none is. */
+/** The words and the status of an error in one of the forms below; null where there is none. */
 function toldIn(value: Readonly<Record<string, unknown>>): unknown {
   const { response, interaction, errors, base_resp: base } = value;
   for (const holder of [value, response, interaction])

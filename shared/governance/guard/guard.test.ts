@@ -1032,7 +1032,7 @@ describe("a guarded stream", () => {
     expect(await result.value.settlement).toMatchObject({ status: "settled" });
     expect(timers.size).toBe(0);
 
-    // A provider that is told to stop breaks off; nobody is there to be told of it.
+    // The provider breaks off when it is stopped; nobody is left to get the error.
     const broken = await guard.stream({ ...request, request_id: "b" }, async (context) => {
       const stop = new AbortController();
       context.onAbort(() => stop.abort());

@@ -232,7 +232,7 @@ function readApart(input: ReconcileInput, progress: Progress): ReadonlyMap<Input
       count(rows, bytes);
       if (isAwaited) tell();
     });
-    // It may fail before anybody waits for it; who then waits is told.
+    // It may fail before anybody waits for it; the wait then gets the failure.
     reading?.done.catch(() => undefined);
     const begin = (): void => {
       isAwaited = true;

@@ -361,7 +361,7 @@ export const usageShapes = [
     output: ["tokens.output_tokens|tokens.outputTokens"],
     cached: "cached_tokens|cachedTokens",
   },
-  // Cohere, "Embed" and older answers (docs.cohere.com/reference/embed): what was billed is all that is told, pictures
+  // Cohere, "Embed" and older answers (docs.cohere.com/reference/embed): only what was billed is reported, pictures
   // beside the text.
   {
     shape: "cohere_billed",

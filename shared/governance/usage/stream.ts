@@ -164,7 +164,7 @@ const promptOf = (report: Report): number =>
 const isFallback = ({ iterations }: Report): boolean =>
   Array.isArray(iterations) && iterations.some((one) => isRecord(one) && one["type"] === "fallback_message");
 
-/** Anthropic's prompt is told twice: what is told again in full may have moved from one cache to the other. */
+/** Anthropic reports the prompt's tokens twice. In the second report, tokens may have moved from one cache to the other. */
 function takeAgain(seen: Seen, usage: unknown): void {
   const kept = seen.report.usage;
   // Where a fallback served the turn, what was begun with was another model's.
@@ -411,7 +411,7 @@ function takeBare(seen: Seen, chunk: Report): void {
   const said = textLength(response) + textLength(content) + textLength(generation) + textLength(outputText);
   // Cohere's older chat, and Hugging Face's own API.
   seen.textLength += said || textLength(text) || lengthOfPart(token);
-  // What says something in choices counts in `usage`; most chunks of most streams are such.
+  // A chunk with text in `choices` is counted by `usage`; most chunks of most streams are such.
   if (!Array.isArray(choices) || choices.length === 0) {
     const counts: Report = {};
     for (const key of bareCounts) if (typeof chunk[key] === "number") counts[key] = chunk[key];

@@ -315,10 +315,10 @@ describe("what was queued", () => {
     expect(new Set(slack.posted.map(({ body }) => body.text)).size).toBe(10);
   });
 
-  it("is sent again under the same Message-ID by the next, where a deliverer died between sending and saying so", async () => {
+  it("is sent again under the same Message-ID by the next deliverer, where one died between sending and recording it", async () => {
     const mail = await startMailServer();
     await queue({});
-    // In front of the project: what it is told about sent messages does not get through.
+    // In front of the project: reports of sent messages do not get through.
     let isCut = true;
     const door = createTestServer(async (request, response) => {
       if (isCut && request.url?.endsWith("/finish_notification")) return;

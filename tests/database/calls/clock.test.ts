@@ -102,7 +102,7 @@ describe.runIf(existsSync(library)).each(installedVersions())(
       rmSync(folder, { recursive: true, force: true });
     });
 
-    it("the server believes it", async () => {
+    it("the server takes the test clock for the time", async () => {
       setClock("2031-05-05 05:05:05");
       const { now } = await project.one<{ now: Date }>("select clock_timestamp() as now");
       expect(now.toISOString().slice(0, 16)).toBe("2031-05-05T05:05");

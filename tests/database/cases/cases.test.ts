@@ -880,7 +880,7 @@ for (const version of [18, 15] as const) {
         await act([id], "write_off", "fay", "Too small after all");
       });
 
-      it("tells when who closed a period, or what they signed, is no longer what was sealed", async () => {
+      it("shows that who closed a period, or what they signed, was changed after the seal", async () => {
         const change = async (column: string, value: string) => {
           await db.query(
             "alter table governance.reconciliation_periods disable trigger reconciliation_periods_append_only",
@@ -905,7 +905,7 @@ for (const version of [18, 15] as const) {
         }
       });
 
-      it("tells a seal that no longer fits, also when somebody with all rights changed the row", async () => {
+      it("shows a seal that does not fit, also when somebody with all rights changed the row", async () => {
         await db.query(
           "alter table governance.reconciliation_periods disable trigger reconciliation_periods_append_only",
         );

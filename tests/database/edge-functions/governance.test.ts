@@ -420,7 +420,7 @@ describe("the paths of the source systems", () => {
 });
 
 describe("a user who asks too often", () => {
-  it("is told when to come back, with whatever token, and harms no other; nor does a made-up token harm them", async () => {
+  it("gets 429 with the time to come back, with any token, and slows no other user; nor does a forged token in their name", async () => {
     const forged = await sign({ sub: "calm" }, "another secret that is long enough!!");
     for (let n = 0; n < 70; n++) await send("GET", "/tokens/alerts", forged);
     expect((await send("GET", "/tokens/alerts", forged)).status).toBe(429);
@@ -470,7 +470,7 @@ describe("admins", () => {
     }
   });
 
-  it("are nobody else", async () => {
+  it("are no users without the role, whatever a token or its user metadata claims", async () => {
     for (const route of ["/admin/rules", "/admin/alerts", "/admin/cost/dashboard", "/admin/tokens/stats"]) {
       expect(await send("GET", route, await sign({ sub: "ann" })), route).toMatchObject({
         status: 403,
@@ -532,7 +532,7 @@ describe("admins", () => {
 });
 
 describe("everybody", () => {
-  it("is told what there is not", async () => {
+  it("get 404 for a path that does not exist and 405 for a wrong method", async () => {
     expect(await send("GET", "/nothing", null)).toMatchObject({ status: 404, body: { error: "not_found" } });
     expect(await send("GET", "/__proto__", null)).toMatchObject({ status: 404 });
     expect(await send("POST", "/tokens/balance", null)).toMatchObject({

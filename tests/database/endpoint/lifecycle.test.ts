@@ -377,7 +377,7 @@ describe("npm run local-project", () => {
     return { code: await exited(child), out, err };
   }
 
-  it("explains itself", async () => {
+  it("prints its options with --help", async () => {
     const { code, out } = await result(run("--help"));
     expect(code).toBe(0);
     expect(out).toContain("--data-dir DIR");

@@ -138,7 +138,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     const heard = await Promise.all([ada, bob, anon].map((client) => subscribe(client, { table: "notes" })));
     await service.rpc("write_note", { p_id: 1, p_owner: "ada", p_body: "a" });
     await service.rpc("write_note", { p_id: 2, p_owner: "bob", p_body: "b" });
-    // The row is asked for when it is told: deleted before that, its insert is nobody's to see, as in Supabase.
+    // The row is read when its change is sent: if it is deleted before that, nobody sees the insert, as in Supabase.
     await vi.waitFor(
       () => expect([heard[0]?.changes, heard[1]?.changes]).toMatchObject([[{}], [{}]]),
       60_000,
@@ -146,7 +146,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await service.rpc("delete_note", { p_id: 1 });
     const seen = (index: number) =>
       heard[index]?.changes.map(({ eventType, new: row, old }) => [eventType, row, old]);
-    // A deleted row cannot be checked any more: only its key is told, as Supabase does.
+    // A deleted row cannot be checked: only its key is sent, as in Supabase.
     await vi.waitFor(() => {
       expect(seen(0)).toEqual([
         ["INSERT", { id: 1, owner: "ada", body: "a" }, {}],
@@ -356,7 +356,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
       socket.close();
     });
 
-    it("never says a key", () => {
+    it("never writes a key to its log", () => {
       expect(project.said.join("\n")).not.toContain(project.serviceRoleKey.slice(-20));
     });
   });

@@ -418,7 +418,7 @@ describe("what is sold through Stripe in other ways", () => {
     expect((await found("elsewhere")).lots).toEqual(["100000 until 30: 2000"]);
   });
 
-  it("an invoice that is told before the Checkout Session that sold by it is no other sale", async () => {
+  it("an invoice that arrives before the Checkout Session that sold by it is no other sale", async () => {
     await join("early-invoice");
     const id = "early-invoice";
     await send(
@@ -445,7 +445,7 @@ describe("what is sold through Stripe in other ways", () => {
     expect(known.other_sales).not.toContain(`in_${id}`);
   });
 
-  it("a refund of a customer's cash balance paid for nothing, and asks nobody", async () => {
+  it("a refund of a customer's cash balance changes no tokens, and waits for no person", async () => {
     const refund = { id: "re_cash", object: "refund", amount: 500, currency: "usd", status: "pending" };
     expect(await send(event("refund.created", { ...refund, charge: null, payment_intent: null }))).toEqual([
       "ignored not_a_token_purchase",

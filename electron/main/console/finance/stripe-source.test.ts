@@ -366,7 +366,7 @@ describe("what may still change", () => {
     expect(text).toMatch(/^txn_re_earlier,.*,re_earlier,2\.00,usd,ch_000001,/m);
   });
 
-  test("a payment that failed or is on its way is told with what was asked for, though nothing was captured", async () => {
+  test("a payment that failed or is under way has the amount asked for, though nothing was captured", async () => {
     pay(1);
     pay(2);
     change("charges", "ch_000001", { status: "failed", amount_captured: 0, balance_transaction: null });

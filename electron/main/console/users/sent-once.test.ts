@@ -51,14 +51,14 @@ function bench(drops: { before?: boolean; after?: boolean; lookUps?: number }, s
 }
 
 describe("an act whose connection drops", () => {
-  it("after it was done is told as done, though its answer never came", async () => {
+  it("after it was done is answered as done, though its answer never came", async () => {
     const { send, sent, doubts } = bench({ after: true });
     expect(await send()).toEqual(ok({ given: 5 }));
     expect(sent).toEqual(["one"]);
     expect(doubts()).toEqual([]);
   });
 
-  it("before it arrived is told as not done, and is not sent again by itself", async () => {
+  it("before it arrived is answered as not done, and is not sent again by itself", async () => {
     const { send, sent } = bench({ before: true });
     expect(await send()).toMatchObject({ ok: false, error: { code: "not_arrived" } });
     expect(sent).toEqual(["one"]);

@@ -120,7 +120,7 @@ export const narrowColumns: readonly Column<AccountRow>[] = [
   {
     ...nameColumn,
     width: 120,
-    // Two of the same name are told apart by what stands below it.
+    // The line below the name distinguishes two users of the same name.
     cell: (row) => (
       <>
         {nameColumn.cell(row)}

@@ -16,7 +16,7 @@ export interface Criteria {
   readonly filter: AccountFilter;
   readonly query: string;
   readonly planId: string;
-  /** Only who was active in the last so many days; 0: whoever. */
+  /** Only users who were active in the last so many days; 0: everybody. */
   readonly days: number;
   readonly sort: AccountSort;
   readonly descending: boolean;

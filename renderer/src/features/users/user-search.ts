@@ -64,7 +64,7 @@ export function useUserSearch(isOpen: boolean) {
     answered,
     setFilter: (value: AccountFilter): void => setCriteria({ filter: value }),
     days,
-    /** The moment that `days` go back to; null for whoever. */
+    /** The moment that `days` go back to; null for everybody. */
     since,
     setDays: (value: number): void => setCriteria({ days: value }),
     planId,
