@@ -101,7 +101,7 @@ comment on table governance.cost_alerts is 'Alerts of the preset: what to watch,
 
 create table governance.alert_events (
   alert_event_id bigint generated always as identity primary key,
-  -- Null for what no alert of the preset asked for (low balance, large call, limit nearly used).
+  -- Null for what no alert of the preset asked for (low balance, high usage, limit nearly used).
   alert_id bigint references governance.cost_alerts (alert_id),
   account_id bigint,
   kind text not null constraint alert_events_kind check (governance.is_alert_kind(kind)),

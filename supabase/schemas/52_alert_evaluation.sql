@@ -60,7 +60,7 @@ begin
   if v_alerts <> '[]' then
     perform governance.ring('alerts', p_now);
   end if;
-  perform governance.raise_large_call(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
+  perform governance.raise_high_usage(p_account_id, (x ->> 'threshold')::numeric, p_charged, x ->> 'message', p_day,
     p_details, p_now)
   from jsonb_array_elements(v_alerts) x where x ->> 'type' = 'high_usage';
   return (select coalesce(jsonb_agg(jsonb_build_object('type', x -> 'type', 'severity', x -> 'severity', 'message',
@@ -74,7 +74,7 @@ comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bi
   bigint, bigint, bigint, bigint, int[], date, jsonb) is
   'Alerts that a settlement gives cause for, recorded and answered.';
 
-create function governance.raise_large_call(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
+create function governance.raise_high_usage(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
   p_day date, p_details jsonb, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 declare
@@ -93,8 +93,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.raise_large_call(bigint, numeric, bigint, text, date, jsonb, timestamptz) is
-  'A large call is raised once a day and threshold, and again when one is at least twice as large; a larger one in '
+comment on function governance.raise_high_usage(bigint, numeric, bigint, text, date, jsonb, timestamptz) is
+  'High usage is raised once a day and threshold, and again when a call is at least twice as large; a larger one in '
   'between takes the place of the last in its alert.';
 
 create function governance.budget_subject(p_alert governance.cost_alerts) returns text

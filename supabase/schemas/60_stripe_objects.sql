@@ -289,7 +289,7 @@ create function governance.price_object(p_item jsonb) returns jsonb
     else governance.stripe_object(p_item #> '{pricing,price_details,price}') end
 $$;
 comment on function governance.price_object(jsonb) is
-  'The price within a subscription item or invoice line, where it holds more than its id: from 2025-03-31 a line has it '
+  'The price within a subscription item or invoice line, where it is more than an id: from 2025-03-31 a line has it '
   'in pricing, expanded; or an empty object.';
 
 create function governance.pack_of_lines(o jsonb) returns jsonb

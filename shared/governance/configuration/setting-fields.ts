@@ -48,7 +48,7 @@ export const settingFields: ReadonlyMap<string, Field> = new Map([
     10_000_000,
   ),
   setting("low_balance_tokens", "A balance is low below", number(0, most, "tokens"), 1000),
-  setting("high_usage_tokens", "One call is large above", number(0, most, "tokens"), 5000),
+  setting("high_usage_tokens", "High usage is a call above", number(0, most, "tokens"), 5000),
   setting(
     "decision_retention_days",
     "Decisions are kept",

@@ -184,7 +184,7 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     }
   });
 
-  it("let no large call hide a larger one", async () => {
+  it("let no call with high usage hide a larger one", async () => {
     await apply({ settings: { high_usage_tokens: 5_000 } });
     await project.setClock("2027-03-10 10:00:00Z", true);
     await use(project, "big", 6_000);

@@ -47,7 +47,7 @@ const messageWords: Readonly<Record<string, MessageWords>> = {
   "alert.monthly_limit": { title: "Monthly limit nearly used", when: "A percentage of the plan is reached." },
   "alert.allowance": { title: "Allowance nearly used", when: "A percentage of the plan is reached." },
   "alert.negative_balance": { title: "Debt", when: "Where an alert on debt writes to users." },
-  "alert.high_usage": { title: "A large call", when: "Where an alert on large calls writes to users." },
+  "alert.high_usage": { title: "High usage", when: "Where an alert on high usage writes to users." },
   "alert.usage_spike": { title: "Sudden use", when: "Where an alert on sudden use writes to users." },
   "alert.user_budget": { title: "A user’s budget", when: "Where an alert on budgets writes to users." },
 };
