@@ -68,8 +68,8 @@ end
 $$;
 comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
 
--- Accounts, lots and the ledger. Whoever changes an account's tokens holds its lock (governance.lock_account) and
--- writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
+-- Accounts, lots and the ledger. A function that changes an account's tokens holds its lock (governance.lock_account)
+-- and writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Arguments
@@ -283,7 +283,7 @@ begin
   -- A connection looks once in the shortest interval that can be set.
   if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
     perform set_config('governance.beat_' || p_topic, v_beat, false);
-    -- Whoever finds the row busy leaves the ringing to its holder.
+    -- A transaction that finds the row busy leaves the ringing to its holder.
     update governance.signals s set at = p_now, beats = s.beats + 1
     where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
       where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now)
@@ -1578,7 +1578,7 @@ declare
 begin
   -- Who changes rules or presets waits for this lock until the round of upkeep that took it ends.
   if not exists (select from governance.timed_rules t where t.back_at <= p_now) then return 0; end if;
-  -- Whoever changes rules now leaves them compiled; the next call looks again.
+  -- A change of rules under way leaves them compiled; the next call looks again.
   if not pg_try_advisory_xact_lock(7254012) then return 0; end if;
   for v_timed in select * from governance.timed_rules t where t.back_at <= p_now order by t.back_at, t.rule_name loop
     if v_timed.back_version_id is null then
@@ -5006,7 +5006,7 @@ begin
     subscription_tokens = a.subscription_tokens + p_subscription, purchased_tokens = a.purchased_tokens + p_purchased,
     promotional_tokens = a.promotional_tokens + p_promotional, debt_tokens = a.debt_tokens + p_debt,
     last_transaction_id = v_entry.transaction_id, last_hash = v_entry.hash,
-    -- Tokens that come into a lot expire with it, whoever put them there.
+    -- Tokens that come into a lot expire with it, whatever their source.
     lots_check_at = least(a.lots_check_at, v_expires_at)
   where a.account_id = p_account_id;
   return v_entry;
@@ -6667,8 +6667,8 @@ begin
   select greatest((select max(r.decision_id) from governance.requests r),
     (select max(t.transaction_id) from governance.token_transactions t),
     (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
-  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
-  -- that this transaction takes now.
+  -- Writers have their number before their event id. So a writer with an id up to the highest has a number below
+  -- the one that this transaction takes now.
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;
@@ -7128,7 +7128,7 @@ begin
     end if;
     if cardinality(p_calls) > 1 then v_messages := array_append(v_messages, m); end if;
     if not p_waits then
-      -- Whoever does not wait may take locks in any order.
+      -- A transaction that does not wait may take locks in any order.
       v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
       if not v_is_locked then
         raise lock_not_available using message = 'Another transaction holds an account of the batch';
@@ -9536,7 +9536,7 @@ end
 $$;
 
 create table governance.listings_due (
-  -- Not the account's id: an act adds to it without waiting for whoever takes the same account out of it.
+  -- Not the account's id: an act adds to it without waiting for a copy that takes the same account out of it.
   due_id bigint generated always as identity primary key,
   account_id bigint not null
 );
@@ -9591,7 +9591,7 @@ begin
     if found then
       perform governance.write_listing(new);
     else
-      -- Calls wait for whoever holds the account: it does not wait in turn for a copy of many listings.
+      -- Calls wait for the holder of the account: it does not wait in turn for a copy of many listings.
       insert into governance.listings_due (account_id) values (new.account_id);
     end if;
   end if;
@@ -9632,7 +9632,7 @@ begin
       is_done := false;
       exit;
     end if;
-    -- Whoever has the account in hand brings it up to the moment too.
+    -- The holder of the account's lock brings it up to the moment too.
     if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
       where a.account_id = v_id))) then
       continue;
@@ -9659,7 +9659,7 @@ begin
       end;
     end if;
   end loop;
-  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
+  -- Other writers of these listings hold their accounts, so the only wait would be for another copier: see upkeep.
   if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
     perform governance.copy_to_listings(v_touched);
   end if;
@@ -10950,8 +10950,8 @@ begin
     v_ready := v_last;
     v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
   elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot)
-    -- Whoever is under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not wait for
-    -- it.
+    -- A transaction under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not
+    -- wait for it.
     or (v_state ->> 'mark_at')::timestamptz < clock_timestamp() - interval '2 minutes' then
     v_ready := (v_state ->> 'mark')::bigint;
     if p_xid is not null then
@@ -11032,7 +11032,7 @@ end
 $$;
 comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
-  'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves soon.';
+  'Answers how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';
 
 -- schemas/46_watch.sql
 -- What happened, over any stretch of time, and what it is now.
@@ -12959,7 +12959,7 @@ begin
   end if;
   perform governance.note_copy(v_now);
   perform governance.give_up_notifications(v_now);
-  -- Where upkeep has stopped, only whoever still delivers can raise the alert and send it.
+  -- Where upkeep has stopped, only a deliverer can raise the alert and send it.
   if governance.note_late_upkeep(v_now) > 0 then
     perform governance.queue_notifications(v_now);
   end if;
@@ -13411,7 +13411,7 @@ begin
       from governance.active_accounts(p_since) l(account_id)
       join governance.accounts a using (account_id)
       join governance.plans p on p.plan_id = a.plan_id
-      -- Whoever moves to a smaller plan keeps what the month has given.
+      -- A user who moves to a smaller plan keeps what the month has given.
       cross join lateral (select greatest(p.monthly_allowance, a.month_allowance) as allowance) g
       cross join lateral governance.percent_used(a.day_tokens + a.reserved_tokens, a.month_tokens + a.reserved_tokens,
         null, null, g.allowance) u(percent)
@@ -14656,7 +14656,7 @@ begin
   b := governance.find_bulk_act(p_bulk_id);
   if b.status not in ('running', 'undoing') then return governance.bulk_json(b); end if;
   v_status := case b.status when 'running' then 'waiting' else 'done' end;
-  -- Whoever steps beside this one takes other accounts.
+  -- A step beside this one takes other accounts.
   for r in select * from governance.bulk_act_accounts x where x.bulk_id = p_bulk_id and x.status = v_status
     order by x.lock_key, x.account_id limit p_limit for update skip locked
   loop
@@ -14691,7 +14691,7 @@ end
 $$;
 comment on function public.console_step_bulk_act(bigint, int) is
   'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
-  'What a step did is kept with it: a step that is lost with its connection did nothing, and whoever steps next goes '
+  'What a step did is kept with it: a step that is lost with its connection did nothing, and the next step goes '
   'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
 revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_step_bulk_act(bigint, int) to service_role;
@@ -15074,7 +15074,7 @@ begin
           and u.aggregated_at > clock_timestamp() - interval '1 hour'));
   end if;
   if cardinality(v_over || v_still_open) = 0 then return 0; end if;
-  -- Whoever follows adds to open days: not while one of them is added up, or closed.
+  -- Those who follow events add to open days: not while one of them is added up, or closed.
   perform from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
   if not found then return 0; end if;
   perform governance.aggregate_day(d, true) from unnest(v_over) d;
@@ -16782,7 +16782,7 @@ declare
   v_status text := o ->> 'payment_status';
   v_account_id bigint;
 begin
-  -- Most orders have these names; whoever writes others pays for looking for them.
+  -- Most orders have these names; only with others there is a search.
   if v_user_id is null then
     v_user_id := coalesce(governance.metadata_text(v_metadata, 'userId', 'userid'),
       governance.stripe_id(o -> 'client_reference_id'));
@@ -17509,8 +17509,8 @@ end
 $$;
 comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
   governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, whoever '
-  'has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, '
+  'whichever account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
 
 create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
@@ -17524,7 +17524,7 @@ begin
       and l.account_id = p_account_id as is_open, l.expires_at, r.period_end
     from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
       join governance.purchase_records r on r.lot_id = s.lot_id and r.record_type = 'grant'
-      -- Whoever has them, or had them and used them.
+      -- The account that has them, or had them and used them.
       cross join lateral (select s.lot_id union all select m.lot_id from governance.moved_lots m
         where m.paid_lot_id = s.lot_id) x
       join governance.lots l on l.lot_id = x.lot_id
@@ -19095,8 +19095,8 @@ begin
 end
 $$;
 comment on function governance.count_revenue(int) is
-  'Counts the next entries of the ledger into revenue_days; answers how many. Whoever comes while another works leaves '
-  'at once.';
+  'Counts the next entries of the ledger into revenue_days; answers how many. A second one that runs at the '
+  'same time ends at once.';
 
 create function public.console_revenue(p_from date, p_to date, p_step text default 'month') returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$
@@ -19657,7 +19657,7 @@ begin
         else v_now end, updated_at = v_now, version = x.version + 1,
       assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '')
         else x.assigned_to end,
-      -- Whoever proposes may name what the report could not: the user, the tokens, another action.
+      -- A proposal may name what the report could not: the user, the tokens, another action.
       correction = case p_action when 'propose'
         then governance.complete_correction(x.correction || governance.stripe_object(p_details -> 'correction'))
         when 'undo' then governance.inverse_correction(x)
@@ -22223,7 +22223,7 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind a wait for
   -- it: so it waits only briefly, and makes four months a round. A month is made only while the default partition is
   -- small, because PostgreSQL reads all of it meanwhile.
   perform set_config('lock_timeout', '80ms', true);
@@ -22311,7 +22311,7 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  -- Whoever follows events adds to these, and would wait for this round to end: not while some of them are cleared.
+  -- Those who follow events add to these, and would wait for this round to end: not while some of them are cleared.
   perform from governance.maintenance_state s where s.key = 'followed_events'
     and current_setting('transaction_isolation') = 'read committed' for update skip locked;
   if found then
@@ -22393,7 +22393,7 @@ create function governance.note_late_upkeep(p_now timestamptz) returns int
 $$;
 comment on function governance.note_late_upkeep(timestamptz) is
   'Raises upkeep_late, once for each time that upkeep stopped, if its last round is more than 15 minutes old by the '
-  'server''s clock. Asked by the next round and by whoever delivers messages.';
+  'server''s clock. Called by the next round and by the deliverer of messages.';
 
 create function governance.upkeep_step(p_step text, p_now timestamptz, p_share numeric) returns jsonb
   language plpgsql set search_path = '' set jit = off as $$

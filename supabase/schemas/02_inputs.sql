@@ -40,8 +40,8 @@ end
 $$;
 comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
 
--- Accounts, lots and the ledger. Whoever changes an account's tokens holds its lock (governance.lock_account) and
--- writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
+-- Accounts, lots and the ledger. A function that changes an account's tokens holds its lock (governance.lock_account)
+-- and writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Arguments

@@ -18,7 +18,7 @@ begin
   -- A connection looks once in the shortest interval that can be set.
   if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
     perform set_config('governance.beat_' || p_topic, v_beat, false);
-    -- Whoever finds the row busy leaves the ringing to its holder.
+    -- A transaction that finds the row busy leaves the ringing to its holder.
     update governance.signals s set at = p_now, beats = s.beats + 1
     where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
       where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now)

@@ -345,7 +345,7 @@ declare
 begin
   -- Who changes rules or presets waits for this lock until the round of upkeep that took it ends.
   if not exists (select from governance.timed_rules t where t.back_at <= p_now) then return 0; end if;
-  -- Whoever changes rules now leaves them compiled; the next call looks again.
+  -- A change of rules under way leaves them compiled; the next call looks again.
   if not pg_try_advisory_xact_lock(7254012) then return 0; end if;
   for v_timed in select * from governance.timed_rules t where t.back_at <= p_now order by t.back_at, t.rule_name loop
     if v_timed.back_version_id is null then

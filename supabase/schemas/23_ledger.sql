@@ -99,7 +99,7 @@ begin
     subscription_tokens = a.subscription_tokens + p_subscription, purchased_tokens = a.purchased_tokens + p_purchased,
     promotional_tokens = a.promotional_tokens + p_promotional, debt_tokens = a.debt_tokens + p_debt,
     last_transaction_id = v_entry.transaction_id, last_hash = v_entry.hash,
-    -- Tokens that come into a lot expire with it, whoever put them there.
+    -- Tokens that come into a lot expire with it, whatever their source.
     lots_check_at = least(a.lots_check_at, v_expires_at)
   where a.account_id = p_account_id;
   return v_entry;

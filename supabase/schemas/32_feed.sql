@@ -221,8 +221,8 @@ begin
   select greatest((select max(r.decision_id) from governance.requests r),
     (select max(t.transaction_id) from governance.token_transactions t),
     (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
-  -- Writers have their number before their event id. So whoever took an id up to the highest has a number below the one
-  -- that this transaction takes now.
+  -- Writers have their number before their event id. So a writer with an id up to the highest has a number below
+  -- the one that this transaction takes now.
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;

@@ -222,7 +222,7 @@ begin
     end if;
     if cardinality(p_calls) > 1 then v_messages := array_append(v_messages, m); end if;
     if not p_waits then
-      -- Whoever does not wait may take locks in any order.
+      -- A transaction that does not wait may take locks in any order.
       v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
       if not v_is_locked then
         raise lock_not_available using message = 'Another transaction holds an account of the batch';

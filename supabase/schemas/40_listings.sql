@@ -196,7 +196,7 @@ end
 $$;
 
 create table governance.listings_due (
-  -- Not the account's id: an act adds to it without waiting for whoever takes the same account out of it.
+  -- Not the account's id: an act adds to it without waiting for a copy that takes the same account out of it.
   due_id bigint generated always as identity primary key,
   account_id bigint not null
 );
@@ -251,7 +251,7 @@ begin
     if found then
       perform governance.write_listing(new);
     else
-      -- Calls wait for whoever holds the account: it does not wait in turn for a copy of many listings.
+      -- Calls wait for the holder of the account: it does not wait in turn for a copy of many listings.
       insert into governance.listings_due (account_id) values (new.account_id);
     end if;
   end if;
@@ -292,7 +292,7 @@ begin
       is_done := false;
       exit;
     end if;
-    -- Whoever has the account in hand brings it up to the moment too.
+    -- The holder of the account's lock brings it up to the moment too.
     if not pg_try_advisory_xact_lock(governance.lock_key((select a.user_id from governance.accounts a
       where a.account_id = v_id))) then
       continue;
@@ -319,7 +319,7 @@ begin
       end;
     end if;
   end loop;
-  -- Whoever else writes these listings holds their accounts, so the only wait would be for another copier: see upkeep.
+  -- Other writers of these listings hold their accounts, so the only wait would be for another copier: see upkeep.
   if cardinality(v_touched) > 0 and pg_try_advisory_xact_lock(7254014) then
     perform governance.copy_to_listings(v_touched);
   end if;

@@ -414,8 +414,8 @@ begin
     v_ready := v_last;
     v_state := v_state || jsonb_build_object('mark', v_last, 'mark_xid', p_xid, 'mark_at', clock_timestamp());
   elsif governance.ended_below((v_state ->> 'mark_xid')::xid8, v_snapshot)
-    -- Whoever is under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not wait for
-    -- it.
+    -- A transaction under way for two minutes is no call, but a bulk load or a backup: charts and sorting do not
+    -- wait for it.
     or (v_state ->> 'mark_at')::timestamptz < clock_timestamp() - interval '2 minutes' then
     v_ready := (v_state ->> 'mark')::bigint;
     if p_xid is not null then
@@ -496,4 +496,4 @@ end
 $$;
 comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
-  'Answers how far it got, 0 when there is nothing more. Whoever comes while another works leaves soon.';
+  'Answers how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';

@@ -263,7 +263,7 @@ begin
   end if;
   perform governance.note_copy(v_now);
   perform governance.give_up_notifications(v_now);
-  -- Where upkeep has stopped, only whoever still delivers can raise the alert and send it.
+  -- Where upkeep has stopped, only a deliverer can raise the alert and send it.
   if governance.note_late_upkeep(v_now) > 0 then
     perform governance.queue_notifications(v_now);
   end if;

@@ -278,7 +278,7 @@ begin
       from governance.active_accounts(p_since) l(account_id)
       join governance.accounts a using (account_id)
       join governance.plans p on p.plan_id = a.plan_id
-      -- Whoever moves to a smaller plan keeps what the month has given.
+      -- A user who moves to a smaller plan keeps what the month has given.
       cross join lateral (select greatest(p.monthly_allowance, a.month_allowance) as allowance) g
       cross join lateral governance.percent_used(a.day_tokens + a.reserved_tokens, a.month_tokens + a.reserved_tokens,
         null, null, g.allowance) u(percent)

@@ -372,7 +372,7 @@ begin
   b := governance.find_bulk_act(p_bulk_id);
   if b.status not in ('running', 'undoing') then return governance.bulk_json(b); end if;
   v_status := case b.status when 'running' then 'waiting' else 'done' end;
-  -- Whoever steps beside this one takes other accounts.
+  -- A step beside this one takes other accounts.
   for r in select * from governance.bulk_act_accounts x where x.bulk_id = p_bulk_id and x.status = v_status
     order by x.lock_key, x.account_id limit p_limit for update skip locked
   loop
@@ -407,7 +407,7 @@ end
 $$;
 comment on function public.console_step_bulk_act(bigint, int) is
   'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
-  'What a step did is kept with it: a step that is lost with its connection did nothing, and whoever steps next goes '
+  'What a step did is kept with it: a step that is lost with its connection did nothing, and the next step goes '
   'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
 revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_step_bulk_act(bigint, int) to service_role;

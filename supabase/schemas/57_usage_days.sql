@@ -124,7 +124,7 @@ begin
           and u.aggregated_at > clock_timestamp() - interval '1 hour'));
   end if;
   if cardinality(v_over || v_still_open) = 0 then return 0; end if;
-  -- Whoever follows adds to open days: not while one of them is added up, or closed.
+  -- Those who follow events add to open days: not while one of them is added up, or closed.
   perform from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
   if not found then return 0; end if;
   perform governance.aggregate_day(d, true) from unnest(v_over) d;

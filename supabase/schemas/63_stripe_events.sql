@@ -58,7 +58,7 @@ declare
   v_status text := o ->> 'payment_status';
   v_account_id bigint;
 begin
-  -- Most orders have these names; whoever writes others pays for looking for them.
+  -- Most orders have these names; only with others there is a search.
   if v_user_id is null then
     v_user_id := coalesce(governance.metadata_text(v_metadata, 'userId', 'userid'),
       governance.stripe_id(o -> 'client_reference_id'));

@@ -202,8 +202,8 @@ end
 $$;
 comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
   governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, whoever '
-  'has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
+  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, '
+  'whichever account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
 
 create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
@@ -217,7 +217,7 @@ begin
       and l.account_id = p_account_id as is_open, l.expires_at, r.period_end
     from governance.stripe_payments p join governance.stripe_lots s using (payment_id)
       join governance.purchase_records r on r.lot_id = s.lot_id and r.record_type = 'grant'
-      -- Whoever has them, or had them and used them.
+      -- The account that has them, or had them and used them.
       cross join lateral (select s.lot_id union all select m.lot_id from governance.moved_lots m
         where m.paid_lot_id = s.lot_id) x
       join governance.lots l on l.lot_id = x.lot_id

@@ -185,8 +185,8 @@ begin
 end
 $$;
 comment on function governance.count_revenue(int) is
-  'Counts the next entries of the ledger into revenue_days; answers how many. Whoever comes while another works leaves '
-  'at once.';
+  'Counts the next entries of the ledger into revenue_days; answers how many. A second one that runs at the '
+  'same time ends at once.';
 
 create function public.console_revenue(p_from date, p_to date, p_step text default 'month') returns jsonb
   language plpgsql security definer set search_path = '' set jit = off as $$

@@ -428,7 +428,7 @@ begin
         else v_now end, updated_at = v_now, version = x.version + 1,
       assigned_to = case p_action when 'assign' then nullif(btrim(p_details ->> 'assigned_to'), '')
         else x.assigned_to end,
-      -- Whoever proposes may name what the report could not: the user, the tokens, another action.
+      -- A proposal may name what the report could not: the user, the tokens, another action.
       correction = case p_action when 'propose'
         then governance.complete_correction(x.correction || governance.stripe_object(p_details -> 'correction'))
         when 'undo' then governance.inverse_correction(x)

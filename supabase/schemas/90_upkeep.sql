@@ -38,7 +38,7 @@ begin
   dropped := 0;
   is_done := true;
   if not pg_try_advisory_xact_lock(7254016) then return; end if;
-  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind whoever waits for
+  -- Making or dropping a month needs the table of calls alone for a moment, and calls queue behind a wait for
   -- it: so it waits only briefly, and makes four months a round. A month is made only while the default partition is
   -- small, because PostgreSQL reads all of it meanwhile.
   perform set_config('lock_timeout', '80ms', true);
@@ -126,7 +126,7 @@ begin
     where o.created_at < v_calls_before
       and not exists (select from governance.requests r where r.decision_id = o.decision_id) limit p_limit);
   get diagnostics v_count = row_count; rows_purged := rows_purged + v_count;
-  -- Whoever follows events adds to these, and would wait for this round to end: not while some of them are cleared.
+  -- Those who follow events add to these, and would wait for this round to end: not while some of them are cleared.
   perform from governance.maintenance_state s where s.key = 'followed_events'
     and current_setting('transaction_isolation') = 'read committed' for update skip locked;
   if found then
@@ -208,7 +208,7 @@ create function governance.note_late_upkeep(p_now timestamptz) returns int
 $$;
 comment on function governance.note_late_upkeep(timestamptz) is
   'Raises upkeep_late, once for each time that upkeep stopped, if its last round is more than 15 minutes old by the '
-  'server''s clock. Asked by the next round and by whoever delivers messages.';
+  'server''s clock. Called by the next round and by the deliverer of messages.';
 
 create function governance.upkeep_step(p_step text, p_now timestamptz, p_share numeric) returns jsonb
   language plpgsql set search_path = '' set jit = off as $$

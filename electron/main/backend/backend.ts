@@ -175,7 +175,7 @@ export function createBackend({
         // Whatever it refuses may be for want of what it does not have yet: the primary has the last word.
         if (isUnreachable(answer.error)) route.failed(Date.now());
       }
-      // Whoever acts names the command or the operator; nothing that only reads does.
+      // An act names the command or the operator; nothing that only reads does.
       if ("p_command_id" in parameters || "p_operator" in parameters) route.acted(Date.now());
       let result = await once("primary", name, parameters, schema, options);
       for (let attempt = 1; attempt <= (options.retries ?? 0); attempt++) {

@@ -251,7 +251,7 @@ export function useAct(): RunAct {
   return useCallback(
     async function run(name, record, fields, options) {
       const act = actNamed(name);
-      // To take something back asks nobody; an alert is no change of the project's ways.
+      // An undo needs no confirmation; acts on alerts do not change how the project works.
       if (act.subject !== "alert" && !options?.isAsked && !options?.isUndo) {
         const what = act.words.summary(shown[act.subject].name(record), fields);
         if (!(await askInProduction(what))) return false;

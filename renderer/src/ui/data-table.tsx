@@ -289,7 +289,7 @@ function useCursor<T extends object>(
   }
   const index = key === null ? -1 : rows.findIndex((row) => rowKey(row) === key);
   const moveTo = (to: number): boolean => {
-    // Enter belongs to what has the focus: whoever came by a link would open the link again, not the row.
+    // Enter belongs to what has the focus: a person who came by a link would open the link again, not the row.
     focus();
     const target = Math.max(0, Math.min(rows.length - 1, to));
     const row = rows[target];

@@ -21,7 +21,7 @@ export function ProblemLine({ problem }: { readonly problem: Found }): ReactNode
   );
 }
 
-/** The first of them, for whoever is writing. */
+/** The first of them, for the person who is writing. */
 export function ProblemList({ problems }: { readonly problems: readonly Found[] }): ReactNode {
   if (problems.length === 0) return null;
   return (

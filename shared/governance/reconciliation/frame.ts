@@ -53,7 +53,7 @@ export function makeFrame(
   const through = optionTime(options, "data_through");
   const ledgerThrough = optionTime(options, "ledger_through");
   // A Dashboard export knows all until it was made; Stripe's reports lag, and one of them makes the whole look younger.
-  // Whoever chose period and exports is taken at their word for the rest, and warned where the rows do not reach.
+  // For the rest the chosen period and exports count, with a warning where the rows do not reach.
   const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
   const known = isReport ? window.last - (options.report_lag_hours ?? 12) * HOUR : window.last;
   const since = optionTime(options, "data_from");

@@ -1,4 +1,4 @@
-/** One call delivers what is due; whoever schedules it (pg_cron with pg_net, or any other) POSTs with the service key. */
+/** One call delivers what is due; a scheduler (pg_cron with pg_net, or any other) POSTs with the service key. */
 import { sameText } from "../_shared/same-text.ts";
 import { deliverDue, ProjectError } from "./deliver.ts";
 import { type Environment, readSettings, SettingError } from "./settings.ts";

@@ -219,7 +219,7 @@ const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes)
 
 /**
  * The headers of a signed message: HMAC-SHA-256 of `id.seconds.body`, as https://www.standardwebhooks.com has it, so that
- * there is a library for whoever takes it. `seconds` since 1970.
+ * receivers have a library for it. `seconds` since 1970.
  */
 export async function signWebhook(
   key: Uint8Array<ArrayBuffer>,
@@ -249,7 +249,7 @@ export function webhookSender({ url, key }: WebhookSettings, waits: Patience = p
     timeoutMs: waits.answerMs,
     async send(notification) {
       const body = webhookBody(notification);
-      // The same message always has the same id: whoever takes it can drop the second.
+      // The same message always has the same id: the receiver can drop the second.
       const id = `governance-${notification.notification_id}-${Date.parse(notification.created_at)}`;
       const headers = await signWebhook(key, id, Math.floor(Date.now() / 1000), body);
       return post("The webhook", url, { headers, body }, waits, (status) => ({

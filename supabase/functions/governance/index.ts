@@ -337,7 +337,7 @@ const escapeHtml = (text: string): string =>
  */
 async function turnOff(request: Request, url: URL): Promise<Response> {
   const token = url.searchParams.get("token") ?? "";
-  // By the token: whoever guesses at many is stopped by their number of bits, and a mail program posts but once.
+  // By the token: its number of bits stops guessing, and a mail program posts only once.
   limit(token);
   const key = setting("SUPABASE_SERVICE_ROLE_KEY");
   const said = (await call({ bearer: key, key, operator: null }, "turn_off_messages", {

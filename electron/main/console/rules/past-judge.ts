@@ -15,7 +15,7 @@ export interface PastJudgeOptions {
   readonly log: Log;
 }
 
-/** What is judged, and who hears how far it is. */
+/** What is judged, and who gets its progress. */
 export interface Judgement {
   /** The project: the past of another is another past. */
   readonly profileId: string;

@@ -20,7 +20,7 @@ import { Guards } from "./guards.tsx";
 import css from "./health.module.css";
 import { translated } from "../../lib/language.ts";
 
-/** Whoever looks at this desk while something is wrong wants to see it turn green. */
+/** A person who looks at this desk while something is wrong wants to see it turn green. */
 const refreshMs = 15_000;
 
 export function HealthDesk(): ReactNode {

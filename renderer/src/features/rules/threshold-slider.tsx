@@ -23,7 +23,7 @@ export function stopsOf(points: ThresholdCurveRecord["points"], own: number): Th
   });
 }
 
-/** The rule's number as a slider over past calls: people and money move with it, nobody is asked again. */
+/** The rule's number as a slider over past calls: people and money move with it, and the project is not read again. */
 export function ThresholdSlider({
   curve,
   currency,

@@ -130,7 +130,7 @@ function useUserActs(userId: string, account: AccountState | undefined) {
       run: () => setTimeout(() => setAct(name), 150),
     })),
   );
-  // A form that hears late that its act is done closes itself, and no other that was opened meanwhile.
+  // A form whose act ends late closes itself, and no other that was opened meanwhile.
   const open = (name: ActName | CorrectionKind, opened: boolean): void =>
     setAct((current) => (opened ? name : current === name ? null : current));
   return { act, open, offered, isLive };
