@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, expect, test } from "vitest";
+import { compileQuickly } from "../tests/support/compile-quickly.ts";
 import { repositoryDir } from "./build.ts";
 import { windowObstacle } from "./electron-runtime.ts";
 import { hasScreen, writeRedirect } from "./open-browser.ts";
@@ -33,7 +34,7 @@ interface Running {
 function start(...args: readonly string[]): Running {
   const child = spawn(
     process.execPath,
-    ["cli/start.ts", "--browser", "--no-open", "--no-sample-data", ...args],
+    [compileQuickly, "cli/start.ts", "--browser", "--no-open", "--no-sample-data", ...args],
     {
       cwd: repositoryDir,
       stdio: ["ignore", "pipe", "pipe"],
