@@ -19,10 +19,10 @@ const slowAfterMs = 250;
 /** Slow batches and others under way at once, as a multiple of `mostBatches`: a slow database gets no flood. */
 const mostSlow = 4;
 /**
- * Fewer calls than this are not divided among batches: each batch has a cost of its own, as high as that of some ten calls
- * in it (docs/scale.md).
+ * Fewer calls than this are not divided among batches: each batch has a cost of its own, as high as that of two calls in
+ * it (docs/scale.md).
  */
-const fewestToDivide = 8;
+const fewestToDivide = 4;
 const mostRemembered = 10_000;
 /** Callers answered by one batch ask again within as many turns of the microtask queue, and travel together again. */
 const turnsToGather = 64;
