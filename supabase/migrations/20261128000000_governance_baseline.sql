@@ -11876,7 +11876,7 @@ create function governance.leading_accounts(p_from date, p_to date, p_metric tex
     union all
     select c.* from uncounted c) u
   where u.kind = 'settled' and (p_model is null or u.model = p_model)
-  group by 1 order by sum(case p_metric when 'tokens' then u.tokens else u.cost_micros end) desc, 1 limit 300
+  group by 1 order by governance.measure(p_metric, sum(u.tokens), sum(u.cost_micros)) desc, 1 limit 300
 $$;
 comment on function governance.leading_accounts(date, date, text, text) is
   'Of the accounts that used or cost most on a day, the 300 that used (tokens) or cost (cost_micros) most in all.';
@@ -12362,6 +12362,14 @@ $$;
 comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
   'and over which period.';
 
+-- Without a search path, so that it is inlined where usage is added up: it uses built-in functions alone.
+create function governance.measure(p_metric text, p_tokens numeric, p_cost_micros numeric) returns numeric
+  language sql immutable as $$
+  select case p_metric when 'tokens' then p_tokens when 'cost_micros' then p_cost_micros end
+$$;
+comment on function governance.measure(text, numeric, numeric) is
+  'What a metric over the days of a period measures of added up usage; null for any other metric.';
+
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')
@@ -12663,7 +12671,7 @@ begin
     select sum(u.charged_tokens), sum(u.cost_micros) into v_tokens, v_cost_micros
     from governance.usage_in_scope(p_alert.scope, p_from, p_to) u;
   end if;
-  return coalesce(case p_alert.metric when 'tokens' then v_tokens when 'cost_micros' then v_cost_micros end, 0);
+  return coalesce(governance.measure(p_alert.metric, v_tokens, v_cost_micros), 0);
 end
 $$;
 comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
@@ -13308,7 +13316,7 @@ create function governance.accounts_over_budget(p_alert governance.cost_alerts, 
   from governance.open_periods(p_alert.period, p_since, p_now) p
   join governance.usage_daily d on d.day between p.from_day and p.to_day
   group by d.account_id, p.key
-  having sum(case p_alert.metric when 'tokens' then d.charged_tokens else d.cost_micros end)
+  having governance.measure(p_alert.metric, sum(d.charged_tokens), sum(d.cost_micros))
     >= (select min(t) from unnest(p_alert.thresholds) t) * coalesce(p_alert.budget / 100.0, 1)
 $$;
 comment on function governance.accounts_over_budget(governance.cost_alerts, timestamptz, timestamptz) is
@@ -15126,14 +15134,14 @@ create function governance.budget_moments(p_alert governance.cost_alerts, p_from
   language sql stable set search_path = '' as $$
   with days as (
     select null::bigint as account_id, u.day,
-      sum(case p_alert.metric when 'tokens' then u.charged_tokens else u.cost_micros end) as value
+      governance.measure(p_alert.metric, sum(u.charged_tokens), sum(u.cost_micros)) as value
     from governance.usage_in_scope(p_alert.scope,
       (governance.budget_period(p_alert.period, p_from)).from_day, p_to) u
     where p_alert.scope <> 'user'
     group by u.day
     union all
     select d.account_id, d.day,
-      sum(case p_alert.metric when 'tokens' then d.charged_tokens else d.cost_micros end)
+      governance.measure(p_alert.metric, sum(d.charged_tokens), sum(d.cost_micros))
     from (
       select x.* from governance.usage_daily x where p_account_ids is null
         and x.day between (governance.budget_period(p_alert.period, p_from)).from_day and p_to
@@ -15358,7 +15366,7 @@ begin
       from governance.dearest_users(v_period.from_day, v_period.from_day, v_period.to_day,
         coalesce(v_filter, '{}')) u
       join governance.accounts a using (user_id)
-      order by case when e.details ->> 'metric' = 'tokens' then u.tokens else u.cost_micros end desc, 1 limit 5)
+      order by governance.measure(e.details ->> 'metric', u.tokens, u.cost_micros) desc nulls last, 1 limit 5)
     select array_agg(u.account_id), jsonb_agg(jsonb_build_object('user_id', u.user_id, 'display_name',
       u.display_name, 'calls', u.calls, 'tokens', u.tokens, 'cost_micros', u.cost_micros))
     into v_accounts, v_users from users u;

@@ -41,7 +41,7 @@ create function governance.leading_accounts(p_from date, p_to date, p_metric tex
     union all
     select c.* from uncounted c) u
   where u.kind = 'settled' and (p_model is null or u.model = p_model)
-  group by 1 order by sum(case p_metric when 'tokens' then u.tokens else u.cost_micros end) desc, 1 limit 300
+  group by 1 order by governance.measure(p_metric, sum(u.tokens), sum(u.cost_micros)) desc, 1 limit 300
 $$;
 comment on function governance.leading_accounts(date, date, text, text) is
   'Of the accounts that used or cost most on a day, the 300 that used (tokens) or cost (cost_micros) most in all.';

@@ -51,6 +51,14 @@ $$;
 comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
   'and over which period.';
 
+-- Without a search path, so that it is inlined where usage is added up: it uses built-in functions alone.
+create function governance.measure(p_metric text, p_tokens numeric, p_cost_micros numeric) returns numeric
+  language sql immutable as $$
+  select case p_metric when 'tokens' then p_tokens when 'cost_micros' then p_cost_micros end
+$$;
+comment on function governance.measure(text, numeric, numeric) is
+  'What a metric over the days of a period measures of added up usage; null for any other metric.';
+
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')
@@ -352,7 +360,7 @@ begin
     select sum(u.charged_tokens), sum(u.cost_micros) into v_tokens, v_cost_micros
     from governance.usage_in_scope(p_alert.scope, p_from, p_to) u;
   end if;
-  return coalesce(case p_alert.metric when 'tokens' then v_tokens when 'cost_micros' then v_cost_micros end, 0);
+  return coalesce(governance.measure(p_alert.metric, v_tokens, v_cost_micros), 0);
 end
 $$;
 comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is

@@ -175,7 +175,7 @@ create function governance.accounts_over_budget(p_alert governance.cost_alerts, 
   from governance.open_periods(p_alert.period, p_since, p_now) p
   join governance.usage_daily d on d.day between p.from_day and p.to_day
   group by d.account_id, p.key
-  having sum(case p_alert.metric when 'tokens' then d.charged_tokens else d.cost_micros end)
+  having governance.measure(p_alert.metric, sum(d.charged_tokens), sum(d.cost_micros))
     >= (select min(t) from unnest(p_alert.thresholds) t) * coalesce(p_alert.budget / 100.0, 1)
 $$;
 comment on function governance.accounts_over_budget(governance.cost_alerts, timestamptz, timestamptz) is

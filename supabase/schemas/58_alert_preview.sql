@@ -6,14 +6,14 @@ create function governance.budget_moments(p_alert governance.cost_alerts, p_from
   language sql stable set search_path = '' as $$
   with days as (
     select null::bigint as account_id, u.day,
-      sum(case p_alert.metric when 'tokens' then u.charged_tokens else u.cost_micros end) as value
+      governance.measure(p_alert.metric, sum(u.charged_tokens), sum(u.cost_micros)) as value
     from governance.usage_in_scope(p_alert.scope,
       (governance.budget_period(p_alert.period, p_from)).from_day, p_to) u
     where p_alert.scope <> 'user'
     group by u.day
     union all
     select d.account_id, d.day,
-      sum(case p_alert.metric when 'tokens' then d.charged_tokens else d.cost_micros end)
+      governance.measure(p_alert.metric, sum(d.charged_tokens), sum(d.cost_micros))
     from (
       select x.* from governance.usage_daily x where p_account_ids is null
         and x.day between (governance.budget_period(p_alert.period, p_from)).from_day and p_to

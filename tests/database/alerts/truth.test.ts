@@ -408,6 +408,13 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     ).rejects.toThrow("alert_events_kind");
   });
 
+  it("measure each metric over the days of a period, and no other", async () => {
+    const { rows } = await project.sql.query<{ metric: string }>(
+      "select metric from governance.alert_metrics() where (governance.measure(metric, 2, 3) is not null) <> has_budget",
+    );
+    expect(rows).toEqual([]);
+  });
+
   it("speak to users in words of theirs, with separators and money", async () => {
     const { rows } = await project.sql.query<{ sentence: string }>(
       `select governance.alert_user_sentence(jsonb_populate_record(null::governance.alert_events, e), 'en') as sentence
