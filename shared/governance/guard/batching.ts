@@ -19,10 +19,10 @@ const slowAfterMs = 250;
 /** Slow batches and others under way at once, as a multiple of `mostBatches`: a slow database gets no flood. */
 const mostSlow = 4;
 /**
- * Fewer calls than this are not divided among batches: each batch has a cost of its own, as high as that of two calls in
- * it (docs/scale.md).
+ * A batch is not made smaller than this to give other batches a share: each has a cost of its own, as high as that of two
+ * calls in it (docs/scale.md).
  */
-const fewestToDivide = 4;
+const smallestShare = 4;
 const mostRemembered = 10_000;
 /** Callers answered by one batch ask again within as many turns of the microtask queue, and travel together again. */
 const turnsToGather = 64;
@@ -201,10 +201,7 @@ export function batchCalls(
       // What waits is divided among the batches that may go: the database works on one while another waits for the disk,
       // or for this process.
       const mayGo = mostBatches - (underWay - slow);
-      const batch = queue.nextBatch(
-        accountsUnderWay,
-        Math.max(fewestToDivide, Math.ceil(queue.size / mayGo)),
-      );
+      const batch = queue.nextBatch(accountsUnderWay, Math.max(smallestShare, Math.ceil(queue.size / mayGo)));
       if (batch.length === 0) return;
       const itsAccounts = new Set(batch.map(({ account }) => account));
       for (const account of itsAccounts) accountsUnderWay.add(account);
