@@ -4,11 +4,11 @@
  * the time of each stage, the ten slowest tests, what failed and `N passed, N failed, N skipped`. Arguments choose
  * stages: check, vitest, build, e2e.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { runtimeInWords } from "./electron/launch.ts";
-import { makeScratch } from "./scratch.ts";
 import { repository, runStaticChecks, runTool, type Tally } from "./stages.ts";
 
 const stages = ["check", "vitest", "build", "e2e"] as const;
@@ -21,7 +21,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 const chosen = new Set<Stage>(asked.length > 0 ? (asked as Stage[]) : stages);
-const scratch = makeScratch();
+const scratch = mkdtempSync(join(tmpdir(), "governance-tests-"));
 const total: Tally = { passed: 0, failed: 0, skipped: 0 };
 
 interface TimedTest {
@@ -61,11 +61,11 @@ function atLeastOneFailure(runner: string, tally: Tally, exitCode: number): Tall
 }
 
 async function runVitest(): Promise<Tally> {
-  const report = join(scratch.folder, "vitest.json");
+  const report = join(scratch, "vitest.json");
   const { exitCode } = await runTool(
     "vitest",
     ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`],
-    { report, env: scratch.env },
+    { report },
   );
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   if (existsSync(report)) {
@@ -107,9 +107,9 @@ function addVitestFile({ name, status, message, assertionResults }: VitestFile):
 }
 
 async function runPlaywright(): Promise<Tally> {
-  const report = join(scratch.folder, "playwright.json");
+  const report = join(scratch, "playwright.json");
   const { exitCode } = await runTool("playwright", ["test", "--reporter=list,json"], {
-    env: { ...scratch.env, PLAYWRIGHT_JSON_OUTPUT_NAME: report },
+    env: { PLAYWRIGHT_JSON_OUTPUT_NAME: report },
     report,
   });
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
@@ -172,7 +172,7 @@ await timed("e2e", async () => {
   return await runPlaywright();
 });
 
-scratch.remove();
+rmSync(scratch, { recursive: true, force: true });
 const slowest = times.toSorted((one, other) => other.seconds - one.seconds).slice(0, 10);
 if (slowest.length > 0) console.log("\nThe slowest tests:");
 for (const { seconds, file, name } of slowest)

@@ -144,8 +144,6 @@ async function startOver(
     fsync: "off",
     // To compile a query takes longer than to run it on the few rows of a test. npm's build of 18 cannot, Debian's 15 does.
     jit: "off",
-    // What is behind a checkpoint is of no use: a run may have its servers in memory (tests/scratch.ts).
-    max_wal_size: "512MB",
     ...options.settings,
   };
   const child = await boot(installation, dataDir, port, settings);
