@@ -12370,6 +12370,31 @@ $$;
 comment on function governance.measure(text, numeric, numeric) is
   'What a metric over the days of a period measures of added up usage; null for any other metric.';
 
+create function governance.passed_threshold(p_metric text, p_thresholds numeric[], p_balance_before numeric,
+  p_balance_after numeric, p_tokens numeric, p_debt numeric) returns numeric
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_passed numeric;
+  t numeric;
+begin
+  foreach t in array p_thresholds loop
+    case p_metric
+      when 'balance' then
+        if p_balance_before >= t and p_balance_after < t then v_passed := least(v_passed, t); end if;
+      when 'operation_tokens' then
+        if p_tokens > t then v_passed := greatest(v_passed, t); end if;
+      when 'debt' then
+        if p_debt >= t then v_passed := least(v_passed, t); end if;
+      else null;
+    end case;
+  end loop;
+  return v_passed;
+end
+$$;
+comment on function governance.passed_threshold(text, numeric[], numeric, numeric, numeric, numeric) is
+  'Which threshold of a metric that settlements notice was passed: of a balance or a debt the lowest, of one call the '
+  'highest; null for none, and for any other metric.';
+
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')
@@ -12744,9 +12769,7 @@ create function governance.concerns_event(k governance.cost_alerts, p_kind text,
   language sql immutable set search_path = '' as $$
   select k.is_active and k.retired_at is null
     and k.metric = (select x.metric from governance.alert_kinds() x where x.kind = p_kind)
-    and case k.metric when 'balance' then p_value < (select max(t) from unnest(k.thresholds) t)
-      when 'operation_tokens' then p_value > (select min(t) from unnest(k.thresholds) t)
-      when 'debt' then -p_value >= (select min(t) from unnest(k.thresholds) t) else false end
+    and governance.passed_threshold(k.metric, k.thresholds, 'Infinity', p_value, p_value, -p_value) is not null
 $$;
 comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
   'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
@@ -13158,17 +13181,16 @@ begin
       'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt,
       'period', '', 'subject', '');
   end if;
-  -- Thresholds are the setting and those of the preset's alerts; the lowest that was passed is raised.
-  select min(t) into v_threshold from (select p_low as t union select unnest(k.thresholds)
-    from governance.cost_alerts k where k.metric = 'balance' and k.is_active) x
-  where p_free_before >= t and p_free_after < t;
+  -- Thresholds are the setting and those of the preset's alerts.
+  v_threshold := governance.passed_threshold('balance', array(select p_low union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'balance' and k.is_active), p_free_before, p_free_after, null, null);
   if v_threshold is not null then
     v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
       'message', 'User token balance is low', 'threshold', v_threshold, 'value', p_free_after, 'period', '',
       'subject', '');
   end if;
-  select max(t) into v_threshold from (select p_high as t union select unnest(k.thresholds)
-    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active) x where p_charged > t;
+  v_threshold := governance.passed_threshold('operation_tokens', array(select p_high union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active), null, null, p_charged, null);
   if v_threshold is not null then
     v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
       'message', format('One operation used %s tokens', p_charged), 'threshold', v_threshold, 'value', p_charged,
@@ -15190,11 +15212,8 @@ create function governance.call_moments(p_alert governance.cost_alerts, p_from t
   select distinct e.account_id, d.day, d.day::text, x.threshold
   from governance.newest_usage(p_from) e
   cross join lateral (select (e.at at time zone 'UTC')::date as day) d
-  cross join lateral (select case p_alert.metric
-      when 'balance' then min(t) filter (where e.balance_before >= t and e.balance_after < t)
-      when 'operation_tokens' then max(t) filter (where e.tokens > t)
-      when 'debt' then min(t) filter (where e.debt_after >= t) end as threshold
-    from unnest(p_alert.thresholds) t) x
+  cross join lateral (select governance.passed_threshold(p_alert.metric, p_alert.thresholds, e.balance_before,
+    e.balance_after, e.tokens, e.debt_after) as threshold offset 0) x
   where x.threshold is not null
 $$;
 comment on function governance.call_moments(governance.cost_alerts, timestamptz) is

@@ -59,6 +59,31 @@ $$;
 comment on function governance.measure(text, numeric, numeric) is
   'What a metric over the days of a period measures of added up usage; null for any other metric.';
 
+create function governance.passed_threshold(p_metric text, p_thresholds numeric[], p_balance_before numeric,
+  p_balance_after numeric, p_tokens numeric, p_debt numeric) returns numeric
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_passed numeric;
+  t numeric;
+begin
+  foreach t in array p_thresholds loop
+    case p_metric
+      when 'balance' then
+        if p_balance_before >= t and p_balance_after < t then v_passed := least(v_passed, t); end if;
+      when 'operation_tokens' then
+        if p_tokens > t then v_passed := greatest(v_passed, t); end if;
+      when 'debt' then
+        if p_debt >= t then v_passed := least(v_passed, t); end if;
+      else null;
+    end case;
+  end loop;
+  return v_passed;
+end
+$$;
+comment on function governance.passed_threshold(text, numeric[], numeric, numeric, numeric, numeric) is
+  'Which threshold of a metric that settlements notice was passed: of a balance or a debt the lowest, of one call the '
+  'highest; null for none, and for any other metric.';
+
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
   select regexp_replace(p_kind, '^(daily_limit|monthly_limit|allowance)_\d+$', '\1')

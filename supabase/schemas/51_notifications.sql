@@ -40,9 +40,7 @@ create function governance.concerns_event(k governance.cost_alerts, p_kind text,
   language sql immutable set search_path = '' as $$
   select k.is_active and k.retired_at is null
     and k.metric = (select x.metric from governance.alert_kinds() x where x.kind = p_kind)
-    and case k.metric when 'balance' then p_value < (select max(t) from unnest(k.thresholds) t)
-      when 'operation_tokens' then p_value > (select min(t) from unnest(k.thresholds) t)
-      when 'debt' then -p_value >= (select min(t) from unnest(k.thresholds) t) else false end
+    and governance.passed_threshold(k.metric, k.thresholds, 'Infinity', p_value, p_value, -p_value) is not null
 $$;
 comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
   'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';

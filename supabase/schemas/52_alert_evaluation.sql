@@ -17,17 +17,16 @@ begin
       'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt,
       'period', '', 'subject', '');
   end if;
-  -- Thresholds are the setting and those of the preset's alerts; the lowest that was passed is raised.
-  select min(t) into v_threshold from (select p_low as t union select unnest(k.thresholds)
-    from governance.cost_alerts k where k.metric = 'balance' and k.is_active) x
-  where p_free_before >= t and p_free_after < t;
+  -- Thresholds are the setting and those of the preset's alerts.
+  v_threshold := governance.passed_threshold('balance', array(select p_low union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'balance' and k.is_active), p_free_before, p_free_after, null, null);
   if v_threshold is not null then
     v_alerts := v_alerts || jsonb_build_object('type', 'low_balance', 'severity', 'warning',
       'message', 'User token balance is low', 'threshold', v_threshold, 'value', p_free_after, 'period', '',
       'subject', '');
   end if;
-  select max(t) into v_threshold from (select p_high as t union select unnest(k.thresholds)
-    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active) x where p_charged > t;
+  v_threshold := governance.passed_threshold('operation_tokens', array(select p_high union select unnest(k.thresholds)
+    from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active), null, null, p_charged, null);
   if v_threshold is not null then
     v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
       'message', format('One operation used %s tokens', p_charged), 'threshold', v_threshold, 'value', p_charged,

@@ -62,11 +62,8 @@ create function governance.call_moments(p_alert governance.cost_alerts, p_from t
   select distinct e.account_id, d.day, d.day::text, x.threshold
   from governance.newest_usage(p_from) e
   cross join lateral (select (e.at at time zone 'UTC')::date as day) d
-  cross join lateral (select case p_alert.metric
-      when 'balance' then min(t) filter (where e.balance_before >= t and e.balance_after < t)
-      when 'operation_tokens' then max(t) filter (where e.tokens > t)
-      when 'debt' then min(t) filter (where e.debt_after >= t) end as threshold
-    from unnest(p_alert.thresholds) t) x
+  cross join lateral (select governance.passed_threshold(p_alert.metric, p_alert.thresholds, e.balance_before,
+    e.balance_after, e.tokens, e.debt_after) as threshold offset 0) x
   where x.threshold is not null
 $$;
 comment on function governance.call_moments(governance.cost_alerts, timestamptz) is

@@ -408,11 +408,32 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     ).rejects.toThrow("alert_events_kind");
   });
 
-  it("measure each metric over the days of a period, and no other", async () => {
-    const { rows } = await project.sql.query<{ metric: string }>(
-      "select metric from governance.alert_metrics() where (governance.measure(metric, 2, 3) is not null) <> has_budget",
+  it("measure each metric: over the days of a period, by settlements, or by the hour", async () => {
+    const { rows } = await project.sql.query<{ metric: string; measured: string[] }>(
+      `select m.metric, array_remove(array[
+        case when governance.measure(m.metric, 2, 3) is not null then 'days' end,
+        case when governance.passed_threshold(m.metric, '{5}', 9, 1, 9, 9) is not null then 'settlements' end,
+        case when m.periods = '{hour}' then 'hours' end], null) as measured
+      from governance.alert_metrics() m`,
     );
-    expect(rows).toEqual([]);
+    expect(rows.filter(({ measured }) => measured.length !== 1)).toEqual([]);
+  });
+
+  it("pass the lowest threshold of a balance or a debt, and the highest of a call", async () => {
+    const passed = (metric: string, before: number, after: number, tokens: number, debt: number) =>
+      project.one("select governance.passed_threshold($1, '{10,100,1000}', $2, $3, $4, $5) as threshold", [
+        metric,
+        before,
+        after,
+        tokens,
+        debt,
+      ]);
+    expect(await passed("balance", 500, 5, 0, 0)).toEqual({ threshold: "10" });
+    expect(await passed("balance", 500, 100, 0, 0)).toEqual({ threshold: null });
+    expect(await passed("operation_tokens", 0, 0, 101, 0)).toEqual({ threshold: "100" });
+    expect(await passed("operation_tokens", 0, 0, 10, 0)).toEqual({ threshold: null });
+    expect(await passed("debt", 0, 0, 0, 100)).toEqual({ threshold: "10" });
+    expect(await passed("tokens", 500, 5, 5000, 5000)).toEqual({ threshold: null });
   });
 
   it("speak to users in words of theirs, with separators and money", async () => {
