@@ -59,7 +59,7 @@ begin
       from governance.dearest_users(v_period.from_day, v_period.from_day, v_period.to_day,
         coalesce(v_filter, '{}')) u
       join governance.accounts a using (user_id)
-      order by governance.measure(e.details ->> 'metric', u.tokens, u.cost_micros) desc nulls last, 1 limit 5)
+      order by governance.measure(e.details ->> 'metric', u.tokens, u.cost_micros) desc, 1 limit 5)
     select array_agg(u.account_id), jsonb_agg(jsonb_build_object('user_id', u.user_id, 'display_name',
       u.display_name, 'calls', u.calls, 'tokens', u.tokens, 'cost_micros', u.cost_micros))
     into v_accounts, v_users from users u;
