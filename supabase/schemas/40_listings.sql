@@ -11,14 +11,9 @@ create table governance.account_listings (
   search_text text not null,
   plan_id text not null,
   is_flagged boolean not null,
-  -- Written by governance.follow_events
+  -- Written by governance.follow_events, as are the figures that governance.account_figures names
   blocked_until timestamptz,
-  tokens_today bigint not null default 0,
-  tokens_this_month bigint not null default 0,
-  cost_this_month_micros bigint not null default 0,
-  available bigint not null default 0,
   reserved bigint not null default 0,
-  debt bigint not null default 0,
   -- -1: of nothing that could be used up.
   usage_percent int not null default -1,
   last_activity_at timestamptz not null default '-infinity',
@@ -46,8 +41,6 @@ create index account_listings_blocked on governance.account_listings (blocked_un
 create index account_listings_used on governance.account_listings (usage_percent, account_id);
 
 create index account_listings_since on governance.account_listings (created_at, account_id);
-
-create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
 
 create index account_listings_day on governance.account_listings (day_ends_at) where day_ends_at is not null;
 
@@ -144,8 +137,8 @@ $$;
 comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
   'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
 
--- The figures of the user table, all of which it can be sorted by. A column here is a column of account_listings with
--- its index, a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
+-- The figures of the user table, all of which it can be sorted by. A column here becomes a column of account_listings
+-- with its index (below), a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
 create view governance.account_figures with (security_invoker = true) as
   select a.account_id,
     case when a.day_ends_at > t.at then a.day_tokens else 0 end + a.reserved_tokens as tokens_today,
@@ -183,17 +176,20 @@ create function governance.columns_of(p_view regclass) returns text[]
 $$;
 comment on function governance.columns_of(regclass) is 'Columns of a view of accounts, besides the account itself.';
 
--- The user table can be sorted by each figure.
+-- The copy of each figure, by which the user table can be sorted.
 do $$
 declare
   v_figure text;
 begin
   foreach v_figure in array governance.columns_of('governance.account_figures') loop
+    execute format('alter table governance.account_listings add column %I bigint not null default 0', v_figure);
     execute format('create index %I on governance.account_listings (%I, account_id)',
       'account_listings_' || v_figure, v_figure);
   end loop;
 end
 $$;
+
+create index account_listings_in_debt on governance.account_listings (account_id) where debt > 0;
 
 create table governance.listings_due (
   -- Not the account's id: an act adds to it without waiting for a copy that takes the same account out of it.
