@@ -162,7 +162,8 @@ const screens: readonly Screen[] = [
 
 /**
  * Waits until nothing loads or moves, and the page has stayed as it is for a tenth of a second: half a second at most,
- * since a desk that shows live traffic never rests.
+ * since a desk that shows live traffic never rests. Nor does Chromium always say that an animation is over, where its
+ * element left the page as the window grew: two seconds at most.
  */
 async function settle(page: Page): Promise<void> {
   await expect(page.locator("[role=status][aria-busy=true]")).toHaveCount(0);
@@ -170,7 +171,10 @@ async function settle(page: Page): Promise<void> {
     const moves = document
       .getAnimations()
       .filter((each) => each.effect?.getComputedTiming().endTime !== Number.POSITIVE_INFINITY);
-    await Promise.allSettled(moves.map(({ finished }) => finished));
+    await Promise.race([
+      Promise.allSettled(moves.map(({ finished }) => finished)),
+      new Promise((resolve) => setTimeout(resolve, 2_000)),
+    ]);
     await new Promise<void>((resolve) => {
       let rest = setTimeout(resolve, 100);
       setTimeout(resolve, 500);
