@@ -2504,7 +2504,7 @@ begin
     if exists (select from jsonb_array_elements(p_prices) with ordinality x(price, n)
       where n < v_at and x.price ->> 'model' = v_item ->> 'model'
         and x.price ->> 'provider' = v_item ->> 'provider'
-        and x.price -> 'effective_from' is not distinct from v_item -> 'effective_from') then
+        and governance.price_moment(x.price, v_path) = governance.price_moment(v_item, v_path)) then
       perform governance.invalid_preset(v_path, 'this model of this provider has a price from that moment already');
     end if;
     if governance.store_price(v_item, v_path, p_currency, p_now) then v_count := v_count + 1; end if;

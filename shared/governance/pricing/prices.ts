@@ -1,4 +1,4 @@
-import { type MicroUnits, microUnits, normalizeCurrency } from "../money/index.ts";
+import { type MicroUnits, microUnits } from "../money/index.ts";
 import type { Price } from "../plans/plan.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { compareBytes } from "../rules/evaluate.ts";
@@ -95,10 +95,11 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       continue;
     }
     const before = problems.length;
-    const text = (key: string): string => {
+    // Counted as the database counts: a character beyond the first 65,536 is one.
+    const text = (key: string, most: number): string => {
       const value = item[key];
-      if (typeof value === "string" && value !== "" && value.length <= 200) return value;
-      report(`${at}.${key}`, `${show(value)} is not a name.`, "Write 1 to 200 characters.");
+      if (typeof value === "string" && value !== "" && Array.from(value).length <= most) return value;
+      report(`${at}.${key}`, `${show(value)} is not a name.`, `Write 1 to ${most} characters.`);
       return "";
     };
     const amount = (
@@ -118,13 +119,10 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       );
       return 0;
     };
-    const currency = typeof item["currency"] === "string" ? normalizeCurrency(item["currency"]) : null;
+    const code = item["currency"];
+    const currency = typeof code === "string" && /^[a-z]{3}$/i.test(code) ? code.toLowerCase() : null;
     if (currency === null)
-      report(
-        `${at}.currency`,
-        `${show(item["currency"])} is not a currency.`,
-        'Write three letters such as "usd".',
-      );
+      report(`${at}.currency`, `${show(code)} is not a currency.`, 'Write three letters such as "usd".');
     const from = item["effective_from"];
     const effectiveFromMs = typeof from === "string" ? parseInstant(from) : null;
     if (effectiveFromMs === null)
@@ -134,8 +132,8 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
         'Write "2026-11-22" or a time with its offset.',
       );
     const price: DatedPrice = {
-      provider: text("provider"),
-      model: text("model"),
+      provider: text("provider", 255),
+      model: text("model", 200),
       input_micros_per_million: amount("input_micros_per_million", false) ?? 0,
       output_micros_per_million: amount("output_micros_per_million", false) ?? 0,
       cached_input_micros_per_million: amount("cached_input_micros_per_million", true),

@@ -1,5 +1,5 @@
 /** What the database writes, the core reads: prices, receipts, statements and events, on a real PostgreSQL. */
-import { seeded } from "../../support/size.ts";
+import { seeded, sized } from "../../support/size.ts";
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -125,6 +125,73 @@ describe("prices", () => {
       ]);
     }
     expect(models).toBeGreaterThan(0);
+  });
+
+  it("in a list are taken by the core as by the database, whatever the list holds, and read as stored", async () => {
+    const dice = new Dice(seeded(20261201));
+    const amounts = [0, 150_000, 10 ** 15, 10 ** 15 + 1, -1, 1.5, "5", null, undefined] as const;
+    const sound = [0, 1, 150_000, 10 ** 15] as const;
+    const rarely = <T>(usual: readonly T[], odd: readonly T[]): T =>
+      dice.pick(dice.chance(0.05) ? odd : usual);
+    const price = (): Record<string, unknown> => ({
+      provider: rarely<unknown>(["a", "b", "é".repeat(255)], ["", "é".repeat(256), 5, undefined]),
+      model: rarely<unknown>(["m", "n", "😀".repeat(200)], ["", "n".repeat(201), "😀".repeat(201), null]),
+      input_micros_per_million: rarely<unknown>(sound, amounts),
+      output_micros_per_million: rarely<unknown>(sound, amounts),
+      cached_input_micros_per_million: rarely<unknown>([undefined, null, 7], amounts),
+      batch_input_micros_per_million: rarely<unknown>([undefined, null, 7], amounts),
+      long_context_above_tokens: rarely<unknown>([undefined, null, 200_000], [0, 1, 2 ** 53, "5"]),
+      ...rarely<object>(
+        [{}, { currency: "usd" }, { currency: "USD" }],
+        [{ currency: "usd " }, { currency: " us" }, { currency: "us" }, { currency: 7 }],
+      ),
+      ...rarely<object>(
+        [
+          {},
+          { effective_from: "2026-11-22" },
+          { effective_from: "2026-11-22T00:00:00Z" },
+          { effective_from: "2026-11-22 02:00:00.25+02" },
+          { effective_from: "2024-02-29" },
+        ],
+        [
+          { effective_from: "2026-02-29" },
+          { effective_from: "2026-11-22T08:00" },
+          { effective_from: "soon" },
+        ],
+      ),
+    });
+    const seen = { taken: 0, refused: 0 };
+    for (let list = 0; list < sized(150, 2_000); list++) {
+      const prices = Array.from({ length: dice.whole(1, 4) }, price);
+      const inCore = parsePrices(
+        prices.map((each) => ({ currency: "usd", effective_from: "1970-01-01", ...each })),
+      );
+      const refusal = await client
+        .query("select apply_preset($1)", [
+          JSON.stringify({
+            name: "prices",
+            currency: "usd",
+            plans: [{ plan_id: "all", name: "All" }],
+            prices,
+          }),
+        ])
+        .then(
+          () => null,
+          (error: Error) => error.message,
+        );
+      expect([JSON.stringify(prices), refusal === null]).toEqual([JSON.stringify(prices), inCore.ok]);
+      seen[refusal === null ? "taken" : "refused"]++;
+      if (!inCore.ok) continue;
+      const stored = parsePrices((await call<{ prices: unknown }>("console_prices()")).prices);
+      const told = (book: typeof stored): unknown =>
+        book.ok &&
+        [...book.value.byModel.values()]
+          .flat()
+          .map((each) => JSON.stringify([each.provider, each.model, each.effectiveFromMs]))
+          .toSorted((one, other) => (one < other ? -1 : 1));
+      expect(told(stored)).toEqual(told(inCore));
+    }
+    expect(Math.min(seen.taken, seen.refused)).toBeGreaterThan(10);
   });
 });
 
