@@ -5,7 +5,7 @@ import { estimateCall } from "../usage/estimate.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { ask, type RpcFailure } from "./rpc.ts";
-import { safely } from "./safely.ts";
+import { safely, storable } from "./safely.ts";
 import type {
   AuthorizeAnswer,
   BatchingClient,
@@ -29,6 +29,9 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
   );
 }
 
+/** What names something, and is kept as it is given. */
+const names = ["request_id", "user", "model", "conversation", "task", "scope"] as const;
+
 /** What is wrong with a request before anybody is asked, or null. What a user sends need not be what its type says. */
 function misuseOf(request: GuardRequest): GuardFailure | null {
   for (const [name, least] of [
@@ -50,6 +53,16 @@ function misuseOf(request: GuardRequest): GuardFailure | null {
       http_status: 400,
       reason: `invalid_argument: message is a text, not of type ${typeof message}`,
     };
+  for (const name of names) {
+    const text: unknown = request[name];
+    // Under another name it would be somebody else's, or another call.
+    if (typeof text === "string" && text !== storable(text))
+      return {
+        kind: "misuse",
+        http_status: 400,
+        reason: `invalid_argument: ${name} has a character that no database keeps: U+0000 or half a surrogate pair`,
+      };
+  }
   return null;
 }
 
@@ -62,7 +75,8 @@ function argumentsOf(requestId: string, request: GuardRequest): Record<string, u
   };
   const given: readonly [string, unknown][] = [
     ["p_estimated_tokens", request.estimated_tokens],
-    ["p_message", request.message],
+    // Judged by rules and never kept: an emoji that a field's end cut in two is no reason to refuse its writer.
+    ["p_message", typeof request.message === "string" ? storable(request.message) : request.message],
     ["p_conversation_id", request.conversation],
     ["p_task_type", request.task],
     ["p_scope_id", request.scope],

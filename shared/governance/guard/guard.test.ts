@@ -516,6 +516,42 @@ describe("a guarded call", () => {
     expect(sent.length).toBeLessThan(5_000);
   });
 
+  it("asks for a message with an emoji cut in two or a NUL, and hands it to the call as it was written", async () => {
+    for (const message of ["so \ud83d", "\ude00 so", "a\0b", "\ud83d\ud83d\ude00", "\ud83d\0\ude00"]) {
+      const database = scriptedDatabase();
+      database.answerWith((args) => ({ ...database.allow(args), truncate_to_words: null }));
+      const { guard } = makeGuard(database);
+      let given: string | undefined;
+      const result = await guard.run({ ...request, message }, async (context) => {
+        given = context.message;
+        return completion(1, 1);
+      });
+      expect([result.ok, given]).toEqual([true, message]);
+      const asked = String(database.asked[0]?.args["p_message"]);
+      expect(asked).toBe(asked.toWellFormed());
+      expect(asked).not.toContain("\0");
+      expect(asked.length).toBe(message.length);
+    }
+  });
+
+  it("refuses names that no database keeps, and says which: under another one it would be somebody else's", async () => {
+    for (const name of ["request_id", "user", "model", "conversation", "task", "scope"] as const)
+      for (const odd of ["a\0b", "a\ud83d"]) {
+        const database = scriptedDatabase();
+        const { guard } = makeGuard(database);
+        const result = await guard.run({ ...request, [name]: odd }, async () => completion(1, 1));
+        expect(result).toMatchObject({
+          ok: false,
+          error: {
+            kind: "misuse",
+            http_status: 400,
+            reason: expect.stringMatching(`invalid_argument: ${name} `),
+          },
+        });
+        expect(database.asked).toEqual([]);
+      }
+  });
+
   it("holds what calls of its task and model were learnt to use, unless the caller says or repeats a key", async () => {
     const database = scriptedDatabase();
     const learner = learnEstimates({ quantile: 0.9 });

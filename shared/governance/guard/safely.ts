@@ -9,6 +9,9 @@ export function safely<R>(run: () => R): R | undefined {
   }
 }
 
-/** A text as PostgreSQL can keep it: without NUL and halves of pairs, and no longer than so many characters. */
-export const storable = (text: string, longest: number): string =>
+/**
+ * A text as PostgreSQL can keep it: without NUL and halves of pairs (an emoji that was cut in two), and no longer than so
+ * many characters.
+ */
+export const storable = (text: string, longest = text.length): string =>
   text.slice(0, longest).toWellFormed().replaceAll("\0", "\ufffd");
