@@ -1,6 +1,6 @@
 /** What each kind of correction asks for, field by field. */
 import { Select, TextInput } from "@mantine/core";
-import { type ReactNode, useId, useState } from "react";
+import { type ReactNode, useEffect, useEffectEvent, useId } from "react";
 import type { BulkKind } from "../../../shared/contract/bulk.ts";
 import type { CorrectionKind } from "../../../shared/contract/corrections.ts";
 import { viewerZone } from "../lib/format.ts";
@@ -12,8 +12,20 @@ import css from "./correction.module.css";
 
 export const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString();
 
+type Fields = Readonly<Record<string, unknown>>;
+
+/** How a moment was chosen: kept beside it, so that a form that is opened again shows what it will send. */
+const chosenKey = "chosen";
+
+/** What a form asks for, without what only the form needs; null while nothing is asked for yet. */
+export function askedOf({ [chosenKey]: _chosen, ...asked }: Fields): Fields | null {
+  const raisesNothing =
+    asked["kind"] === "raise_limit" && asked["daily_limit"] === null && asked["monthly_limit"] === null;
+  return raisesNothing ? null : asked;
+}
+
 interface Typed {
-  readonly fields: Readonly<Record<string, unknown>>;
+  readonly fields: Fields;
   readonly set: (more: Readonly<Record<string, unknown>>) => void;
 }
 
@@ -135,62 +147,79 @@ interface When {
   readonly days: number | null;
 }
 
+interface Chosen {
+  readonly id: string;
+  /** What was typed where none of the choices was meant. */
+  readonly typed: string;
+}
+
+/** A moment as it was typed; undefined where nothing is done by it, with what is wrong in words. */
+function readMoment(
+  { id, typed }: Chosen,
+  choices: readonly When[],
+  longestDays: number | null,
+): { readonly value: string | null | undefined; readonly error: string | null } {
+  const choice = choices.find((each) => each.id === id);
+  if (choice) return { value: choice.days === null ? null : inDays(choice.days), error: null };
+  const at = new Date(typed);
+  if (Number.isNaN(at.getTime())) return { value: undefined, error: null };
+  if (at.getTime() <= Date.now()) return { value: undefined, error: "This time has passed." };
+  if (longestDays !== null && at.toISOString() > inDays(longestDays))
+    return { value: undefined, error: `At most ${longestDays.toLocaleString("en")} days from now.` };
+  return { value: at.toISOString(), error: null };
+}
+
 /** A moment to come: some days from now, or one that is typed. */
 function WhenField({
+  fields,
   set,
   field,
   label,
   choices,
   first,
-}: Pick<Typed, "set"> & {
+  longestDays = null,
+}: Typed & {
   readonly field: string;
   readonly label: string;
   readonly choices: readonly When[];
   /** What is chosen before anybody chose. */
   readonly first: string;
+  readonly longestDays?: number | null;
 }): ReactNode {
   const id = useId();
-  const [chosen, setChosen] = useState(first);
+  const chosen = (fields[chosenKey] as Chosen | undefined) ?? { id: first, typed: "" };
+  const { error } = readMoment(chosen, choices, longestDays);
+  const choose = (next: Chosen): void =>
+    set({ [chosenKey]: next, [field]: readMoment(next, choices, longestDays).value });
+  // A form that is opened again counts from now: "in 7 days" is not a day less because it was left for one.
+  const countAnew = useEffectEvent(() => {
+    if (typeof fields[field] === "string") choose(chosen);
+  });
+  useEffect(() => countAnew(), []);
   return (
     <div className={css.field}>
       <span id={id}>{label}</span>
       <div className={css.presets} role="group" aria-labelledby={id}>
-        {choices.map((each) => (
+        {[...choices, { id: "custom", label: "other…" }].map((each) => (
           <button
             key={each.id}
             type="button"
             className={css.preset}
-            aria-pressed={chosen === each.id}
-            onClick={() => {
-              setChosen(each.id);
-              set({ [field]: each.days === null ? null : inDays(each.days) });
-            }}
+            aria-pressed={chosen.id === each.id}
+            onClick={() => choose({ id: each.id, typed: chosen.typed })}
           >
             {each.label}
           </button>
         ))}
-        <button
-          type="button"
-          className={css.preset}
-          aria-pressed={chosen === "custom"}
-          onClick={() => {
-            setChosen("custom");
-            // Nothing is done by a moment that nobody has typed.
-            set({ [field]: undefined });
-          }}
-        >
-          other…
-        </button>
       </div>
-      {chosen === "custom" ? (
+      {chosen.id === "custom" ? (
         <TextInput
           type="datetime-local"
           label="Until"
           description={`Your time, ${viewerZone()}`}
-          onChange={(event) => {
-            const at = new Date(event.currentTarget.value);
-            set({ [field]: Number.isNaN(at.getTime()) ? undefined : at.toISOString() });
-          }}
+          value={chosen.typed}
+          error={error}
+          onChange={(event) => choose({ id: "custom", typed: event.currentTarget.value })}
         />
       ) : null}
     </div>
@@ -223,7 +252,14 @@ function GiveFields({ fields, set }: Typed): ReactNode {
           ["subscription", "subscription"],
         ]}
       />
-      <WhenField set={set} field="expires_at" label="They expire" choices={lifetimes} first="never" />
+      <WhenField
+        fields={fields}
+        set={set}
+        field="expires_at"
+        label="They expire"
+        choices={lifetimes}
+        first="never"
+      />
     </>
   );
 }
@@ -278,11 +314,13 @@ function LimitFields({ fields, set }: Typed): ReactNode {
         <AmountField fields={fields} set={set} field="monthly_limit" label="Monthly limit" />
       </div>
       <WhenField
+        fields={fields}
         set={set}
         field="until"
         label="It is the plan’s again, by itself"
         choices={raises}
         first="1"
+        longestDays={365}
       />
     </>
   );

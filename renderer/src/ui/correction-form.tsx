@@ -13,7 +13,7 @@ import { toFailure, useCall } from "../lib/console.tsx";
 import { useMayAct, useWhyNot } from "../lib/live.ts";
 import { codeWords } from "../lib/text.ts";
 import { useUnsent } from "../lib/unsent.ts";
-import { CorrectionFields, inDays } from "./correction-fields.tsx";
+import { askedOf, CorrectionFields, inDays } from "./correction-fields.tsx";
 import { DecisionForm } from "./decision-form.tsx";
 import css from "./correction.module.css";
 
@@ -114,7 +114,7 @@ function CorrectionForm({
     setFields((before) => ({ ...before, ...more }));
   const isCounted = typeof fields["input_tokens"] === "number" && typeof fields["output_tokens"] === "number";
   const wanted = correctionSchema.safeParse(
-    fields["action"] === "settle" && !isReported && !isCounted ? null : fields,
+    fields["action"] === "settle" && !isReported && !isCounted ? null : askedOf(fields),
   );
   const [settled] = useDebouncedValue(wanted.data, 250);
   const isSettled = JSON.stringify(settled) === JSON.stringify(wanted.data);

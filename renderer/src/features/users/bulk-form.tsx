@@ -13,7 +13,7 @@ import {
 import { toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { sendsByChord } from "../../lib/keys.ts";
 import { navigate } from "../../lib/router.ts";
-import { CorrectionFields, inDays } from "../../ui/correction-fields.tsx";
+import { askedOf, CorrectionFields, inDays } from "../../ui/correction-fields.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { PresetReasons } from "../../ui/preset-reasons.tsx";
 import { ProductionLine } from "../../ui/production-ask.tsx";
@@ -41,7 +41,7 @@ const firstFields = (kind: BulkKind): Fields => {
 
 /** What is wanted, once it is complete, and what it would do. */
 function useBulkPlan(ids: readonly string[], kind: BulkKind, fields: Fields) {
-  const wanted = manyAct.safeParse({ kind, ...fields });
+  const wanted = manyAct.safeParse(askedOf({ kind, ...fields }));
   const [settled] = useDebouncedValue(wanted.data, 300);
   const isSettled = wanted.success && JSON.stringify(settled) === JSON.stringify(wanted.data);
   const preview = useCall(
