@@ -16088,7 +16088,9 @@ begin
   values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
-    told_at = case when excluded.state > r.state then greatest(r.told_at, excluded.told_at) else r.told_at end;
+    -- When it came to its state: that is told first, however often and late it is told again.
+    told_at = case when excluded.state > r.state then excluded.told_at
+      when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
 end
 $$;
@@ -16904,6 +16906,7 @@ begin
     where p.payment_id = v_pay.payment_id;
     update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
     where n.name = v_charge;
+    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_told_at, v_refunded); end if;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
@@ -17984,7 +17987,7 @@ declare
 begin
   select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0)
         - case when bool_or(r.state = 2 and r.amount_minor = p_pay.released_minor) then p_pay.released_minor else 0 end,
-      v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
+      v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0), governance.refunded_again(p_pay)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
   into v_back.refunded, v_back.refund_id
   from governance.stripe_refunds r where r.payment_id = p_pay.payment_id;
@@ -18665,6 +18668,55 @@ comment on function public.console_token_roll_forward(timestamptz, timestamptz) 
   'goes by its days. Errors: invalid_argument.';
 revoke all on function public.console_token_roll_forward(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_token_roll_forward(timestamptz, timestamptz) to service_role;
+
+create table governance.stripe_refund_figures (
+  charge_id text not null,
+  told_at timestamptz not null,
+  refunded_minor bigint not null,
+  primary key (charge_id, told_at)
+);
+
+comment on table governance.stripe_refund_figures is
+  'What a charge told was refunded of it in all, each time that more was: after a refund failed the figure is lower.';
+
+create function governance.note_refund_figure(p_charge text, p_told_at timestamptz, p_refunded bigint) returns void
+  language sql set search_path = '' as $$
+  insert into governance.stripe_refund_figures as f (charge_id, told_at, refunded_minor)
+  values (p_charge, p_told_at, p_refunded)
+  on conflict (charge_id, told_at) do update set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
+$$;
+comment on function governance.note_refund_figure(text, timestamptz, bigint) is
+  'Notes what a charge told was refunded of it in all.';
+
+create function governance.refunded_again(p_pay governance.stripe_payments) returns bigint
+  language sql stable set search_path = '' as $$
+  with charges as (
+    select p_pay.charge_id, p_pay.refunded_minor where p_pay.charge_id is not null
+    union all
+    select n.name, n.refunded_minor from governance.stripe_payment_names n
+    where n.payment_id = p_pay.payment_id and n.refunded_minor > 0
+  ),
+  figures as (
+    select f.charge_id, f.told_at, f.refunded_minor, f.refunded_minor <= max(f.refunded_minor) over (
+      partition by f.charge_id order by f.told_at rows between unbounded preceding and 1 preceding) as is_again
+    from charges c join governance.stripe_refund_figures f using (charge_id)
+  ),
+  last_figures as (
+    select f.charge_id, max(f.told_at) as told_at,
+      (array_agg(f.refunded_minor order by f.told_at desc))[1] as refunded_minor
+    from figures f group by f.charge_id having bool_or(f.is_again)
+  )
+  select sum(greatest(coalesce(l.refunded_minor, c.refunded_minor)
+    - (select coalesce(sum(r.amount_minor), 0) from governance.stripe_refunds r
+      where r.payment_id = p_pay.payment_id and r.state = 3 and coalesce(r.charge_id, p_pay.charge_id) = c.charge_id
+        and (l.told_at is null or r.told_at >= l.told_at)), 0))::bigint
+  from charges c left join last_figures l using (charge_id)
+  having count(l.charge_id) > 0
+$$;
+comment on function governance.refunded_again(governance.stripe_payments) is
+  'What was refunded where a refund failed and another was made, by what its charges told last: that they told no more '
+  'than before, though of another refund, shows that the failed one is no longer in the figure. Null where nothing '
+  'shows it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
 
 -- schemas/68_stripe_decisions.sql
 -- Stripe events that wait for a person.

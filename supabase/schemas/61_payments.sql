@@ -327,7 +327,9 @@ begin
   values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
-    told_at = case when excluded.state > r.state then greatest(r.told_at, excluded.told_at) else r.told_at end;
+    -- When it came to its state: that is told first, however often and late it is told again.
+    told_at = case when excluded.state > r.state then excluded.told_at
+      when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
 end
 $$;

@@ -157,6 +157,7 @@ begin
     where p.payment_id = v_pay.payment_id;
     update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
     where n.name = v_charge;
+    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_told_at, v_refunded); end if;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop

@@ -157,7 +157,7 @@ declare
 begin
   select greatest(coalesce(sum(r.amount_minor) filter (where r.state = 2), 0)
         - case when bool_or(r.state = 2 and r.amount_minor = p_pay.released_minor) then p_pay.released_minor else 0 end,
-      v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0)),
+      v_told - coalesce(sum(r.amount_minor) filter (where r.state = 3), 0), governance.refunded_again(p_pay)),
     case when count(*) filter (where r.state = 2) = 1 then max(r.refund_id) filter (where r.state = 2) end
   into v_back.refunded, v_back.refund_id
   from governance.stripe_refunds r where r.payment_id = p_pay.payment_id;
