@@ -1,3 +1,4 @@
+import type { Locator } from "@playwright/test";
 import { authorize, expect, makeUser, test } from "./console.ts";
 
 const names = {
@@ -66,6 +67,29 @@ test("hostile names are shown as text, on one line, and leave the page as it was
   await page.goto(`${origin}#/watch`);
   await expect(page.getByRole("row").filter({ hasText: "<img src=x" }).first()).toBeVisible();
   expect(dialogs).toEqual([]);
+});
+
+test("who is blocked and flagged has a name that can be read in the smallest window, where words are longer too", async ({
+  page,
+  workshop: { project },
+}) => {
+  const userId = `signs-${Date.now()}`;
+  await makeUser(project, userId, "Sofía Ferreira");
+  // The rule blocks and flags.
+  for (let count = 0; count < 10; count += 1) await authorize(project, userId, "again and again");
+  await page.addInitScript(() => localStorage.setItem("console.language", JSON.stringify("pseudo")));
+  await page.setViewportSize({ width: 1024, height: 700 });
+  const origin = new URL(page.url()).origin;
+  await page.goto(`${origin}/#/users/${userId}`);
+  await page.reload();
+  const heading = page.getByRole("heading", { name: /Sofía Ferreira.*blocked.*flagged/ });
+  await expect(heading).toBeVisible();
+  const seen = async (name: Locator): Promise<number> => (await name.boundingBox())?.width ?? 0;
+  expect(await seen(heading.getByText("Sofía Ferreira"))).toBeGreaterThan(80);
+  await page.goto(`${origin}/#/users?q=${userId}`);
+  const row = page.getByRole("row").filter({ hasText: "blocked" });
+  await expect(row).toContainText("flagged");
+  expect(await seen(row.getByText("Sofía Ferreira"))).toBeGreaterThan(60);
 });
 
 test("an address that leads nowhere shows a page about it", async ({ page }) => {

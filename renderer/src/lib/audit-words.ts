@@ -1,6 +1,5 @@
 /** An entry of the audit log as people read it; its export has it as it is kept. */
-import { describeReason } from "../../../shared/governance/rules/receipt.ts";
-import { capitalise, cleanText, codeWords } from "./text.ts";
+import { capitalise, cleanText, codeWords, reasonWords } from "./text.ts";
 
 interface Entry {
   readonly operator: string | null;
@@ -16,7 +15,7 @@ function codeInWords(text: string): string {
 /** A person's own words; of a rule, what its code means. */
 export function auditReason({ operator, reason }: Entry): string | null {
   if (reason === null) return null;
-  return operator === null ? capitalise(describeReason(reason)) : codeInWords(reason);
+  return operator === null ? capitalise(reasonWords(reason)) : codeInWords(reason);
 }
 
 /** What else it keeps, on one line, moments as they are kept. */

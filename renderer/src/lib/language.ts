@@ -56,5 +56,6 @@ export async function startLanguage(): Promise<void> {
 export function chooseLanguage(choice: LanguageChoice): void {
   if (chosen() === "pseudo") return;
   remember("language", choice);
-  if (inUse(choice) !== currentLanguage()) location.reload();
+  // As it will be read then: where nothing can be kept the page would be loaded again for ever.
+  if (inUse(chosen()) !== currentLanguage()) location.reload();
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { cleanText, clip, shortenId } from "./text.ts";
+import { setLanguage } from "../../../shared/language/index.ts";
+import { cleanText, clip, codeWords, reasonWords, shortenId } from "./text.ts";
 
 describe("cleanText", () => {
   it("keeps names of every script, emoji families and joiners whole", () => {
@@ -40,4 +41,16 @@ it("clips by visible characters, never inside one", () => {
 it("shortens ids in the middle, and only long ones", () => {
   expect(shortenId("req_1234567890abcdef")).toBe("req_1234…cdef");
   expect(shortenId("sample-0001")).toBe("sample-0001");
+});
+
+describe("reasonWords", () => {
+  it("names a rule's reason as the rule is named, in each language", () => {
+    expect(reasonWords("spam_identical")).toBe("spam identical");
+    setLanguage("de", "de-DE", { "spam identical": "gleiche Nachrichten" });
+    expect(reasonWords("spam_identical")).toBe(codeWords("spam_identical"));
+    expect(reasonWords("spam_identical")).toBe("gleiche Nachrichten");
+    // What a person wrote stays as it is.
+    expect(reasonWords("Ask Bob first")).toBe("Ask Bob first");
+    setLanguage("en", "en-GB", {});
+  });
 });

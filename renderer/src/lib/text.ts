@@ -3,6 +3,7 @@
  * nothing that turns the reading direction of its neighbours, nothing endless. React escapes markup already.
  */
 
+import { describeReason } from "../../../shared/governance/rules/receipt.ts";
 import { wordInLanguage } from "../../../shared/language/index.ts";
 
 // Joiners U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
@@ -55,6 +56,9 @@ export function shortenId(id: string, head = 8, tail = 4): string {
 export function codeWords(code: string): string {
   return wordInLanguage(cleanText(code).replaceAll("_", " "));
 }
+
+/** Why a call was stopped, in words; a rule's reason has the name that the rule has everywhere. */
+export const reasonWords = (reason: string): string => wordInLanguage(cleanText(describeReason(reason)));
 
 /** Who changed something: a preset as what it is in the person's language, people by their names. */
 export function actorWords(by: string): string {

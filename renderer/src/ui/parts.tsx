@@ -1,6 +1,5 @@
 /** The small pieces every screen is made of: names, ids, numbers, times, signs. */
 import { type ReactNode, useState } from "react";
-import { describeReason } from "../../../shared/governance/rules/receipt.ts";
 import { useNow, useZone } from "../lib/clock.ts";
 import {
   formatClock,
@@ -15,7 +14,7 @@ import {
   formatTokens,
 } from "../lib/format.ts";
 import { translated } from "../lib/language.ts";
-import { capitalise, cleanText, clip, shortenId } from "../lib/text.ts";
+import { capitalise, cleanText, clip, reasonWords, shortenId } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, InfoIcon, WarningIcon } from "./icons.tsx";
 import css from "./parts.module.css";
 import type { Tone } from "./theme.ts";
@@ -109,11 +108,7 @@ export function SafeText({
 
 /** Why a call was stopped or given back: a known code in words, or a person's or a rule's own words. */
 export function Reason({ reason }: { readonly reason: string }): ReactNode {
-  return (
-    <bdi title={clip(cleanText(reason), 2000)}>
-      {clip(capitalise(cleanText(describeReason(reason))), 300)}
-    </bdi>
-  );
+  return <bdi title={clip(cleanText(reason), 2000)}>{clip(capitalise(reasonWords(reason)), 300)}</bdi>;
 }
 
 /** A time as a database or a log writes it: 2026-11-29T02:58:26.42+00:00, 2026-11-29 02:51:32.383+00. */

@@ -4,7 +4,6 @@ import type { Tried } from "../../../shared/contract/corrections.ts";
 import type { Receipt } from "../../../shared/contract/watch.ts";
 import {
   describeFact,
-  describeReason,
   describeReceipt,
   describeRule,
   parseRule,
@@ -23,7 +22,7 @@ import { linkHere, useIsLive } from "../lib/live.ts";
 import { isOneOf } from "../lib/remember.ts";
 import { placeAddress } from "../lib/router.ts";
 import { decisionSign, modeSign } from "../lib/signs.ts";
-import { cleanLines, cleanText, clip, codeWords } from "../lib/text.ts";
+import { cleanLines, cleanText, clip, codeWords, reasonWords } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, LinkIcon } from "./icons.tsx";
 import { copyText, Facts, Id, SafeText, Section, Tag, Time, Tokens } from "./parts.tsx";
 import css from "./receipt.module.css";
@@ -31,7 +30,7 @@ import { QueryView } from "./states.tsx";
 
 /** The receipt's words without the marks around the rule's name, for tickets and mails. */
 export function receiptSentence(receipt: Receipt, nowMs: number): string {
-  return cleanText(describeReceipt(receipt, nowMs)).replaceAll("*", "");
+  return cleanText(describeReceipt(receipt, nowMs, codeWords)).replaceAll("*", "");
 }
 
 /** Everything a ticket needs about one decision. */
@@ -55,7 +54,7 @@ export function triedSentence(tried: Tried): string {
   const free = `${formatTokens(tried.balance.available)} free`;
   const unread = tried.had_message ? " Rules that read the message were not asked: it is not kept." : "";
   if (tried.decision === "block")
-    return `Now it would be stopped again: ${tried.reason ? describeReason(tried.reason) : "a rule"}, ${free}.${unread}`;
+    return `Now it would be stopped again: ${tried.reason ? reasonWords(tried.reason) : "a rule"}, ${free}.${unread}`;
   return `Now it would pass${tried.decision === "warn" ? ", with a warning" : ""}: ${free}.${unread}`;
 }
 
@@ -161,7 +160,7 @@ function ReceiptBody({
   const now = useNow(1000);
   const tried = useTried(receipt);
   const sign = decisionSign(receipt.decision);
-  const [said, ...rest] = splitEmphasis(describeReceipt(receipt, now));
+  const [said, ...rest] = splitEmphasis(describeReceipt(receipt, now, codeWords));
   const matched = receipt.rules.filter((rule) => rule.matched);
   const others = receipt.rules.filter((rule) => !rule.matched);
   return (
@@ -201,7 +200,7 @@ function ReceiptBody({
             ["Asked for", <span key="e">{formatTokens(receipt.estimated_tokens)} tokens</span>],
             [
               "Answer",
-              `HTTP ${receipt.http_status}${receipt.reason ? `, ${codeWords(receipt.reason)}` : ""}`,
+              `HTTP ${receipt.http_status}${receipt.reason ? `, ${reasonWords(receipt.reason)}` : ""}`,
             ],
             ...(receipt.limit
               ? ([

@@ -95,10 +95,12 @@ export function DetailBar({
   return (
     <div className={css.bar}>
       <h2>{title}</h2>
-      {children}
-      <ActionIcon aria-label="Close" title="Close (Esc)" onClick={onClose}>
-        <CloseIcon />
-      </ActionIcon>
+      <div className={css.barActs}>
+        {children}
+        <ActionIcon aria-label="Close" title="Close (Esc)" onClick={onClose}>
+          <CloseIcon />
+        </ActionIcon>
+      </div>
     </div>
   );
 }

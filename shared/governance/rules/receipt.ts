@@ -95,11 +95,15 @@ function clears(receipt: ReceiptFacts, nowMs: number): string {
 /**
  * The receipt in one or two sentences, to read out or send: "Stopped by *daily limit* (v3): 10,240 of 10,000
  * tokens used today; needs 1,240 more, has 0. Clears at 00:00 Europe/London, in 3 h 12 m."
- * `nowMs` is the reader's now, for "in 3 h 12 m".
+ * `nowMs` is the reader's now, for "in 3 h 12 m"; `nameRule` says what the reader calls a rule.
  */
-export function describeReceipt(receipt: ReceiptFacts, nowMs: number): string {
-  const name =
-    receipt.rule_name?.replaceAll("_", " ") ?? (receipt.reason ? describeReason(receipt.reason) : null);
+export function describeReceipt(
+  receipt: ReceiptFacts,
+  nowMs: number,
+  nameRule: (ruleName: string) => string = (ruleName) => ruleName.replaceAll("_", " "),
+): string {
+  const { rule_name: rule, reason } = receipt;
+  const name = rule === null ? (reason ? describeReason(reason) : null) : nameRule(rule);
   const version = receipt.rule_version === null ? "" : ` (v${receipt.rule_version})`;
   if (receipt.decision === "allow") return `Allowed: ${formatCount(receipt.estimated_tokens)} tokens held.`;
   const details = causes(receipt);

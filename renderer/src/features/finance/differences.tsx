@@ -332,7 +332,7 @@ export function BothSides({ difference }: { readonly difference: Difference }): 
   );
 }
 
-const id = (value: string | null): ReactNode => (value ? <Id value={value} head={10} tail={5} /> : null);
+const id = (value: string | null): ReactNode => (value ? <Id value={value} head={8} tail={4} /> : null);
 
 /** Only what is known. */
 function known(rows: readonly (readonly [string, ReactNode])[]): readonly (readonly [string, ReactNode])[] {

@@ -16,7 +16,7 @@ import { navigate } from "../../lib/router.ts";
 import { cleanText, clip, counted, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
-import { Note, Tag, Time, Tokens } from "../../ui/parts.tsx";
+import { Note, Tag, Time } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
 import type { Tone } from "../../ui/theme.ts";
@@ -42,7 +42,9 @@ const parts = [
   ["long_context_output_micros_per_million", "long out"],
 ] as const;
 const written = (part: (typeof parts)[number][0], amount: number): string =>
-  part === "long_context_above_tokens" ? formatTokens(amount) : String(amount / 1_000_000);
+  part === "long_context_above_tokens"
+    ? formatTokens(amount)
+    : (amount / 1_000_000).toLocaleString("en", { maximumFractionDigits: 6 });
 const key = (review: PriceReview): string => `${review.provider ?? ""} ${review.model}`;
 const canTake = (review: PriceReview): boolean =>
   review.proposed !== null && (review.kind === "different" || review.kind === "missing");
@@ -123,11 +125,7 @@ function reviewColumns(
             {review.unpriced ? (
               <div className={css.quiet}>
                 since <Time at={review.unpriced.first_seen_at} form="short" />
-                {review.unpriced.calls > 0 ? (
-                  <>
-                    , <Tokens value={review.unpriced.calls} /> calls
-                  </>
-                ) : null}
+                {review.unpriced.calls > 0 ? <>, {counted(review.unpriced.calls, "call")}</> : null}
               </div>
             ) : null}
           </>

@@ -4,7 +4,7 @@ import type { RuleCall, RuleHits } from "../../../../shared/contract/rules.ts";
 import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { cleanText, clip, counted, reasonWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { SafeText, Section, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
@@ -137,7 +137,7 @@ const columns: readonly Column<RuleCall>[] = [
         {call.mode === "shadow"
           ? "shadow"
           : call.decision === "block"
-            ? codeWords(call.reason ?? "blocked")
+            ? reasonWords(call.reason ?? "blocked")
             : call.decision}
       </Tag>
     ),

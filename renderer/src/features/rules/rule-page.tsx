@@ -7,7 +7,6 @@ import {
   type Condition,
   describeCondition,
   describeProblem,
-  describeReason,
   describeRule,
   parseRule,
   type Problem,
@@ -19,7 +18,7 @@ import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsReadOnly, useLive } from "../../lib/live.ts";
-import { actorWords, capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { actorWords, capitalise, cleanText, clip, codeWords, counted, reasonWords } from "../../lib/text.ts";
 import { CopyButton, Facts, Note, SafeText, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { ProblemLine } from "../../ui/problem.tsx";
 import { DetailBar, DetailScroll } from "../../ui/side-detail.tsx";
@@ -395,7 +394,7 @@ function Effects({ action }: { readonly action: Action }): ReactNode {
   if (action.block)
     effects.push(
       <>
-        Block the call: {describeReason(action.block.reason)}
+        Block the call: {reasonWords(action.block.reason)}
         {action.block.minutes === undefined
           ? ""
           : `, and all calls for ${action.block.minutes.toLocaleString("en")} minutes`}
@@ -424,7 +423,7 @@ function Effects({ action }: { readonly action: Action }): ReactNode {
     );
   if (action.truncate)
     effects.push(<>Shorten the message to {action.truncate.words.toLocaleString("en")} words.</>);
-  if (action.flag) effects.push(<>Flag the user for review: {describeReason(action.flag.reason)}.</>);
+  if (action.flag) effects.push(<>Flag the user for review: {reasonWords(action.flag.reason)}.</>);
   if (action.multiply_cost) effects.push(<>Count its tokens {action.multiply_cost.by} times.</>);
   return (
     <ul className={css.effects}>

@@ -6,7 +6,7 @@ import type { OperationOutput } from "../../../../shared/contract/operations.ts"
 import { useConsole } from "../../lib/console.tsx";
 import { cleanText, counted } from "../../lib/text.ts";
 import { showFailure } from "../../ui/notices.tsx";
-import { Note, Tokens } from "../../ui/parts.tsx";
+import { Note } from "../../ui/parts.tsx";
 import { PrepareProject } from "./prepare-project.tsx";
 import { FailureWords, KeyField, type Marks, MarkFields, ReplicaField } from "./project-fields.tsx";
 import css from "./settings.module.css";
@@ -27,7 +27,7 @@ function WhatIsThere({ checked }: { readonly checked: Checked }): ReactNode {
   return (
     <Note tone="green" role="status">
       The key works (role {cleanText(checked.role)}). Schema {cleanText(project.schema_version)},{" "}
-      <Tokens value={project.accounts} /> users, PostgreSQL {cleanText(project.server_version)}.
+      {counted(project.accounts, "user")}, PostgreSQL {cleanText(project.server_version)}.
     </Note>
   );
 }

@@ -5,7 +5,7 @@ import type { Profile } from "../../../../shared/contract/connection.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useLive } from "../../lib/live.ts";
 import { isDesktop } from "../../lib/router.ts";
-import { cleanText, clip } from "../../lib/text.ts";
+import { cleanText, clip, counted } from "../../lib/text.ts";
 import { RemoveButton } from "../../ui/ask.tsx";
 import { PlusIcon } from "../../ui/icons.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
@@ -188,8 +188,7 @@ function SampleTraffic(): ReactNode {
           />
           <p className={css.quiet} style={{ margin: "6px 0 0" }}>
             Made-up users that call the true enforcement functions of the local project, a few times a second.{" "}
-            {traffic.calls.toLocaleString("en")} calls since the start. It never touches a project that you
-            connected.
+            {counted(traffic.calls, "call")} since the start. It never touches a project that you connected.
           </p>
           {traffic.filling === null || traffic.filling >= 1 ? null : (
             <div style={{ marginTop: 10 }}>

@@ -9,7 +9,7 @@ import css from "./users.module.css";
 const nameColumn: Column<AccountRow> = {
   id: "name",
   header: "Name",
-  width: 148,
+  width: 168,
   grow: 2,
   fixed: true,
   sort: "name",
@@ -17,7 +17,7 @@ const nameColumn: Column<AccountRow> = {
     <span className={css.nameCell}>
       <UserName name={row.display_name} id={row.user_id} />
       {accountSigns(row).map((sign) => (
-        <Tag key={sign.word} tone={sign.tone}>
+        <Tag key={sign.word} tone={sign.tone} title={sign.word}>
           {sign.word}
         </Tag>
       ))}
@@ -27,7 +27,7 @@ const nameColumn: Column<AccountRow> = {
 const usedColumn: Column<AccountRow> = {
   id: "used",
   header: "Used",
-  width: 116,
+  width: 106,
   sort: "usage_percent",
   hint: "Of the day's or the month's limit, whichever is higher; of the month's allowance without a limit",
   cell: (row) => (
@@ -76,7 +76,7 @@ export const columns: readonly Column<AccountRow>[] = [
   {
     id: "email",
     header: "E-mail",
-    width: 130,
+    width: 120,
     grow: 1.3,
     cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
   },

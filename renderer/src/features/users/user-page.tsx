@@ -172,10 +172,10 @@ export function UserPage({
     <>
       <DetailBar
         title={
-          <span style={{ display: "flex", alignItems: "center", gap: 8, fontSize: 15 }}>
+          <span className={css.title}>
             <UserName name={account.display_name} id={account.user_id} />
             {signs.map((sign) => (
-              <Tag key={sign.word} tone={sign.tone}>
+              <Tag key={sign.word} tone={sign.tone} title={sign.word}>
                 {sign.word}
               </Tag>
             ))}

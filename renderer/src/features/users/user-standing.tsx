@@ -1,14 +1,13 @@
 /** What stands in a user's way, and what waits: blocks, flags, debt, settlements, proposals, unsent acts. */
 import { Fragment, type ReactNode } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import type { AccountState, DebtCause } from "../../../../shared/contract/users.ts";
 import { useNow, useZone } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
 import { formatDuration, formatInstant } from "../../lib/format.ts";
 import { useLive } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { cleanText, clip, codeWords, counted, reasonWords } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";
 import { CorrectionButton, DecideButtons } from "../../ui/correction-form.tsx";
 import { SyncIcon } from "../../ui/icons.tsx";
@@ -96,7 +95,7 @@ function Blocks({ account }: { readonly account: AccountState }): ReactNode {
 /** A person's own words in quotes; a rule's code as words. */
 function Why({ reason, isRule }: { readonly reason: string | null; readonly isRule: boolean }): ReactNode {
   if (!reason) return ".";
-  return isRule ? `: ${cleanText(describeReason(reason))}.` : <>: “{<SafeText text={reason} />}”</>;
+  return isRule ? `: ${reasonWords(reason)}.` : <>: “{<SafeText text={reason} />}”</>;
 }
 
 /** Debt with its causes, a low balance, and a plan that lets calls through when it cannot be asked. */

@@ -2,11 +2,10 @@ import { Button, Popover } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import { type ActName, actNamed } from "../../../../shared/contract/acts.ts";
 import type { Overview } from "../../../../shared/contract/watch.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useCall } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { placeAddress } from "../../lib/router.ts";
-import { cleanText, counted } from "../../lib/text.ts";
+import { counted, reasonWords } from "../../lib/text.ts";
 import { ActForm } from "../../ui/act-form.tsx";
 import { NameAmong, SafeText, Tag, Tokens, UserName } from "../../ui/parts.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
@@ -36,7 +35,7 @@ export function StoppedUser({
           type="button"
           className={css.ranked}
           aria-haspopup="dialog"
-          title={`${counted(calls, "call")} stopped, mostly for ${cleanText(describeReason(stopped.reason))}`}
+          title={`${counted(calls, "call")} stopped, mostly for ${reasonWords(stopped.reason)}`}
           onClick={() => setOpened(!opened)}
         >
           <NameAmong user={stopped} others={others} />
@@ -72,7 +71,7 @@ function Acts({
         <SafeText text={stopped.user_id} length={80} />
       </span>
       <span className={css.quiet}>
-        {formatTokens(stopped.calls)} stopped, mostly: <SafeText text={describeReason(stopped.reason)} />
+        {formatTokens(stopped.calls)} stopped, mostly: <SafeText text={reasonWords(stopped.reason)} />
       </span>
       <QueryView query={query} skeleton={<Skeleton lines={2} />}>
         {({ account }) =>

@@ -1,7 +1,6 @@
 import { ActionIcon, Button, Select } from "@mantine/core";
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
 import type { UsageEvent } from "../../../../shared/contract/watch.ts";
-import { describeReason } from "../../../../shared/governance/rules/receipt.ts";
 import { useZone } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
@@ -9,7 +8,7 @@ import { useLive } from "../../lib/live.ts";
 import { isFlag, recall, remember, useRemembered } from "../../lib/remember.ts";
 import { currentPlace, navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { eventSign } from "../../lib/signs.ts";
-import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { capitalise, cleanText, clip, codeWords, counted, reasonWords } from "../../lib/text.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ArrowUpIcon, ChartIcon, CloseIcon, PauseIcon, PlayIcon } from "../../ui/icons.tsx";
@@ -350,7 +349,7 @@ function Filters({ watch: { look, setFilter, overview } }: { readonly watch: Wat
         w={140}
         clearable
         searchable
-        data={reasons.map((value) => ({ value, label: capitalise(cleanText(describeReason(value))) }))}
+        data={reasons.map((value) => ({ value, label: capitalise(reasonWords(value)) }))}
         value={filter.reason ?? null}
         onChange={(value) => setFilter({ ...filter, reason: value ?? undefined })}
       />
