@@ -94,6 +94,13 @@ $$;
 comment on function governance.has_offset(text) is 'Whether a text is a moment with its offset, as the core writes it. '
   'Without one the zone of each connection would decide, and "tomorrow" be another day.';
 
+create function governance.is_date(p_at timestamptz) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_at >= '0001-01-01Z' and p_at < '10000-01-01Z'
+$$;
+comment on function governance.is_date(timestamptz) is
+  'Whether a moment has a year of four digits: JavaScript reads no other as JSON has it. Null for null.';
+
 create function governance.check_optional(p_name text, p_value text, p_max int) returns void
   language plpgsql immutable set search_path = '' as $$
 begin
@@ -228,6 +235,14 @@ $$;
 comment on function governance.local_time(timestamptz, text) is
   'The time on the wall of a zone; of UTC where this server does not know it (governance.known_zone).';
 
+create function governance.is_place(p_name text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_name !~ '^(posix|right)/' and p_name not in ('Factory', 'localtime', 'posixrules')
+$$;
+comment on function governance.is_place(text) is
+  'Whether a name of pg_timezone_names is a zone anywhere, not a file of this server''s that no browser knows: '
+  'localtime is whatever it was set to.';
+
 create function governance.check_timezone(p_timezone text) returns text
   language plpgsql stable set search_path = '' as $$
 declare
@@ -241,7 +256,7 @@ begin
       v_name := null;
     elsif v_name is null then
       select n.name into v_name from pg_catalog.pg_timezone_names n
-      where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
+      where lower(n.name) = lower(p_timezone) and governance.is_place(n.name) limit 1;
     end if;
   end if;
   if v_name is null then
@@ -260,7 +275,7 @@ insert into governance.time_zones (lower_name, name)
   select distinct on (lower(n.name)) lower(n.name), case n.name when 'CET' then 'Europe/Brussels'
     when 'MET' then 'Europe/Brussels' when 'EET' then 'Europe/Athens' when 'WET' then 'Europe/Lisbon' else n.name end
   from pg_catalog.pg_timezone_names n
-  where n.name !~ '^(posix|right)/' order by lower(n.name), n.name collate "C";
+  where governance.is_place(n.name) order by lower(n.name), n.name collate "C";
 
 -- schemas/04_signals.sql
 -- Wake-ups for readers.
@@ -4476,7 +4491,7 @@ declare
   v_answer jsonb;
 begin
   perform governance.refuse_others('block_user');
-  if not isfinite(p_until) then
+  if not governance.is_date(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;
@@ -5055,7 +5070,8 @@ begin
       format('p_amount of a %s must be %s', p_transaction_type, case when p_amount < 0 then 'positive'
       else 'negative' end));
   end if;
-  if p_expires_at is not null and (p_amount < 0 or not isfinite(p_expires_at) or p_expires_at <= governance.now()) then
+  if p_expires_at is not null
+    and (p_amount < 0 or not governance.is_date(p_expires_at) or p_expires_at <= governance.now()) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_expires_at is a moment in the future, for tokens that are added');
   end if;
@@ -8619,7 +8635,7 @@ declare
 begin
   if not governance.has_offset(p_act ->> p_key) then return null; end if;
   v_at := (p_act ->> p_key)::timestamptz;
-  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
+  return case when governance.is_date(v_at) and v_at > governance.now() then v_at end;
 exception when data_exception then
   return null;
 end

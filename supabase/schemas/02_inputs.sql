@@ -66,6 +66,13 @@ $$;
 comment on function governance.has_offset(text) is 'Whether a text is a moment with its offset, as the core writes it. '
   'Without one the zone of each connection would decide, and "tomorrow" be another day.';
 
+create function governance.is_date(p_at timestamptz) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_at >= '0001-01-01Z' and p_at < '10000-01-01Z'
+$$;
+comment on function governance.is_date(timestamptz) is
+  'Whether a moment has a year of four digits: JavaScript reads no other as JSON has it. Null for null.';
+
 create function governance.check_optional(p_name text, p_value text, p_max int) returns void
   language plpgsql immutable set search_path = '' as $$
 begin

@@ -62,6 +62,14 @@ $$;
 comment on function governance.local_time(timestamptz, text) is
   'The time on the wall of a zone; of UTC where this server does not know it (governance.known_zone).';
 
+create function governance.is_place(p_name text) returns boolean
+  language sql immutable set search_path = '' as $$
+  select p_name !~ '^(posix|right)/' and p_name not in ('Factory', 'localtime', 'posixrules')
+$$;
+comment on function governance.is_place(text) is
+  'Whether a name of pg_timezone_names is a zone anywhere, not a file of this server''s that no browser knows: '
+  'localtime is whatever it was set to.';
+
 create function governance.check_timezone(p_timezone text) returns text
   language plpgsql stable set search_path = '' as $$
 declare
@@ -75,7 +83,7 @@ begin
       v_name := null;
     elsif v_name is null then
       select n.name into v_name from pg_catalog.pg_timezone_names n
-      where lower(n.name) = lower(p_timezone) and n.name !~ '^(posix|right)/' limit 1;
+      where lower(n.name) = lower(p_timezone) and governance.is_place(n.name) limit 1;
     end if;
   end if;
   if v_name is null then
@@ -94,4 +102,4 @@ insert into governance.time_zones (lower_name, name)
   select distinct on (lower(n.name)) lower(n.name), case n.name when 'CET' then 'Europe/Brussels'
     when 'MET' then 'Europe/Brussels' when 'EET' then 'Europe/Athens' when 'WET' then 'Europe/Lisbon' else n.name end
   from pg_catalog.pg_timezone_names n
-  where n.name !~ '^(posix|right)/' order by lower(n.name), n.name collate "C";
+  where governance.is_place(n.name) order by lower(n.name), n.name collate "C";

@@ -265,7 +265,7 @@ declare
   v_answer jsonb;
 begin
   perform governance.refuse_others('block_user');
-  if not isfinite(p_until) then
+  if not governance.is_date(p_until) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_until is a moment in the future, or null until someone unblocks');
   end if;

@@ -148,7 +148,8 @@ begin
       format('p_amount of a %s must be %s', p_transaction_type, case when p_amount < 0 then 'positive'
       else 'negative' end));
   end if;
-  if p_expires_at is not null and (p_amount < 0 or not isfinite(p_expires_at) or p_expires_at <= governance.now()) then
+  if p_expires_at is not null
+    and (p_amount < 0 or not governance.is_date(p_expires_at) or p_expires_at <= governance.now()) then
     perform governance.fail('PT400', 'invalid_argument',
       'p_expires_at is a moment in the future, for tokens that are added');
   end if;

@@ -57,7 +57,7 @@ declare
 begin
   if not governance.has_offset(p_act ->> p_key) then return null; end if;
   v_at := (p_act ->> p_key)::timestamptz;
-  return case when isfinite(v_at) and v_at > governance.now() then v_at end;
+  return case when governance.is_date(v_at) and v_at > governance.now() then v_at end;
 exception when data_exception then
   return null;
 end

@@ -500,6 +500,37 @@ describe.each(installedVersions())("on PostgreSQL %i", (version) => {
     },
   );
 
+  it("knows no zone that is only a file of the server's, and no moment that JavaScript cannot read", async () => {
+    const { names } = await desk.one<{ names: string[] }>(
+      "select array_agg(name) as names from governance.time_zones where name !~ '/'",
+    );
+    const isKnown = (timeZone: string): boolean => {
+      try {
+        return new Intl.DateTimeFormat("en", { timeZone }).resolvedOptions().timeZone !== "";
+      } catch {
+        return false;
+      }
+    };
+    expect(names.filter((name) => !isKnown(name))).toEqual([]);
+    const user = fresh("user");
+    await desk.rpc("upsert_account", { p_user_id: user });
+    for (const zone of ["localtime", "Factory", "posixrules", "posix/Europe/Paris", "right/UTC"])
+      expect((await desk.refusal("upsert_account", { p_user_id: user, p_timezone: zone })).hint).toBe(
+        "invalid_argument",
+      );
+    const bonus = { p_user_id: user, p_amount: 5, p_transaction_type: "bonus" };
+    const block = { p_command_id: fresh("block"), p_user_id: user, p_reason: "r", p_operator: "o" };
+    for (const at of ["10000-01-01Z", "294000-01-01Z", "infinity", "-infinity", "4000-01-01Z BC"]) {
+      expect((await desk.refusal("update_user_token_balance", { ...bonus, p_expires_at: at })).hint).toBe(
+        "invalid_argument",
+      );
+      expect((await desk.refusal("block_user", { ...block, p_until: at })).hint).toBe("invalid_argument");
+    }
+    await desk.rpc("update_user_token_balance", { ...bonus, p_expires_at: "9999-12-31T23:59:59Z" });
+    await desk.rpc("block_user", { ...block, p_until: "9999-12-31T23:59:59Z" });
+    await expectClean(desk);
+  });
+
   it("finds what is tampered with: an amount, a missing row, a swapped pair, a changed lot, a debt, a balance", async () => {
     const user = fresh("user");
     for (let n = 0; n < 4; n += 1) {
