@@ -9741,6 +9741,13 @@ comment on function governance.find_accounts_condition(text) is
   'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
   'fewer than three characters, at the beginning of one.';
 
+create function governance.with_umlauts(p_word text) returns text
+  language sql immutable set search_path = '' as $$
+  select replace(replace(replace(replace(p_word, 'ae', 'ä'), 'oe', 'ö'), 'ue', 'ü'), 'ss', 'ß')
+$$;
+comment on function governance.with_umlauts(text) is
+  'A word with German letters where they were typed as two: mueller, strauss.';
+
 -- To compare words costs a hundred times what the planner thinks: it would rather read the table.
 create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
   language plpgsql volatile set search_path = '' set enable_seqscan = off as $$
@@ -9763,8 +9770,12 @@ begin
       select l.account_id, %s as likeness
       from (select y.account_id, y.search_text from governance.account_listings y where %s limit 1500) l
       order by likeness desc, l.account_id limit %s) x',
-    (select string_agg(format('%I.word_similarity(%L, l.search_text)', v_schema, w), ' + ') from unnest(v_words) w),
-    (select string_agg(format('y.search_text operator(%I.%%>) %L', v_schema, w), ' and ') from unnest(v_words) w),
+    (select string_agg(format('greatest(%1$I.word_similarity(%2$L, l.search_text), '
+      '%1$I.word_similarity(%3$L, l.search_text))', v_schema, w, governance.with_umlauts(w)), ' + ')
+      from unnest(v_words) w),
+    (select string_agg(format(case when w = governance.with_umlauts(w) then 'y.search_text operator(%1$I.%%>) %2$L'
+      else '(y.search_text operator(%1$I.%%>) %2$L or y.search_text operator(%1$I.%%>) %3$L)' end,
+      v_schema, w, governance.with_umlauts(w)), ' and ') from unnest(v_words) w),
     p_limit) into v_found;
   return coalesce(v_found, '{}');
 end
@@ -10046,14 +10057,17 @@ create function governance.id_words(p_text text) returns text[]
   language sql immutable set search_path = '' as $$
   with given as (select btrim(left(governance.visible_text(p_text), 500)) as text),
   words as (
-    select w, n from given, regexp_split_to_table(text, '[]\s,;()<>{}"''`“”„‘’«»|[]+') with ordinality x(w, n)
+    select w, n from given, regexp_split_to_table(text, '[]\s,;()<>{}"''`“”„‘’«»[]+') with ordinality x(w, n)
     where w <> ''),
-  -- A sentence ends right after an id; an address and a form hold one; a long one is shown as its two ends.
+  -- A sentence ends right after an id; an address and a form hold one, which may have such signs itself (auth0|5f7c8e);
+  -- a long one is shown as its two ends.
   parts as (
     select text as w, 0 as n, true as is_whole from given where text ~ '^\S+$'
     union all select btrim(w, '.:!?*#…'), n, false from words where w !~ '://'
-    union all select y, n, false from words cross join lateral regexp_split_to_table(w, '[/?&=#:…]+|\.{3,}') y
-      where w ~ '[/?&=#:…]|\.{3}'),
+    union all select y, n, false
+    from words cross join unnest(array['[/?&#]+', '[/?&=#:…]+|\.{3,}', '[/?&=#:…|]+|\.{3,}']) s
+      cross join lateral regexp_split_to_table(w, s) y
+    where w ~ '[/?&=#:…|]|\.{3}'),
   likely as (
     select w, min(n) as n, min(case
       when is_whole then 0
@@ -10272,7 +10286,9 @@ begin
         select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
           concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
         from governance.rules u where u.retired_at is null
-          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+          -- The screens show daily_limit as "daily limit".
+          and strpos(replace(lower(u.rule_name || ' ' || coalesce(u.description, '')), '_', ' '),
+            replace(v_lower, '_', ' ')) > 0
       ) every order by rank, n limit p_limit) h);
 end
 $$;

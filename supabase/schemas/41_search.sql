@@ -40,6 +40,13 @@ comment on function governance.find_accounts_condition(text) is
   'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
   'fewer than three characters, at the beginning of one.';
 
+create function governance.with_umlauts(p_word text) returns text
+  language sql immutable set search_path = '' as $$
+  select replace(replace(replace(replace(p_word, 'ae', 'ä'), 'oe', 'ö'), 'ue', 'ü'), 'ss', 'ß')
+$$;
+comment on function governance.with_umlauts(text) is
+  'A word with German letters where they were typed as two: mueller, strauss.';
+
 -- To compare words costs a hundred times what the planner thinks: it would rather read the table.
 create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
   language plpgsql volatile set search_path = '' set enable_seqscan = off as $$
@@ -62,8 +69,12 @@ begin
       select l.account_id, %s as likeness
       from (select y.account_id, y.search_text from governance.account_listings y where %s limit 1500) l
       order by likeness desc, l.account_id limit %s) x',
-    (select string_agg(format('%I.word_similarity(%L, l.search_text)', v_schema, w), ' + ') from unnest(v_words) w),
-    (select string_agg(format('y.search_text operator(%I.%%>) %L', v_schema, w), ' and ') from unnest(v_words) w),
+    (select string_agg(format('greatest(%1$I.word_similarity(%2$L, l.search_text), '
+      '%1$I.word_similarity(%3$L, l.search_text))', v_schema, w, governance.with_umlauts(w)), ' + ')
+      from unnest(v_words) w),
+    (select string_agg(format(case when w = governance.with_umlauts(w) then 'y.search_text operator(%1$I.%%>) %2$L'
+      else '(y.search_text operator(%1$I.%%>) %2$L or y.search_text operator(%1$I.%%>) %3$L)' end,
+      v_schema, w, governance.with_umlauts(w)), ' and ') from unnest(v_words) w),
     p_limit) into v_found;
   return coalesce(v_found, '{}');
 end

@@ -4,14 +4,17 @@ create function governance.id_words(p_text text) returns text[]
   language sql immutable set search_path = '' as $$
   with given as (select btrim(left(governance.visible_text(p_text), 500)) as text),
   words as (
-    select w, n from given, regexp_split_to_table(text, '[]\s,;()<>{}"''`“”„‘’«»|[]+') with ordinality x(w, n)
+    select w, n from given, regexp_split_to_table(text, '[]\s,;()<>{}"''`“”„‘’«»[]+') with ordinality x(w, n)
     where w <> ''),
-  -- A sentence ends right after an id; an address and a form hold one; a long one is shown as its two ends.
+  -- A sentence ends right after an id; an address and a form hold one, which may have such signs itself (auth0|5f7c8e);
+  -- a long one is shown as its two ends.
   parts as (
     select text as w, 0 as n, true as is_whole from given where text ~ '^\S+$'
     union all select btrim(w, '.:!?*#…'), n, false from words where w !~ '://'
-    union all select y, n, false from words cross join lateral regexp_split_to_table(w, '[/?&=#:…]+|\.{3,}') y
-      where w ~ '[/?&=#:…]|\.{3}'),
+    union all select y, n, false
+    from words cross join unnest(array['[/?&#]+', '[/?&=#:…]+|\.{3,}', '[/?&=#:…|]+|\.{3,}']) s
+      cross join lateral regexp_split_to_table(w, s) y
+    where w ~ '[/?&=#:…|]|\.{3}'),
   likely as (
     select w, min(n) as n, min(case
       when is_whole then 0
@@ -230,7 +233,9 @@ begin
         select 3, row_number() over (order by u.priority, u.rule_name), 'rule', u.rule_name, u.rule_name,
           concat_ws(' · ', u.rule_type, u.mode, u.description), null, null
         from governance.rules u where u.retired_at is null
-          and strpos(lower(u.rule_name || ' ' || coalesce(u.description, '')), v_lower) > 0
+          -- The screens show daily_limit as "daily limit".
+          and strpos(replace(lower(u.rule_name || ' ' || coalesce(u.description, '')), '_', ' '),
+            replace(v_lower, '_', ' ')) > 0
       ) every order by rank, n limit p_limit) h);
 end
 $$;

@@ -7,7 +7,7 @@ import { useOffered } from "../lib/offered.ts";
 import { hitAddress } from "../lib/hit-address.ts";
 import { searchable } from "../lib/pasted.ts";
 import { navigate } from "../lib/router.ts";
-import { cleanText, clip } from "../lib/text.ts";
+import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 import {
   FileIcon,
   FinanceIcon,
@@ -117,7 +117,12 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
             {group.hits.map((hit) => (
               <Spotlight.Action
                 key={`${hit.kind} ${hit.id}`}
-                label={clip(cleanText(hit.title) || cleanText(hit.id), 80)}
+                label={clip(
+                  hit.kind === "rule"
+                    ? capitalise(codeWords(hit.title))
+                    : cleanText(hit.title) || cleanText(hit.id),
+                  80,
+                )}
                 description={hit.subtitle ? clip(cleanText(hit.subtitle), 120) : undefined}
                 leftSection={kinds[hit.kind].icon}
                 onClick={() => navigate(hitAddress(hit))}

@@ -1,13 +1,32 @@
 /** What a search takes (console_search). */
 const longest = 500;
 
+/** A link of this console alone, from a browser or the program's own: of it, what it leads to is meant. */
+const ownLink = /^\s*(?:https?:\/\/[^\s#]+#\/|token-governance:\/\/)([^\s?]+)\S*\s*$/;
+const decoded = (text: string): string => {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a broken escape is searched for as it was typed
+  }
+};
+
+/** A link writes the signs of an id as codes (`auth0%7C5f7c`), which nobody is called by. */
+function readLinks(text: string): string {
+  const parts = ownLink.exec(text)?.[1]?.split("/") ?? [];
+  const named = parts[0] === "users" || parts[0] === "rules" ? parts[1] : parts.at(-1);
+  if (parts.length > 1 && named) return decoded(named);
+  return text.replace(/\S+:\/\/\S*%[0-9a-f]{2}\S*/gi, decoded);
+}
+
 const sure = /^(?:pi|ch|py|cs|in|sub|cus|re|pyr|dp|du|evt)_\w{4,}$|^[^@]+@[^@]+\.\w+$/;
 
 /**
  * A text as it is searched for. A whole e-mail is longer than a search takes: of it, what may be an id or an address
  * is left, so that the box shows what is looked for. The database decides what of that it is.
  */
-export function searchable(text: string): string {
+export function searchable(pasted: string): string {
+  const text = pasted.length > 200_000 ? pasted : readLinks(pasted);
   if (text.length <= longest) return text;
   const words = new Set(
     text

@@ -2,7 +2,7 @@ import { act, fireEvent, screen } from "@testing-library/react";
 import { useState } from "react";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { answering, show } from "../../test-render.tsx";
-import { DayRange } from "./day-range.tsx";
+import { DayRange, rangeProblem } from "./day-range.tsx";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -27,6 +27,11 @@ const type = (name: string, values: readonly string[]): void => {
   for (const value of values) fireEvent.change(box(name), { target: { value } });
 };
 const rest = (): void => act(() => void vi.advanceTimersByTime(1_000));
+
+it("ten years are the most, where a desk names no other bound: the project refuses more", () => {
+  expect(rangeProblem({ from: "1970-01-01", to: "2026-11-30" })).toBe("At most 3,660 days.");
+  expect(rangeProblem({ from: "2017-01-01", to: "2026-11-30" })).toBeNull();
+});
 
 it("takes a date once it is typed: no day on the way is shown, and the other end stays", () => {
   taken.length = 0;

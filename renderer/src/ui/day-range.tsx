@@ -13,8 +13,11 @@ interface Days {
 /** A year that is being typed is one of long ago: 0002, 0020, 0202. */
 const earliest = "1970-01-01";
 
+/** What a project answers at most: ten years. */
+const longestRange = 3_660;
+
 /** Why these days cannot be shown, in a sentence; null where they can. */
-export function rangeProblem({ from, to }: Days, longestDays: number): string | null {
+export function rangeProblem({ from, to }: Days, longestDays = longestRange): string | null {
   if (from < earliest || to < earliest) return "Choose a day.";
   if (from > to) return "The end is before the start.";
   const days = (Date.parse(to) - Date.parse(from)) / 86_400_000 + 1;
@@ -28,7 +31,7 @@ export function rangeProblem({ from, to }: Days, longestDays: number): string | 
 export function DayRange({
   from,
   to,
-  longestDays = Number.POSITIVE_INFINITY,
+  longestDays = longestRange,
   between,
   onChange,
 }: Days & {

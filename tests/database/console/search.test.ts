@@ -23,6 +23,9 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
       ["u-2", "Katarzyna Müller", "kata@mueller.example"],
       ["u-3", "Siobhán O'Sullivan", "siobhan@example.com"],
       ["u-4", "Wei Chen", "wei@chen.example"],
+      ["auth0|5f7c8ec7c33c6c004bbafe82", "Otto Auth", "otto@auth.example"],
+      ["urn:user:77", "Ulla Urn", "ulla@urn.example"],
+      ["acct.1", "Jürgen Größer", "j.g@acct.example"],
     ] as const)
       await desk.rpc("upsert_account", { p_user_id: userId, p_display_name: name, p_email: email });
     const stripe = (type: string, object: object): Promise<{ status: string }> =>
@@ -70,6 +73,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
       ["osullivan", "u-3"],
       ["siobahn", "u-3"],
       ["muller", "u-2"],
+      ["juergen groesser", "acct.1"],
     ] as const) {
       expect([typed, (await users(typed))[0]]).toEqual([typed, meant]);
       const found = await page({ p_query: typed });
@@ -78,6 +82,14 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     expect(await page({ p_query: "jonathn" })).toMatchObject({ is_close: true });
     expect(await page({ p_query: "jonathan" })).toMatchObject({ is_close: false, total: 1 });
     expect(await page({ p_query: "smith jonathan" })).toMatchObject({ is_close: false, total: 1 });
+  });
+
+  it("finds a rule by the name that the screens show", async () => {
+    for (const typed of ["daily limit", "Daily Limit", "daily_limit", "aily lim"])
+      expect([typed, (await everything(typed)).map(({ kind, id }) => [kind, id])]).toEqual([
+        typed,
+        [["rule", "daily_limit"]],
+      ]);
   });
 
   it("does not guess at ids, nor at words that are like nobody's", async () => {
@@ -177,6 +189,13 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
       [mail("From: Wei Chen <Wei@Chen.example>."), "u-4"],
       [mail("My id is u-2, or the call: req-7f3a9c1d5e!"), "u-2"],
       ['"u-3"', "u-3"],
+      ["user auth0|5f7c8ec7c33c6c004bbafe82 is stopped", "auth0|5f7c8ec7c33c6c004bbafe82"],
+      ["| auth0|5f7c8ec7c33c6c004bbafe82 | blocked |", "auth0|5f7c8ec7c33c6c004bbafe82"],
+      [
+        "https://console.example/#/users/auth0|5f7c8ec7c33c6c004bbafe82/ledger",
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+      ],
+      ["See https://console.example/#/users/urn:user:77?from=2026-01-01", "urn:user:77"],
       ["kata@mueller.example,", "u-2"],
       ["“Jonathan Smith”", "u-1"],
       ["Smith, Jonathan", "u-1"],
@@ -256,7 +275,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     expect((await ids({ p_active_since: since })).sort()).toEqual(["u-1", "u-2", "u-3"]);
     expect(await ids({ p_active_since: new Date(Date.now() + 3_600_000).toISOString() })).toEqual([]);
     expect(await ids({ p_sort: "cost_this_month_micros", p_descending: true, p_limit: 1 })).toEqual(["u-1"]);
-    expect((await ids({ p_sort: "debt", p_descending: true })).length).toBe(4);
+    expect((await ids({ p_sort: "debt", p_descending: true })).length).toBe(7);
     for (const wrong of [{ p_filter: "nosuch" }, { p_sort: "nosuch" }, { p_active_since: "infinity" }])
       expect((await desk.refusal("console_search_accounts", wrong)).hint).toBe("invalid_argument");
   });

@@ -1,6 +1,7 @@
 /** Ranges of days, as the costs desk has them in its address. Days are YYYY-MM-DD. */
 import type { CostStep } from "../../../../shared/contract/costs.ts";
 import { addDays } from "../../lib/format.ts";
+import { rangeProblem } from "../../ui/day-range.tsx";
 
 export interface Range {
   readonly from: string;
@@ -36,7 +37,7 @@ export function readRange(
   today: string,
 ): Range & { readonly preset: PresetId | null } {
   const [from, to] = [query.get("from"), query.get("to")];
-  if (isDay(from) && isDay(to) && from <= to) return { from, to, preset: null };
+  if (isDay(from) && isDay(to) && rangeProblem({ from, to }) === null) return { from, to, preset: null };
   const preset = presets.find(({ id }) => id === query.get("range"))?.id ?? "30";
   return { ...presetRange(preset, today), preset };
 }

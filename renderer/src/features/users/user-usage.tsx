@@ -208,7 +208,6 @@ function Range({
       <DayRange
         from={from}
         to={to}
-        longestDays={LONGEST_DAYS}
         between={<span className={css.quiet}>to</span>}
         onChange={(days) => changeQuery({ ...days })}
       />
