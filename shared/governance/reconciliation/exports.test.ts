@@ -654,6 +654,38 @@ describe("rows that are not simple payments", () => {
     expect(found(report)).toEqual(["ORPHAN/ch_1-300-gbp"]);
   });
 
+  it("of two files that claim one id with two amounts are asked about too; an older list of the same payment is not", async () => {
+    const row = (amount: string, refunded: string, currency: string, status: string): string =>
+      `ch_1,2026-10-10 09:00:00,${amount},${refunded},${currency},true,0,${status},,`;
+    for (const [first, second, difference] of [
+      [row("2.00", "0.00", "gbp", "Paid"), row("3.00", "0.00", "gbp", "Paid"), "ORPHAN/ch_1-300-gbp"],
+      [row("2.00", "0.00", "gbp", "Paid"), row("2.00", "0.00", "usd", "Paid"), "ORPHAN/ch_1-200-usd"],
+      [row("2.00", "0.00", "gbp", "Paid"), row("2.00", "2.00", "gbp", "Refunded"), "REFUND_NOT_REVERSED"],
+      [row("3.00", "0.00", "gbp", "Uncaptured"), row("2.00", "0.00", "gbp", "Paid"), null],
+      [row("2.00", "0.00", "gbp", "Paid"), row("2.00", "0.00", "GBP", "succeeded"), null],
+    ] as const)
+      for (const texts of [
+        [first, second],
+        [second, first],
+      ]) {
+        const files = Object.fromEntries(texts.map((text, n) => [`${n}.csv`, csv(PAYMENTS, text)]));
+        const report = await run(files, [grant({ charge_id: "ch_1" })]);
+        const differences = found(report).map((one) => (difference?.includes("/") ? one : one.split("/")[0]));
+        expect(differences, `${first} and ${second}`).toEqual(difference === null ? [] : [difference]);
+      }
+    const moved = (net: string): string =>
+      csv(
+        HISTORY,
+        `txn_1,charge,ch_1,${net},0.00,${net},gbp,2026-10-10 09:00,2026-10-12 00:00,x,,,,,,`,
+        `txn_2,payout,po_1,-1.00,0.00,-1.00,gbp,2026-10-11 09:00,2026-10-12 00:00,${net},,,,,,`,
+      );
+    const report = await run({ "a.csv": moved("2.00"), "b.csv": moved("3.00") }, [
+      grant({ charge_id: "ch_1" }),
+    ]);
+    expect(report.tied_out).toBe(false);
+    expect(found(report).filter((one) => one.startsWith("ORPHAN"))).toHaveLength(1);
+  });
+
   it("that are refunds without their charge are matched by refund id, or asked about", async () => {
     const text = csv(
       HISTORY,

@@ -103,7 +103,7 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   nameCharges(side, interner, options.known_payments?.returns ?? {});
   const keys = Math.max(stripeKeys, nameInvoices(side, interner, options.known_payments?.invoices ?? {}));
   const frame = makeFrame(side, from, to, options, warn);
-  const links = link({ side, ledgerTable, interner, stripeKeys: keys, frame });
+  const links = link({ side, ledgerTable, interner, currencies, stripeKeys: keys, frame });
   warnOfTimeZones(side, ledgerTable, links, warn);
   progress.step("matching");
   const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);

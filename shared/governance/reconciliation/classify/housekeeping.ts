@@ -30,8 +30,8 @@ export function setAside(findings: Findings): ReadonlySet<number> {
       key: `${eventKey(event)}-${stripe.amount[event]}-${currencies.code(stripe.currency[event])}`,
       amount: stripe.amount[event],
       occurred: stripe.created[event],
-      trail: [`${eventKey(event)} is twice in one file, with different amounts`],
-      explanation: `Two rows of one file claim the id ${eventKey(event)} and disagree. The other row was used.`,
+      trail: [`${eventKey(event)} is there twice, with different amounts or currencies`],
+      explanation: `Two rows claim the id ${eventKey(event)} and disagree. The other row was used.`,
       action: "investigate",
       words: "Export the file again; if both rows come back, ask Stripe.",
     });

@@ -1,3 +1,4 @@
+import type { Currencies } from "../cells.ts";
 import type { KeyIndex } from "../columns.ts";
 import type { Interner } from "../interner.ts";
 import type { LedgerTable } from "../ledger-side.ts";
@@ -34,6 +35,7 @@ export interface Sides {
   readonly side: StripeSide;
   readonly ledgerTable: LedgerTable;
   readonly interner: Interner;
+  readonly currencies: Currencies;
   /** Numbers of texts that the Stripe side knows are below. */
   readonly stripeKeys: number;
   readonly frame: Frame;
@@ -46,7 +48,7 @@ export interface Merged {
   readonly mergedInto: Int32Array;
   /** 1 where the row's cash counts in the tie-out: once a balance transaction. */
   readonly cashCounts: Uint8Array;
-  /** Rows of one file that claim the same id and disagree. */
+  /** Rows that claim the same id and disagree. */
   readonly conflicts: number[];
   /** Refunds, failures and disputes after the period's end: not judged in it, but known. */
   readonly later: readonly number[];

@@ -41,7 +41,7 @@ type SameEvent = (a: number, b: number) => boolean;
 
 /** One economic event, however many rows tell it: one row stands for it, the others are merged into it. */
 export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOrder } {
-  const { side, interner, stripeKeys, frame } = sides;
+  const { side, stripeKeys, frame } = sides;
   const { table, kinds } = side;
   const stripe = table.columns;
   const events = table.length;
@@ -59,7 +59,7 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
       later.push(event);
       stripePlace[event] = exclude("outside_period");
     }
-  const before = createOrder({ side, interner });
+  const before = createOrder(sides);
 
   function merge(into: number, from: number): void {
     mergedInto[from] = into;
@@ -86,15 +86,15 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
     }
   }
 
-  /** The first row stands for all. Two of one file are one row told twice, or they disagree. */
-  function absorb([primary, ...rest]: readonly number[], sameEvent: SameEvent): void {
+  /** The first row stands for all. Two of one file are one row told twice, or they disagree; so may two files. */
+  function absorb([primary, ...rest]: readonly number[], sameEvent: SameEvent, sameAcross: SameEvent): void {
     if (primary === undefined) return;
     for (const event of rest) {
       const twin = [primary, ...rest].find(
         (other) =>
           other !== event && stripe.file[other] === stripe.file[event] && stripePlace[other] === PENDING_ROW,
       );
-      if (twin !== undefined && !sameEvent(primary, event)) {
+      if (!(twin === undefined ? sameAcross : sameEvent)(primary, event)) {
         conflicts.push(event);
         stripePlace[event] = IN_DIFFERENCE;
         continue;
@@ -104,7 +104,12 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
     }
   }
 
-  function mergeBy(column: Uint32Array, include: (event: number) => boolean, sameEvent: SameEvent): void {
+  function mergeBy(
+    column: Uint32Array,
+    include: (event: number) => boolean,
+    sameEvent: SameEvent,
+    sameAcross: SameEvent = () => true,
+  ): void {
     if (findRepeated(column, events, 0) === null) return;
     const index = indexBy(
       column,
@@ -116,7 +121,7 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
       const key = column[event];
       // Only the first of a list looks at it, and only lists of two or more.
       if (key !== 0 && index.first[key] === event && index.next[event] >= 0)
-        absorb(listOf(index, key).sort(before), sameEvent);
+        absorb(listOf(index, key).sort(before), sameEvent, sameAcross);
     }
   }
 
@@ -126,16 +131,24 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
     stripe.amount[a] === stripe.amount[b] &&
     stripe.currency[a] === stripe.currency[b] &&
     stripe.state[a] === stripe.state[b];
+  /** Two lists of payments, of which one may be older: what was paid stays, what was refunded or disputed since does not. */
+  const samePaid: SameEvent = (a, b) =>
+    isCash(kinds[stripe.file[a]]) ||
+    isCash(kinds[stripe.file[b]]) ||
+    stripe.state[a] !== PAID ||
+    stripe.state[b] !== PAID ||
+    (stripe.amount[a] + stripe.uncaptured[a] === stripe.amount[b] + stripe.uncaptured[b] &&
+      stripe.currency[a] === stripe.currency[b]);
   const kindIs =
     (...wanted: readonly number[]) =>
     (event: number): boolean =>
       wanted.includes(stripe.kind[event]);
 
-  if (side.has.cash) mergeBy(stripe.transaction, (event) => cashCounts[event] === 1, sameCash);
+  if (side.has.cash) mergeBy(stripe.transaction, (event) => cashCounts[event] === 1, sameCash, sameCash);
   // A balance transaction that is in two files moves the balance once.
   for (let event = 0; event < events && side.has.cash; event++)
     if (cashCounts[event] === 1 && stripePlace[event] !== PENDING_ROW) cashCounts[event] = 0;
-  mergeBy(stripe.object, kindIs(CHARGE), sameMoney);
+  mergeBy(stripe.object, kindIs(CHARGE), sameMoney, samePaid);
   if (hasFollowers) {
     for (const kind of [REFUND, REFUND_FAILURE, CHARGE_FAILURE])
       mergeBy(stripe.object, kindIs(kind), sameMoney);
@@ -181,23 +194,23 @@ function mergeIntents(
 export type SameEventOrder = (a: number, b: number) => number;
 
 /** Any fixed order of contents will do: it must only not depend on the order of the rows. */
-function createOrder({ side, interner }: Pick<Sides, "side" | "interner">): SameEventOrder {
+function createOrder({ side, interner, currencies }: Sides): SameEventOrder {
   const { table, kinds } = side;
   const stripe = table.columns;
   // The payments list knows what the customer paid; a balance export may know what was settled alone.
   const rank = (event: number): number =>
     isCash(kinds[stripe.file[event]]) ? (stripe.settledOnly[event] ? 2 : 1) : 0;
-  const compareText = (a: number, b: number): number => {
-    if (a === b) return 0;
-    const x = interner.text(a);
-    const y = interner.text(b);
-    return x < y ? -1 : x > y ? 1 : 0;
-  };
+  const compare = (x: string, y: string): number => (x < y ? -1 : x > y ? 1 : 0);
+  const compareText = (a: number, b: number): number =>
+    a === b ? 0 : compare(interner.text(a), interner.text(b));
+  const compareCurrency = (a: number, b: number): number =>
+    a === b ? 0 : compare(currencies.code(a), currencies.code(b));
   return (a, b) =>
     rank(a) - rank(b) ||
     stripe.state[a] - stripe.state[b] ||
     stripe.created[a] - stripe.created[b] ||
     stripe.amount[a] - stripe.amount[b] ||
+    compareCurrency(stripe.currency[a], stripe.currency[b]) ||
     stripe.refunded[b] - stripe.refunded[a] ||
     stripe.dispute[b] - stripe.dispute[a] ||
     compareText(stripe.object[a], stripe.object[b]) ||
