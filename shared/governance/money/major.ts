@@ -26,8 +26,8 @@ const problem = (code: AmountProblem["code"], message: string): Result<never, Am
   fail({ code, message });
 
 /**
- * Reads a decimal amount in major units ("1,234.50", "-500.00", "1 234,50", "(12.00)", "$5.00") as minor units, exactly and
- * without floats. Refuses what cannot be exact: more decimals than the currency has ("500.50" yen), a number that a
+ * Reads a decimal amount in major units ("1,234.50", "-500.00", "1 234,50", "12,34,567.00", "(12.00)", "12.00-", "$5.00")
+ * as minor units, exactly and without floats. Refuses what cannot be exact: more decimals than the currency has ("500.50" yen), a number that a
  * spreadsheet shortened ("1.2E+05"), a separator that can mean two things ("1.234" dollars), the sign of another currency,
  * and 2^53 and beyond.
  */
@@ -114,11 +114,12 @@ function parseDecimal(
     negative = true;
     text = brackets[1] ?? "";
   }
-  const sign = /^[-+\u2212]/.exec(text)?.[0];
+  // Before or after the number, as accounting programs write it.
+  const sign = /^[-+\u2212]|[-\u2212]$/.exec(text)?.[0];
   if (sign) {
     if (brackets) return fail("not_a_number");
     negative = sign !== "+";
-    text = text.slice(1);
+    text = text.startsWith(sign) ? text.slice(1) : text.slice(0, -1).trimEnd();
   }
   // Spaces (also the narrow and the hard one) and apostrophes only ever group.
   text = text.replace(/(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?:\D|$))/g, "");
@@ -154,7 +155,9 @@ function parseDecimal(
   const head = at < 0 ? text : text.slice(0, at);
   let tail = at < 0 ? "" : text.slice(at + 1);
   if (tail.includes(group)) return fail("not_a_number");
-  if (head.includes(group) && !/^\d{1,3}(?:[.,]\d{3})+$/.test(head)) return fail("not_a_number");
+  // Groups of three; in India of two above the thousands ("12,34,567.00").
+  if (head.includes(group) && !/^\d{1,3}(?:[.,]\d{3})+$|^\d{1,2}(?:,\d{2})+,\d{3}$/.test(head))
+    return fail("not_a_number");
   if (tail.length > exponent) {
     if (/[1-9]/.test(tail.slice(exponent))) return fail("too_many_decimals");
     tail = tail.slice(0, exponent);

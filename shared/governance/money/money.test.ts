@@ -60,6 +60,10 @@ describe("parseMajor", () => {
     ["-0.00", "usd", 0],
     ["0.100", "usd", 10],
     ["90071992547409.91", "usd", 9007199254740991],
+    ["1,00,000.00", "inr", 10_000_000],
+    ["₹12,34,56,789", "inr", 12_345_678_900],
+    ["12.00-", "usd", -1200],
+    ["1.234,50\u2212", "eur", -123450],
   ])("reads %s %s as %d", (text, currency, expected) => {
     expect(value(text, currency)).toBe(expected);
   });
@@ -76,6 +80,12 @@ describe("parseMajor", () => {
     ["0x10", "usd", "not_a_number"],
     ["12,34,56.00", "usd", "not_a_number"],
     ["1.2.3,4", "usd", "not_a_number"],
+    ["1.00.000,00", "eur", "not_a_number"],
+    ["1,00,00", "inr", "not_a_number"],
+    ["-12.00-", "usd", "not_a_number"],
+    ["(12.00-)", "usd", "not_a_number"],
+    ["12.00+", "usd", "not_a_number"],
+    ["-", "usd", "not_a_number"],
     ["1,2.3,4", "usd", "not_a_number"],
     ["--1", "usd", "not_a_number"],
     ["(-1)", "usd", "not_a_number"],

@@ -136,14 +136,15 @@ export function readTime(
 
 /**
  * As readTime, from text: also ISO 8601 with a zone or fractions, dates alone, `31.12.2024 09:30`, `2024/12/31 9:30`, and
- * other slashes if the order is known.
+ * other slashes and dashes if the order is known.
  */
 export function parseTime(raw: string, dateOrder?: "dmy" | "mdy"): number {
+  // The year first, as spreadsheets write it: with any sign, without the leading zeros.
   const text = raw
     .trim()
     .replace(
-      /^(\d{4})\/(\d{1,2})\/(\d{1,2})(?: +(\d:))?/,
-      (_, year: string, month: string, day: string, hour?: string) =>
+      /^(\d{4})([/-]|\. ?)(\d{1,2})\2(\d{1,2})(?!\d)\.?(?: +(\d:))?/,
+      (_, year: string, _sign: string, month: string, day: string, hour?: string) =>
         `${year}-${month.padStart(2, "0")}-${day.padStart(2, "0")}${hour ? ` 0${hour}` : ""}`,
     );
   const iso =
@@ -165,10 +166,11 @@ export function parseTime(raw: string, dateOrder?: "dmy" | "mdy"): number {
     return zone[1] === "-" ? time + offset : time - offset;
   }
   const local =
-    /^(\d{1,2})([./])(\d{1,2})\2(\d{4}|\d{2})(?:[ ,]+(\d{1,2}):(\d\d)(?::(\d\d))?\s*([AaPp][Mm])?)?$/.exec(
+    /^(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?:[ ,]+(\d{1,2})[:.](\d\d)(?:[:.](\d\d))?\s*(?:([AaPp])\.?\s?[Mm]\.?)?)?$/.exec(
       text,
     );
-  if (!local) return Number.NaN;
+  // With dashes two digits may be the year, first or last.
+  if (!local || (local[2] === "-" && (local[4] ?? "").length === 2)) return Number.NaN;
   const first = Number(local[1]);
   const second = Number(local[3]);
   const order = local[2] === "." ? "dmy" : (dateOrder ?? (first > 12 ? "dmy" : second > 12 ? "mdy" : null));

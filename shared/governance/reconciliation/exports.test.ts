@@ -1,5 +1,7 @@
 /** Stripe's exports in all their forms, as downloaded and as spreadsheets leave them. Headers as in RECONCILIATION facts. */
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { parseTime } from "./cells.ts";
 import { inspectExports, type LedgerRecord, type ReconcileOptions, type Report, reconcile } from "./index.ts";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -526,6 +528,45 @@ describe("what spreadsheets and people do to files", () => {
         (await run({ "x.csv": csv(PAYMENTS, `ch_1,${time},2.00,0.00,gbp,true,0,Paid,,`) }, [])).inputs[0]
           ?.window?.from,
       ).toMatch(/^2026-10-03T0[09]:00:00Z$/);
+  });
+
+  it("reads every day and minute as spreadsheets of many countries write them, or asks for the order", () => {
+    const two = (value: number): string => String(value).padStart(2, "0");
+    fc.assert(
+      fc.property(
+        fc.integer({ min: Date.UTC(2015, 0, 1) / 60_000, max: Date.UTC(2040, 0, 1) / 60_000 }),
+        (minute) => {
+          const at = new Date(minute * 60_000);
+          const [year, month, day] = [at.getUTCFullYear(), at.getUTCMonth() + 1, at.getUTCDate()];
+          const [hour, minutes] = [at.getUTCHours(), two(at.getUTCMinutes())];
+          const half = `${hour % 12 || 12}:${minutes}`;
+          const noon = hour < 12 ? "a" : "p";
+          for (const written of [
+            `${year}-${two(month)}-${two(day)} ${hour}:${minutes}`,
+            `${year}-${month}-${day} ${hour}:${minutes}:00`,
+            `${year}/${month}/${day} ${two(hour)}:${minutes}`,
+            `${year}. ${two(month)}. ${two(day)}. ${hour}:${minutes}`,
+            `${year}.${two(month)}.${two(day)} ${two(hour)}:${minutes}:00`,
+            `${day}.${month}.${year} ${hour}.${minutes}`,
+          ])
+            expect(parseTime(written), written).toBe(minute * 60);
+          for (const [order, first, second] of [
+            ["dmy", day, month],
+            ["mdy", month, day],
+          ] as const)
+            for (const written of [
+              `${two(first)}-${two(second)}-${year} ${two(hour)}:${minutes}`,
+              `${first}-${second}-${year} ${hour}.${minutes}`,
+              `${first}/${second}/${year} ${half}:00 ${noon.toUpperCase()}M`,
+              `${first}/${second}/${year} ${half} ${noon}.\u00a0m.`,
+            ]) {
+              expect(parseTime(written, order), written).toBe(minute * 60);
+              if (day < 13 && day !== month) expect(parseTime(written), written).toBeNaN();
+            }
+          expect(parseTime(`${two(day)}-${two(month)}-${two(year % 100)} ${hour}:${minutes}`)).toBeNaN();
+        },
+      ),
+    );
   });
 
   it("warns of text that was encoded twice, with row and column, and goes on", async () => {
