@@ -300,7 +300,8 @@ describe("the page for backend engineers", () => {
   const program = programsOn(page)[0] ?? "";
   const own = `
 const callModel = async (model, text) => {
-  if (text === "fail") throw new Error("x".repeat(5000));
+  // The end of a reason cuts an emoji in two.
+  if (text === "fail") throw new Error("\u{1f600}".repeat(5000));
   return { text: \`\${model} heard \${text}\`, usage: { input_tokens: ${input}, output_tokens: ${output} } };
 };
 const queue = [];
@@ -335,6 +336,10 @@ console.log(JSON.stringify({ ...answer, left: queue }));`;
     expect(await chat("fail")).toEqual({ left: [] });
     await settles(user, { charged: input + output, calls: 2 });
 
+    const cut = "h\0i \ud83d";
+    expect(await chat(cut)).toMatchObject({ status: 200, body: { text: `gpt-4o heard ${cut}` }, left: [] });
+    await settles(user, { charged: 2 * (input + output), calls: 3 });
+
     isAway = (path) => path.endsWith("/settle_usage");
     const { status, left } = await chat("again");
     isAway = () => false;
@@ -348,9 +353,11 @@ console.log(JSON.stringify({ ...answer, left: queue }));`;
   it("sends what waits in one trip: each slot is answered by itself, and asked again nothing is held twice", async () => {
     const batch = programsOn(page)[1] ?? "";
     const call = `const call = (id, user) => ({ request_id: id, user_id: user, model: "gpt-4o", estimated_tokens: 100 });
-const ask = () => Promise.all([call("g1", "group-a"), call("g2", "group-b"), call("g3", ""), call("g4", "group-a")].map(authorize));
+const ask = () => Promise.all([call("g1", "group-a"), call("g2", "group-b"), call("g3", ""), call("g4", "group-a"), ...odd].map(authorize));
+let odd = [];
 const first = ask(); await sendWaiting(); const second = ask(); await sendWaiting();
-console.log(JSON.stringify([await first, await second]));`;
+odd = [call("g5", "group\\ud83d")]; const third = ask(); await sendWaiting();
+console.log(JSON.stringify([await first, await second, await third]));`;
     writeFileSync(join(folder, "batch.ts"), [batch, call].join("\n"));
     const env = {
       ...process.env,
@@ -364,8 +371,29 @@ console.log(JSON.stringify([await first, await second]));`;
       { error: { hint: "invalid_argument" } },
       { request_id: "g4", decision: "allow" },
     ];
-    expect(JSON.parse(stdout)).toMatchObject([slots, slots]);
+    // What PostgreSQL cannot read is refused alone.
+    expect(JSON.parse(stdout)).toMatchObject([slots, slots, [...slots, { error: { code: "22P02" } }]]);
     expect(await accountOf("group-a")).toMatchObject({ calls: 2, reserved: 200 });
+  });
+
+  it("tells of a user what is known, and keeps what it does not say", async () => {
+    const call = `const user = { id: "told", email: "t@example.com", name: "Ann", timezone: "europe/berlin", language: "de" };
+console.log(JSON.stringify(await signedUp(user)));`;
+    writeFileSync(join(folder, "users.ts"), [programsOn(page)[2] ?? "", call].join("\n"));
+    const env = {
+      ...process.env,
+      SUPABASE_URL: projectUrl,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+    };
+    await admin.query("select upsert_account('told', 'pro')");
+    const { stdout } = await run(process.execPath, ["--no-warnings", "users.ts"], { cwd: folder, env });
+    expect(JSON.parse(stdout)).toMatchObject({
+      user_id: "told",
+      email: "t@example.com",
+      timezone: "Europe/Berlin",
+      plan_id: "pro",
+      metadata: { language: "de" },
+    });
   });
 });
 
@@ -380,6 +408,7 @@ describe("the guide's programs", () => {
     writeFileSync(join(folder, "types.d.ts"), nodeTypes);
     writeFileSync(join(folder, "page.ts"), programsOn(page)[0] ?? "");
     writeFileSync(join(folder, "batch.ts"), programsOn(page)[1] ?? "");
+    writeFileSync(join(folder, "users.ts"), programsOn(page)[2] ?? "");
     for (const name of ["Express", "Hono", "Next.js", "Any other call"]) {
       const program = [once, ...programsUnder(name)].join("\n");
       writeFileSync(join(folder, `${name}.ts`), program);
@@ -400,6 +429,7 @@ describe("the guide's programs", () => {
           "types.d.ts",
           "page.ts",
           "batch.ts",
+          "users.ts",
           "Express.ts",
           "Hono.ts",
           "Next.js.ts",
