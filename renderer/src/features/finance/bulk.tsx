@@ -6,6 +6,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useMayAct } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
+import { useUnsent } from "../../lib/unsent.ts";
 import { showDone, showFailure, showNotice } from "../../ui/notices.tsx";
 import { Facts, Id, Note, Section } from "../../ui/parts.tsx";
 import { QueryView } from "../../ui/states.tsx";
@@ -158,9 +159,13 @@ function Radius({
   const operator = useOperator();
   const refresh = useFinanceRefresh();
   const [commandId] = useState(() => crypto.randomUUID());
-  const [reason, setReason] = useState("");
+  const [reason, setReason, forget] = useUnsent(`cases ${action}`, () => "");
   const [assignee, setAssignee] = useState(operator);
   const [busy, setBusy] = useState(false);
+  const leave = (next: () => void) => (): void => {
+    forget();
+    next();
+  };
   const { included } = radius;
   const [name] = actionWords[action];
   const isReady = included.length > 0 && (!asksWhy.has(action) || reason.trim().length >= 3);
@@ -201,7 +206,7 @@ function Radius({
     refresh();
     if (!result.ok) return showFailure(`Not done: ${name.toLowerCase()}`, result.error);
     showDone(doneText(action, result.value.cases));
-    onDone();
+    leave(onDone)();
   };
   return (
     <form
@@ -229,11 +234,11 @@ function Radius({
           minRows={2}
           maxLength={2000}
           value={reason}
-          onChange={(event) => setReason(event.currentTarget.value)}
+          onChange={({ currentTarget: { value } }) => setReason(() => value)}
         />
       )}
       <div className={css.formButtons}>
-        <Button onClick={onClose}>Cancel</Button>
+        <Button onClick={leave(onClose)}>Cancel</Button>
         <Button type="submit" variant="filled" disabled={!isReady} loading={busy}>
           {name} {included.length.toLocaleString("en")}
         </Button>

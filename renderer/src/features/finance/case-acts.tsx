@@ -8,6 +8,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { sendChord, sendsByChord, useKeys } from "../../lib/keys.ts";
 import { useMayAct } from "../../lib/live.ts";
 import { counted } from "../../lib/text.ts";
+import { useUnsent } from "../../lib/unsent.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
 import { Kbd, Note } from "../../ui/parts.tsx";
 import { UserPicker } from "../../ui/user-picker.tsx";
@@ -16,6 +17,12 @@ import { PayerSuggestions } from "./payers.tsx";
 import { type Amount, AmountInput } from "../../ui/amount-input.tsx";
 
 type ActInput = OperationInput<"finance.act">;
+/** What is typed into an act's form; it stays where a key or a click beside it closes the form. */
+interface Typed {
+  readonly reason: string;
+  readonly userId: string | null;
+  readonly tokens: Amount;
+}
 
 export const actionWords: Readonly<
   Record<CaseAction | "post", readonly [act: string, done: string, key: string]>
@@ -252,16 +259,22 @@ function ActForm({
   const act = useCaseAct();
   // One id for one form: sent again after a lost answer it is done once.
   const [commandId] = useState(() => crypto.randomUUID());
-  const [reason, setReason] = useState("");
+  const [{ reason, userId, tokens }, setTyped, forget] = useUnsent<Typed>(
+    `case ${action} ${of.difference_id}`,
+    () => ({ reason: "", userId: null, tokens: null }),
+  );
+  const type = (more: Partial<Typed>): void => setTyped((before) => ({ ...before, ...more }));
   const [assignee, setAssignee] = useState(of.assigned_to ?? operator);
-  const [userId, setUserId] = useState<string | null>(null);
-  const [tokens, setTokens] = useState<Amount>(null);
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const [name] = actionWords[action];
   const lacks = isLacking(of);
   const movesMoney = action === "write_off";
 
+  const finish = (): void => {
+    forget();
+    onDone();
+  };
   const submit = async (assignTo: string = assignee): Promise<void> => {
     const words = reason.trim();
     if (needsReason.has(action) && words.length < 3) return setError("Say why, in three letters or more.");
@@ -280,7 +293,7 @@ function ActForm({
         : {}),
     });
     setBusy(false);
-    if (done) onDone();
+    if (done) finish();
   };
   return (
     <form
@@ -297,9 +310,9 @@ function ActForm({
         of={of}
         operator={operator}
         userId={userId}
-        setUserId={setUserId}
+        setUserId={(next) => type({ userId: next })}
         tokens={tokens}
-        setTokens={setTokens}
+        setTokens={(next) => type({ tokens: next })}
       />
       {action === "assign" ? (
         <Assignee
@@ -321,7 +334,7 @@ function ActForm({
           maxLength={2000}
           value={reason}
           onChange={(event) => {
-            setReason(event.currentTarget.value);
+            type({ reason: event.currentTarget.value });
             setError(null);
           }}
           onKeyDown={(event) => {
@@ -338,7 +351,7 @@ function ActForm({
         </span>
       ) : null}
       <div className={css.formButtons}>
-        <Button onClick={onDone}>Cancel</Button>
+        <Button onClick={finish}>Cancel</Button>
         <Button type="submit" variant="filled" loading={busy}>
           {action === "write_off" && of.needs_approver ? "Propose to write off" : name}
         </Button>

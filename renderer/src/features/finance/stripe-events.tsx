@@ -8,6 +8,7 @@ import { formatTokens } from "../../lib/format.ts";
 import { useWhyNot } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords, counted } from "../../lib/text.ts";
+import { useUnsent } from "../../lib/unsent.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar } from "../../ui/desk.tsx";
 import { showDone, showFailure } from "../../ui/notices.tsx";
@@ -227,6 +228,28 @@ function EventDetail({
   );
 }
 
+interface Typed {
+  readonly reason: string;
+  readonly userId: string | null;
+  readonly packId: string | null;
+  readonly tokens: Amount;
+}
+
+/** What is typed about an event stays while another one is looked at. */
+function useTyped({ event_id: id }: StripeEvent) {
+  const [typed, setTyped, forget] = useUnsent<Typed>(`event ${id}`, () => ({
+    reason: "",
+    userId: null,
+    packId: null,
+    tokens: null,
+  }));
+  return {
+    ...typed,
+    type: (more: Partial<Typed>): void => setTyped((before) => ({ ...before, ...more })),
+    forget,
+  };
+}
+
 function Decide({
   event,
   details,
@@ -242,10 +265,8 @@ function Decide({
   const whyNot = useWhyNot();
   const refresh = useFinanceRefresh();
   const [commands] = useState(() => ({ release: crypto.randomUUID(), dismiss: crypto.randomUUID() }));
-  const [reason, setReason] = useState("");
-  const [userId, setUserId] = useState<string | null>(null);
-  const [packId, setPackId] = useState<string | null>(null);
-  const [tokens, setTokens] = useState<Amount>(null);
+  const { reason, userId, packId, tokens, type, forget } = useTyped(event);
+  const setUserId = (next: string | null): void => type({ userId: next });
   const [busy, setBusy] = useState<"release" | "dismiss" | null>(null);
   const words = reason.trim();
   const can = whyNot === null && words.length >= 3;
@@ -268,6 +289,7 @@ function Decide({
     if (!result.ok) return showFailure("Not released", result.error);
     const given = result.value.effects.reduce((sum, each) => sum + each.tokens, 0);
     showDone(`Released: ${formatTokens(given)} tokens`);
+    forget();
     onDone();
   };
   const dismiss = async (): Promise<void> => {
@@ -281,6 +303,7 @@ function Decide({
     refresh();
     if (!result.ok) return showFailure("Not dismissed", result.error);
     showDone("Dismissed: nothing was credited");
+    forget();
     onDone();
   };
   return (
@@ -304,14 +327,14 @@ function Decide({
               label: `${pack.pack_id}: ${formatTokens(pack.tokens)} tokens, ${minorMoney(pack.price_minor, pack.currency)}`,
             }))}
             value={packId}
-            onChange={setPackId}
+            onChange={(next) => type({ packId: next })}
           />
           <AmountInput
             label="Tokens, if not the pack's"
             min={1}
             max={100_000_000}
             value={tokens}
-            onChange={setTokens}
+            onChange={(next) => type({ tokens: next })}
           />
         </>
       ) : (
@@ -324,7 +347,7 @@ function Decide({
         minRows={2}
         maxLength={1000}
         value={reason}
-        onChange={(change) => setReason(change.currentTarget.value)}
+        onChange={(change) => type({ reason: change.currentTarget.value })}
       />
       {whyNot === null ? null : <Note tone="amber">{whyNot}.</Note>}
       <div className={css.buttons}>

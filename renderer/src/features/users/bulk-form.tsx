@@ -13,6 +13,7 @@ import {
 import { toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { sendsByChord } from "../../lib/keys.ts";
 import { navigate } from "../../lib/router.ts";
+import { useUnsent } from "../../lib/unsent.ts";
 import { askedOf, CorrectionFields, inDays } from "../../ui/correction-fields.tsx";
 import { showFailure } from "../../ui/notices.tsx";
 import { PresetReasons } from "../../ui/preset-reasons.tsx";
@@ -22,6 +23,11 @@ import { BulkPlan, people } from "./bulk-plan.tsx";
 import css from "./bulk.module.css";
 
 type Fields = Readonly<Record<string, unknown>>;
+interface Typed {
+  readonly kind: BulkKind;
+  readonly fields: Fields;
+  readonly reason: string;
+}
 
 /** What is there before anything was typed. */
 const firstFields = (kind: BulkKind): Fields => {
@@ -93,16 +99,22 @@ export function BulkForm({
   readonly ids: readonly string[];
   readonly onClose: () => void;
 }): ReactNode {
-  const [kind, setKind] = useState<BulkKind>("give_tokens");
-  const [fields, setFields] = useState<Fields>(() => firstFields("give_tokens"));
-  const [reason, setReason] = useState("");
+  const [{ kind, fields, reason }, setTyped, forget] = useUnsent<Typed>("bulk", () => ({
+    kind: "give_tokens",
+    fields: firstFields("give_tokens"),
+    reason: "",
+  }));
   const [error, setError] = useState<string | null>(null);
   const { wanted, plan, failure, isLoading, again } = useBulkPlan(ids, kind, fields);
-  const { start, busy } = useStart(ids, again, onClose);
+  const finish = (): void => {
+    forget();
+    onClose();
+  };
+  const { start, busy } = useStart(ids, again, finish);
   const isReady = wanted !== undefined && plan !== undefined && plan.changes > 0;
   const words = bulkWords[kind];
   const write = (text: string): void => {
-    setReason(text);
+    setTyped((before) => ({ ...before, reason: text }));
     setError(null);
   };
   const submit = (): void => {
@@ -132,16 +144,15 @@ export function BulkForm({
         }))}
         value={kind}
         onChange={(value) => {
-          if (value === null) return;
-          setKind(value as BulkKind);
-          setFields(firstFields(value as BulkKind));
+          const next = value as BulkKind | null;
+          if (next !== null) setTyped((before) => ({ ...before, kind: next, fields: firstFields(next) }));
         }}
       />
       <CorrectionFields
         key={kind}
         kind={kind}
         fields={fields}
-        set={(more) => setFields((before) => ({ ...before, ...more }))}
+        set={(more) => setTyped((before) => ({ ...before, fields: { ...before.fields, ...more } }))}
         plan=""
         given={{}}
       />
@@ -173,7 +184,7 @@ export function BulkForm({
       />
       <ProductionLine />
       <div className={css.formButtons}>
-        <Button onClick={onClose}>Cancel</Button>
+        <Button onClick={finish}>Cancel</Button>
         <Button
           type="submit"
           variant="filled"
