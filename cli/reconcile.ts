@@ -59,7 +59,7 @@ Reconciles Stripe's CSV exports, or its API, with the ledger of a project and wr
   --data-through D    until when the exports are complete, where you know it
   --account acct_…    sets rows of other Stripe accounts aside
   --decimal . or ,    the decimal sign, where a spreadsheet made it ambiguous
-  --date-order dmy or mdy   the order in dates with slashes
+  --date-order dmy or mdy   the order in dates with slashes or dashes
   --help              this text
 
 Exit code: 0 tied out, 1 differences, 2 bad input.

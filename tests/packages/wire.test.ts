@@ -391,6 +391,86 @@ describe("a guarded fetch", () => {
     expect(asksOf("authorize_usage")[0]?.["p_message"] ?? null).toBeNull();
   });
 
+  /** OpenAI's own client, guarded, on a provider that answers each path so; what it was sent is kept. */
+  function openAiAnswering(answers: Readonly<Record<string, () => Response>>) {
+    const sent: Request[] = [];
+    const client = new OpenAI({
+      apiKey: "k",
+      maxRetries: 0,
+      fetch: async (url, init) => {
+        const request = new Request(url as string, init);
+        // The client looks first what this fetch can do.
+        if (request.method === "POST") sent.push(request.clone());
+        return answers[new URL(request.url).pathname]?.() ?? new Response(null, { status: 404 });
+      },
+    });
+    return { sent, ai: guardClient(client, guard, { user }) };
+  }
+  const counts = { total_tokens: 30, input_tokens: 21, output_tokens: 9 };
+
+  it("settles what OpenAI's client sends as a form: sounds to write down, and pictures to edit", async () => {
+    decides = { model: "another" };
+    const { ai, sent } = openAiAnswering({
+      "/v1/audio/transcriptions": () => Response.json({ text: "Hi", usage: { type: "tokens", ...counts } }),
+      "/v1/images/edits": () => Response.json({ data: [{ b64_json: "AA==" }], usage: counts }),
+    });
+    const file = new File([new Uint8Array([0, 255, 13, 10])], "a.wav");
+    const heard = await ai.audio.transcriptions.create({ model: "gpt-4o-transcribe", file });
+    expect(heard.text).toBe("Hi");
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: "gpt-4o-transcribe" });
+    expect(asksOf("authorize_usage")[0]?.["p_message"] ?? null).toBeNull();
+    const form = (await sent[0]?.formData()) ?? new FormData();
+    expect(form.get("model")).toBe("another");
+    expect([...new Uint8Array(await (form.get("file") as File).arrayBuffer())]).toEqual([0, 255, 13, 10]);
+
+    books = [];
+    await ai.images.edit({ model: "gpt-image-1", image: file, prompt: "Hi" });
+    await expectSettled();
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: "gpt-image-1", p_message: "Hi" });
+  });
+
+  it("asks before it speaks, and hands the sound on as it is", async () => {
+    const sound = new Uint8Array([0, 255, 128, 195, 40]);
+    const { ai } = openAiAnswering({ "/v1/audio/speech": () => new Response(sound) });
+    const spoken = await ai.audio.speech.create({ model: "gpt-4o-mini-tts", voice: "alloy", input: "Hi" });
+    expect([...new Uint8Array(await spoken.arrayBuffer())]).toEqual([...sound]);
+    await expect.poll(() => asksOf("settle_usage")).toHaveLength(1);
+    expect(asksOf("authorize_usage")[0]).toMatchObject({ p_model: "gpt-4o-mini-tts", p_message: "Hi" });
+  });
+
+  it("lets no call of a blocked user through, as whatever its body is given", async () => {
+    decides = { decision: "block", http_status: 403, reason: "user_blocked" };
+    const json = JSON.stringify({ model: "m", input: "Hi" });
+    const form = new FormData();
+    form.set("model", "m");
+    const bytes = new TextEncoder().encode(json);
+    for (const [path, body] of [
+      ["responses", json],
+      ["responses", bytes],
+      ["responses", bytes.buffer],
+      ["responses", new Blob([json])],
+      ["audio/transcriptions", form],
+      ["audio/translations", form],
+      ["images/edits", form],
+      ["images/variations", form],
+      ["audio/speech", json],
+    ] as const) {
+      let calls = 0;
+      const send: typeof fetch = async () => {
+        calls++;
+        return Response.json({});
+      };
+      const ask = guardFetch(guard, { user }, { fetch: send });
+      const url = `https://provider.test/v1/${path}`;
+      for (const response of [
+        await ask(url, { method: "POST", body }),
+        await ask(new Request(url, { method: "POST", body })),
+      ])
+        expect([path, response.status, calls]).toEqual([path, 403, 0]);
+    }
+  });
+
   it("asks for the usage of an older completion's stream too", async () => {
     let sent: unknown;
     const send: typeof fetch = async (_url, init) => {

@@ -15,7 +15,10 @@ export interface ProviderCall {
   /** The usage in the stream was not asked for by the caller, who does not expect its chunk. */
   readonly asksForUsage: boolean;
   /** The request for the model and the message that the guard decided on. */
-  rewritten(model: string, message: string | undefined): { readonly url: string; readonly body: string };
+  rewritten(
+    model: string,
+    message: string | undefined,
+  ): { readonly url: string; readonly body: string | FormData };
 }
 
 /**
@@ -24,7 +27,7 @@ export interface ProviderCall {
  * conversations and agents, Bedrock's.
  */
 const calls =
-  /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits)|messages|v[12]\/(chat|embed)|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$|\/models\/(?!multimodal)[^/:]*embedding[^/:]*:predict$/;
+  /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits|variations)|audio\/(transcriptions|translations|speech)|messages|v[12]\/(chat|embed)|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$|\/models\/(?!multimodal)[^/:]*embedding[^/:]*:predict$/;
 /** Where the path names the model: Google's, and Azure's deployments; Bedrock's, whose names have colons. */
 const modelInPath =
   /(?<=\/(?:models|deployments)\/)[^/:]+|(?<=\/model\/)[^/]+(?=\/(?:converse|invoke)[a-z-]*$)/;
@@ -112,7 +115,8 @@ export function readCall(url: string, text: string): ProviderCall | null {
   const model = inPath === undefined ? named : decodeURIComponent(inPath);
   if (typeof model !== "string") return null;
   const message = /embed/.test(address.pathname) ? null : messageOf(body);
-  const isStream = body["stream"] === true || /:stream|-stream$/.test(address.pathname);
+  const isStream =
+    body["stream"] === true || body["stream_format"] === "sse" || /:stream|-stream$/.test(address.pathname);
   const isCompletion = address.pathname.endsWith("/completions");
   const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
   // Mistral counts without being asked, and refuses what it does not know.
@@ -141,6 +145,34 @@ export function readCall(url: string, text: string): ProviderCall | null {
         if (typeof body["model"] === "string") body["model"] = toModel;
       }
       return { url: address.href, body: JSON.stringify(body) };
+    },
+  };
+}
+
+/** Reads a request that is a form, as OpenAI takes pictures to edit and sounds to write down; null for any other. */
+export function readForm(url: string, form: FormData): ProviderCall | null {
+  const address = new URL(url);
+  const inPath = modelInPath.exec(address.pathname)?.[0];
+  // Pictures may leave their model out.
+  const model = inPath === undefined ? (form.get("model") ?? "dall-e-2") : decodeURIComponent(inPath);
+  if (!calls.test(address.pathname) || typeof model !== "string") return null;
+  const prompt = form.get("prompt");
+  // A sound's prompt is no message: it says how to write it down.
+  const message = typeof prompt === "string" && address.pathname.includes("/images/") ? prompt : undefined;
+  return {
+    model,
+    message,
+    input_tokens: typeof prompt === "string" ? Math.ceil(prompt.length / 4) : 0,
+    isStream: form.get("stream") === "true",
+    asksForUsage: false,
+    rewritten(toModel, toMessage) {
+      const body = new FormData();
+      for (const [name, value] of form.entries()) body.append(name, value);
+      if (toMessage !== undefined && toMessage !== message) body.set("prompt", toMessage);
+      if (toModel !== model && inPath !== undefined)
+        address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(toModel));
+      else if (toModel !== model) body.set("model", toModel);
+      return { url: address.href, body };
     },
   };
 }

@@ -7,7 +7,7 @@ import type {
 import { readUsage } from "../../../shared/governance/usage/index.ts";
 import { framesIn, type SentEvent } from "./aws-events.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
-import { type ProviderCall, readCall } from "./endpoints.ts";
+import { type ProviderCall, readCall, readForm } from "./endpoints.ts";
 import { refusalResponse, thrownFor } from "./refusal.ts";
 
 /** How `guardFetch` reaches the provider. */
@@ -148,6 +148,24 @@ function answerTo(failure: GuardFailure): Response {
   return refusalResponse(failure);
 }
 
+/** The call of a model that a request makes, whatever its body is given as; null for any other request. */
+async function callIn(
+  url: string,
+  input: unknown,
+  init: RequestInit | undefined,
+): Promise<ProviderCall | null> {
+  let body: unknown = init?.body ?? null;
+  if (body === null && input instanceof Request && input.body) {
+    const copy = input.clone();
+    const isForm = /^multipart\/form-data/i.test(input.headers.get("content-type") ?? "");
+    body = isForm ? await copy.formData().catch(() => null) : await copy.text();
+  }
+  if (body instanceof FormData) return readForm(url, body);
+  if (body instanceof Blob || body instanceof ArrayBuffer || ArrayBuffer.isView(body))
+    body = await new Response(body as BodyInit).text();
+  return typeof body === "string" ? readCall(url, body) : null;
+}
+
 /**
  * A `fetch` with every call of a model guarded for this caller, in the interfaces of OpenAI and its followers (Azure,
  * Mistral, OpenRouter, xAI, DeepSeek, Groq), Anthropic, Cohere, Google and Bedrock; other requests pass. A refused call
@@ -159,9 +177,8 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
   return async (input, init) => {
     const isRequest = input instanceof Request;
     const method = init?.method ?? (isRequest ? input.method : "GET");
-    const given = init?.body ?? (isRequest && input.body ? await input.clone().text() : null);
     const url = isRequest ? input.url : String(input);
-    const call = method.toUpperCase() === "POST" && typeof given === "string" ? readCall(url, given) : null;
+    const call = method.toUpperCase() === "POST" ? await callIn(url, input, init) : null;
     if (!call) return send(input, init);
     const signals: AbortSignal[] = [];
     const signal = init?.signal ?? (isRequest ? input.signal : null);
@@ -173,6 +190,8 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
       const { url: to, body } = (call as ProviderCall).rewritten(context.model, context.message);
       const headers = new Headers(init?.headers ?? (isRequest ? input.headers : undefined));
       headers.delete("content-length");
+      // A form that is written anew has another boundary between its parts.
+      if (typeof body !== "string") headers.delete("content-type");
       const response = await send(to, {
         ...init,
         method,
@@ -209,14 +228,15 @@ function countsInHeaders({ headers }: Response): object | null {
 /** An answer in one piece. */
 async function whole(guard: Guard, caller: Caller, request: GuardRequest, send: Send): Promise<Response> {
   let response: Response | null = null;
-  let text = "";
+  // Speech is no text.
+  let bytes = new ArrayBuffer(0);
   const result = await guard.run(
     request,
     async (context): Promise<unknown> => {
       response = await send(context);
-      text = await response.text();
+      bytes = await response.arrayBuffer();
       try {
-        return JSON.parse(text);
+        return JSON.parse(new TextDecoder().decode(bytes));
       } catch {
         return null;
       }
@@ -232,7 +252,7 @@ async function whole(guard: Guard, caller: Caller, request: GuardRequest, send: 
   tellAnswer(caller, result);
   if (!result.ok) return answerTo(result.error);
   const { status, statusText } = response as unknown as Response;
-  return new Response(text, { status, statusText, headers: headersFor(response as unknown as Response) });
+  return new Response(bytes, { status, statusText, headers: headersFor(response as unknown as Response) });
 }
 
 /** A stream of events, passed on as they come. */
