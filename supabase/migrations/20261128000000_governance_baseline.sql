@@ -5099,7 +5099,8 @@ begin
   else
     if -p_amount > v_available then
       perform governance.fail('PT402', 'insufficient_tokens',
-        format('%s tokens are free, %s are needed', v_available, -p_amount),
+        format('%s tokens are free, %s are needed', governance.with_separators(v_available),
+          governance.with_separators(-p_amount)),
         jsonb_build_object('have', v_available, 'need', -p_amount)::text);
     end if;
     v_spent := governance.spend_lots(v_account.account_id, -p_amount);
@@ -8848,7 +8849,8 @@ begin
   when 'take_tokens' then
     if v_tokens > v_free then
       perform governance.fail('PT402', 'insufficient_tokens',
-        format('%s tokens are free, %s are to be taken', v_free, v_tokens),
+        format('%s tokens are free, %s are to be taken', governance.with_separators(v_free),
+          governance.with_separators(v_tokens)),
         jsonb_build_object('have', v_free, 'need', v_tokens)::text);
     end if;
     v_spent := governance.spend_lots(a.account_id, v_tokens);

@@ -177,7 +177,8 @@ begin
   else
     if -p_amount > v_available then
       perform governance.fail('PT402', 'insufficient_tokens',
-        format('%s tokens are free, %s are needed', v_available, -p_amount),
+        format('%s tokens are free, %s are needed', governance.with_separators(v_available),
+          governance.with_separators(-p_amount)),
         jsonb_build_object('have', v_available, 'need', -p_amount)::text);
     end if;
     v_spent := governance.spend_lots(v_account.account_id, -p_amount);

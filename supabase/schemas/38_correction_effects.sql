@@ -270,7 +270,8 @@ begin
   when 'take_tokens' then
     if v_tokens > v_free then
       perform governance.fail('PT402', 'insufficient_tokens',
-        format('%s tokens are free, %s are to be taken', v_free, v_tokens),
+        format('%s tokens are free, %s are to be taken', governance.with_separators(v_free),
+          governance.with_separators(v_tokens)),
         jsonb_build_object('have', v_free, 'need', v_tokens)::text);
     end if;
     v_spent := governance.spend_lots(a.account_id, v_tokens);

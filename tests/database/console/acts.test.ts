@@ -688,6 +688,15 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     expect(await project.rpc("console_get_account", { p_user_id: user })).toEqual(before);
   });
 
+  it("says with separators how many tokens are free where more are to be taken", async () => {
+    const user = await makeUser();
+    const refused = await project.refusal(
+      "console_act",
+      command(user, { kind: "take_tokens", tokens: 987_654_321 }),
+    );
+    expect(refused.message).toMatch(/^[\d,]+ tokens are free, 987,654,321 are to be taken$/);
+  });
+
   it("keeps hostile reasons and names as they are, and lists acts by operator and user", async () => {
     const user = await makeUser();
     const reason = "<script>alert(1)</script> '; drop table x; -- \u202e";

@@ -32,7 +32,15 @@ import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton, StaleLine } from "../../ui/states.tsx";
 import css from "./costs.module.css";
 import { ForecastLines } from "./forecast-lines.tsx";
-import { changeWords, fittingStep, type PresetId, presets, type Range, readRange } from "./ranges.ts";
+import {
+  changeSince,
+  changeWords,
+  fittingStep,
+  type PresetId,
+  presets,
+  type Range,
+  readRange,
+} from "./ranges.ts";
 import { Revenue } from "./revenue.tsx";
 import { Savings } from "./savings.tsx";
 
@@ -164,49 +172,38 @@ function Figures({
   readonly isWhole: boolean;
 }): ReactNode {
   const perCall = costs.calls > 0 ? Math.round(costs.cost_micros / costs.calls) : 0;
-  const figures: readonly (readonly [
-    name: string,
-    value: string,
-    change: string,
-    before: string,
-    exact: string,
-  ])[] = [
+  const figures: readonly (readonly [name: string, value: string, change: string, exact: string])[] = [
     [
       "Cost",
       formatCost(costs.cost_micros, costs.currency),
-      changeWords(costs.cost_micros, costs.before.cost_micros),
-      formatCost(costs.before.cost_micros, costs.currency),
+      changeSince(
+        costs.cost_micros,
+        costs.before.cost_micros,
+        formatCost(costs.before.cost_micros, costs.currency),
+      ),
       `${formatExactCost(costs.cost_micros, costs.currency)}; the range before: ${formatExactCost(costs.before.cost_micros, costs.currency)}`,
     ],
     [
       "Calls",
       formatTokens(costs.calls),
-      changeWords(costs.calls, costs.before.calls),
-      formatTokens(costs.before.calls),
+      changeSince(costs.calls, costs.before.calls, formatTokens(costs.before.calls)),
       "settled calls",
     ],
     [
       "Tokens",
       formatTokens(costs.tokens),
-      changeWords(costs.tokens, costs.before.tokens),
-      formatTokens(costs.before.tokens),
+      changeSince(costs.tokens, costs.before.tokens, formatTokens(costs.before.tokens)),
       "input and output",
     ],
-    [
-      "Cost a call",
-      formatCallCost(perCall, costs.currency),
-      "",
-      "",
-      formatExactCost(perCall, costs.currency),
-    ],
+    ["Cost a call", formatCallCost(perCall, costs.currency), "", formatExactCost(perCall, costs.currency)],
   ];
   return (
     <div className={css.figures}>
-      {figures.map(([name, value, change, before, exact]) => (
+      {figures.map(([name, value, change, exact]) => (
         <div key={name} title={exact}>
           <span>{name}</span>
           <strong>{value}</strong>
-          <small>{change === "" ? " " : `${change} (before: ${before})`}</small>
+          <small>{change || " "}</small>
         </div>
       ))}
       {isWhole ? <Revenue range={range} costMicros={costs.cost_micros} currency={costs.currency} /> : null}

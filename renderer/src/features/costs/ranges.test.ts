@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { changeWords, daysIn, fittingStep, lastOfMonth, presetRange, readRange } from "./ranges.ts";
+import {
+  changeSince,
+  changeWords,
+  daysIn,
+  fittingStep,
+  lastOfMonth,
+  presetRange,
+  readRange,
+} from "./ranges.ts";
 
 const today = "2026-03-02";
 
@@ -39,4 +47,7 @@ it("a change is said in percent, and in words where nothing was before", () => {
   expect(changeWords(112, 100)).toBe("+12 %");
   expect(changeWords(97, 100)).toBe("-3.0 %");
   expect(changeWords(5, 0)).toBe("none before");
+  // What was nothing is not said twice.
+  expect(changeSince(5, 0, "0")).toBe("none before");
+  expect(changeSince(6, 5, "5")).toBe("+20 % (before: 5)");
 });

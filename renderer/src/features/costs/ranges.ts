@@ -69,3 +69,9 @@ export function changeWords(now: number, before: number): string {
   });
   return `${percent >= 0 ? "+" : ""}${rounded} %`;
 }
+
+/** The same with what it was before, where there was something. */
+export function changeSince(now: number, before: number, shownBefore: string): string {
+  const change = changeWords(now, before);
+  return before === 0 ? change : `${change} (before: ${shownBefore})`;
+}

@@ -159,7 +159,7 @@ function Radius({
   const operator = useOperator();
   const refresh = useFinanceRefresh();
   const [commandId] = useState(() => crypto.randomUUID());
-  const [reason, setReason, forget] = useUnsent(`cases ${action}`, () => "");
+  const [reason, setReason, forget] = useUnsent(`cases:${action}`, () => "");
   const [assignee, setAssignee] = useState(operator);
   const [busy, setBusy] = useState(false);
   const leave = (next: () => void) => (): void => {

@@ -260,7 +260,7 @@ function ActForm({
   // One id for one form: sent again after a lost answer it is done once.
   const [commandId] = useState(() => crypto.randomUUID());
   const [{ reason, userId, tokens }, setTyped, forget] = useUnsent<Typed>(
-    `case ${action} ${of.difference_id}`,
+    `case:${action}:${of.difference_id}`,
     () => ({ reason: "", userId: null, tokens: null }),
   );
   const type = (more: Partial<Typed>): void => setTyped((before) => ({ ...before, ...more }));

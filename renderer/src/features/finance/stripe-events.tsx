@@ -237,7 +237,7 @@ interface Typed {
 
 /** What is typed about an event stays while another one is looked at. */
 function useTyped({ event_id: id }: StripeEvent) {
-  const [typed, setTyped, forget] = useUnsent<Typed>(`event ${id}`, () => ({
+  const [typed, setTyped, forget] = useUnsent<Typed>(`event:${id}`, () => ({
     reason: "",
     userId: null,
     packId: null,
