@@ -47,9 +47,9 @@ function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
   const known = isTimeZone(zone) ? zone : "UTC";
   const clock = localClock(clearsAtMs, known);
   const day = dayOf(nowMs, known);
-  const date = clearsAtMs <= day.endMs ? "" : `${localDay(clearsAtMs, known)} `;
-  const wait = clearsAtMs <= nowMs ? "now" : `in ${duration(clearsAtMs - nowMs)}`;
-  return `${date}${clock} ${known}, ${wait}`;
+  const date = clearsAtMs >= day.startMs && clearsAtMs <= day.endMs ? "" : `${localDay(clearsAtMs, known)} `;
+  const wait = clearsAtMs <= nowMs ? "" : `, in ${duration(clearsAtMs - nowMs)}`;
+  return `${date}${clock} ${known}${wait}`;
 }
 
 /** What the rule that decided saw, in words: "10 identical messages". Empty where no line says. */
@@ -83,7 +83,10 @@ function causes(receipt: ReceiptFacts): readonly string[] {
 /** When and how it clears; empty where nothing can be said. */
 function clears(receipt: ReceiptFacts, nowMs: number): string {
   const at = receipt.clears_at === null ? Number.NaN : Date.parse(receipt.clears_at);
-  if (!Number.isNaN(at)) return ` Clears at ${clearing(at, nowMs, receipt.timezone)}.`;
+  if (!Number.isNaN(at)) {
+    const when = clearing(at, nowMs, receipt.timezone);
+    return at <= nowMs ? ` Cleared at ${when}.` : ` Clears at ${when}.`;
+  }
   if (receipt.reason === "user_blocked") return " Clears when an operator lifts it.";
   const { limit, shortfall } = receipt;
   if (limit && shortfall && shortfall.need > limit.limit)

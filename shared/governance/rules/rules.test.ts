@@ -552,6 +552,16 @@ describe("words", () => {
         },
       ],
       [
+        "a rule's block that has ended",
+        "Stopped by *spam identical* (v1): blocked for a while since an earlier call. Cleared at 2026-11-21 21:03 Europe/London.",
+        {
+          reason: "spam_identical",
+          rule_name: "spam_identical",
+          rule_version: 1,
+          clears_at: "2026-11-21T21:03:00Z",
+        },
+      ],
+      [
         "a rule's block that outlives its call",
         "Stopped by *spam identical* (v1): blocked for a while since an earlier call.",
         { reason: "spam_identical", rule_name: "spam_identical", rule_version: 1 },
