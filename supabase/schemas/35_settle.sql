@@ -34,32 +34,9 @@ $$;
 comment on function governance.repeated_end(text, bigint, timestamptz, bigint) is
   'How a call that is settled again has ended, or why it cannot be settled.';
 
-create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
-  p_now timestamptz) returns jsonb
-  language plpgsql set search_path = '' as $$
-declare
-  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
-    p_ceiling);
-begin
-  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
-    created_at)
-  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
-    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
-  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
-  values (p_now, 'quarantined', q.decision_id, q.account_id, q.released_tokens, 'above_ceiling');
-  perform governance.ring('feed', p_now);
-  perform governance.ring('alerts', p_now);
-  return jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
-    v_message, 'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling)));
-end
-$$;
-comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
-  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
-  'the alerts.';
-
 create function governance.write_ends(p_entries governance.token_transactions[], p_ends governance.call_end[],
   p_ids bigint[], p_states governance.settle_state[], p_now timestamptz, p_oldest timestamptz, p_newest timestamptz)
-  returns int
+  returns boolean
   language plpgsql set search_path = '' as $$
 declare
   v_usage governance.usage_daily[];
@@ -135,12 +112,12 @@ begin
   from unnest(p_ends) e where y.decision_id = e.decision_id and y.created_at = e.created_at
     -- So that every plan goes by the key, also one that was made while the table was empty.
     and y.decision_id = any (p_ids) and y.created_at >= p_oldest and y.created_at <= p_newest;
-  return cardinality(p_states);
+  return true;
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[], bigint[],
   governance.settle_state[], timestamptz, timestamptz, timestamptz) is 'Writes what governance.settle_calls charged; '
-  'answers for how many accounts. So it can be called in an expression, at a fifth of what "perform" costs.';
+  'answers true. So it can be called in an expression, at a fifth of what "perform" costs.';
 
 create function governance.recover_at_end(e governance.call_end, p_now timestamptz) returns governance.call_end
   language plpgsql set search_path = '' as $$
@@ -160,17 +137,48 @@ $$;
 comment on function governance.recover_at_end(governance.call_end, timestamptz) is
   'Pays debt out of what a call that has ended left free, and tells the call what is left.';
 
-create function governance.settle_state(p_account_id bigint) returns governance.settle_state
-  language sql stable set search_path = '' as $$
-  select row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
-    a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
-    a.debt_tokens, l.lot_id, l.kind, l.remaining, 0, null)::governance.settle_state
-  from governance.accounts a left join lateral (
+-- A call as it was read when it was to be settled, with what its account had then.
+create type governance.read_call as (place int, decision_id bigint, created_at timestamptz, account_id bigint,
+  status text, reserved_tokens bigint, cost_factor numeric, model text, task_type text, scope_id text,
+  is_message boolean, user_id text, plan_id text, local_day date, due_at timestamptz, raised_until timestamptz,
+  state governance.settle_state);
+
+-- Without a search path it is inlined, into the reading of one call and of many.
+create function governance.read_call(p_place int, p_decision_id bigint, p_created_at timestamptz, p_account_id bigint,
+  p_oldest timestamptz, p_newest timestamptz) returns setof governance.read_call
+  language sql stable as $$
+  select p_place, p_decision_id, p_created_at, p_account_id, q.status,
+    q.reserved_tokens, q.cost_factor, q.model, q.task_type, q.scope_id, q.message_hash is not null,
+    a.user_id, a.plan_id, a.local_day, least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at),
+    greatest(a.raised_daily_until, a.raised_monthly_until),
+    row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
+      a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
+      a.debt_tokens, l.lot_id, l.kind, l.remaining, 0, null)::governance.settle_state
+  -- Fewest columns first, as each join hands on all. With a limit or an offset each row is found by its key, also by a
+  -- plan that was made while the table was empty.
+  from (select) one
+  left join lateral (
     select y.lot_id, y.kind, y.remaining from governance.lots y
-    where y.account_id = a.account_id and y.is_open and y.remaining > 0
+    where y.account_id = p_account_id and y.is_open and y.remaining > 0
     order by y.expires_at nulls last, case y.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
       y.created_at, y.lot_id limit 1) l on true
-  where a.account_id = p_account_id
+  left join lateral (
+    select y.status, y.reserved_tokens, y.cost_factor, y.model, y.task_type, y.scope_id, y.message_hash
+    from governance.requests y where y.decision_id = p_decision_id and y.created_at = p_created_at
+      and y.created_at >= p_oldest and y.created_at <= p_newest limit 1) q on true
+  left join lateral (
+    select y.account_id, y.user_id, y.plan_id, y.local_day, y.day_ends_at, y.month_ends_at, y.lots_check_at,
+      y.holds_check_at, y.raised_daily_until, y.raised_monthly_until, y.last_transaction_id, y.last_hash, y.day_tokens,
+      y.month_tokens, y.day_cost_micros, y.month_cost_micros, y.subscription_tokens, y.purchased_tokens,
+      y.promotional_tokens, y.reserved_tokens, y.debt_tokens
+    from governance.accounts y where y.account_id = p_account_id offset 0) a on true
+$$;
+comment on function governance.read_call(int, bigint, timestamptz, bigint, timestamptz, timestamptz) is
+  'What governance.settle_calls reads of a call and its account.';
+
+create function governance.settle_state(p_account_id bigint) returns governance.settle_state
+  language sql stable set search_path = '' as $$
+  select r.state from governance.read_call(1, null, null, p_account_id, null, null) r
 $$;
 comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
 
@@ -180,22 +188,15 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
     set jit = off as $$
 declare
   c governance.active_config;
-  -- The places of the calls in the order in which they are settled
-  v_order int[];
-  v_place int;
-  -- A call, what was read of it, its account as it was read, and what this batch changed so far
+  v_count int := cardinality(p_calls);
+  -- A question to a variable costs a fifth of one that calls a function.
+  v_is_alone boolean := v_count = 1;
+  -- A call, what was read of it and of its account, and what this batch changed so far
   x governance.settle_arguments;
-  v_status text;
-  v_held bigint;
-  v_factor numeric;
-  v_asked_model text;
-  v_task_type text;
-  v_scope_id text;
-  v_is_message boolean;
-  a governance.accounts;
+  r governance.read_call;
+  v_reads governance.read_call[];
   s governance.settle_state;
-  v_read record;
-  v_is_rolled boolean;
+  v_account_id bigint;
   v_spent governance.lot_spending;
   v_end governance.call_end;
   v_key governance.request_keys;
@@ -231,7 +232,7 @@ declare
   v_ends governance.call_end[];
   v_ids bigint[];
   v_states governance.settle_state[];
-  v_written int;
+  v_is_written boolean;
   v_answers governance.settlement[];
 begin
   foreach x in array p_calls loop
@@ -243,12 +244,13 @@ begin
     end if;
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
-  if cardinality(p_calls) = 1 then
+  if v_is_alone then
     select * into v_key from governance.request_keys k where k.request_id = x.request_id;
     -- An expression, at a fifth of what "perform" costs, which is a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
+    select * into r from governance.read_call(1, v_key.decision_id, v_oldest, v_key.account_id, v_oldest, v_newest);
   else
     if p_waits then
       perform pg_advisory_xact_lock(l.lock_key) from (
@@ -265,6 +267,12 @@ begin
         select y as key, y.created_at, y.lock_key from governance.request_keys y where y.request_id = u.request_id
         limit 1) k on true
       order by u.place) l;
+    -- Calls of one account one after another, in their order.
+    v_reads := array(select e from unnest(v_keys) with ordinality k(request_id, created_at, decision_id, account_id,
+      lock_key, message_hash, place)
+      cross join lateral governance.read_call(k.place::int, k.decision_id, k.created_at, k.account_id, v_oldest,
+        v_newest) e
+      order by k.account_id, k.place);
   end if;
   if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
@@ -274,61 +282,41 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
 
-  -- Calls of one account one after another, in their order. One call is in x already, and its key was read.
-  if cardinality(p_calls) = 1 then
-    v_order := '{1}';
-  else
-    v_order := array(select k.place from unnest(v_keys) with ordinality k(request_id, created_at, decision_id,
-      account_id, lock_key, message_hash, place) order by k.account_id, k.place);
-  end if;
-  foreach v_place in array v_order loop
-    if cardinality(p_calls) > 1 then
-      x := p_calls[v_place];
-      v_key := v_keys[v_place];
+  for v_at in 1 .. v_count loop
+    if not v_is_alone then
+      r := v_reads[v_at];
+      x := p_calls[r.place];
     end if;
-    if v_key.decision_id is null then
+    if r.decision_id is null then
       perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
     end if;
-    if a.account_id is distinct from v_key.account_id then
+    -- As governance.needs_roll. What was read of the account and its calls before is not true any more.
+    if r.due_at <= v_now then
+      if r.account_id is distinct from v_account_id then perform governance.roll_account(r.account_id, v_now); end if;
+      select * into r from governance.read_call(r.place, r.decision_id, r.created_at, r.account_id, v_oldest, v_newest);
+    end if;
+    if r.account_id is distinct from v_account_id then
       if s.ended is not null then v_states := array_append(v_states, s); end if;
-      v_is_rolled := false;
-      loop
-        select y as account, (
-          select l from governance.lots l where l.account_id = y.account_id and l.is_open and l.remaining > 0
-          order by l.expires_at nulls last, case l.kind when 'subscription' then 0 when 'promotional' then 1 else 2 end,
-            l.created_at, l.lot_id limit 1) as lot
-        into v_read from governance.accounts y where y.account_id = v_key.account_id;
-        a := v_read.account;
-        -- As governance.needs_roll.
-        exit when v_is_rolled
-          or (least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now) is not true;
-        perform governance.roll_account(a.account_id, v_now);
-        v_is_rolled := true;
-      end loop;
+      s := r.state;
+      v_account_id := r.account_id;
       -- Most accounts of a batch are on the plan of the one before.
-      if a.plan_id is distinct from v_plan_id then
+      if r.plan_id is distinct from v_plan_id then
         select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
         into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
-        from governance.plans y where y.plan_id = a.plan_id;
+        from governance.plans y where y.plan_id = r.plan_id;
       end if;
-      if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
+      if r.raised_until > v_now then
         v_plan_id := null;
-        v_daily_limit := governance.raised_limit(v_daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
-        v_monthly_limit := governance.raised_limit(v_monthly_limit, a.raised_monthly_limit, a.raised_monthly_until,
-          v_now);
+        select governance.raised_limit(v_daily_limit, y.raised_daily_limit, y.raised_daily_until, v_now),
+          governance.raised_limit(v_monthly_limit, y.raised_monthly_limit, y.raised_monthly_until, v_now)
+        into v_daily_limit, v_monthly_limit
+        from governance.accounts y where y.account_id = r.account_id;
       end if;
-      s := row(a.account_id, a.last_transaction_id, a.last_hash, a.day_tokens, a.month_tokens, a.day_cost_micros,
-        a.month_cost_micros, a.subscription_tokens, a.purchased_tokens, a.promotional_tokens, a.reserved_tokens,
-        a.debt_tokens, (v_read.lot).lot_id, (v_read.lot).kind, (v_read.lot).remaining, 0,
-        null)::governance.settle_state;
     end if;
-    select y.status, y.reserved_tokens, y.cost_factor, y.model, y.task_type, y.scope_id, y.message_hash is not null
-    into v_status, v_held, v_factor, v_asked_model, v_task_type, v_scope_id, v_is_message
-    from governance.requests y where y.decision_id = v_key.decision_id and y.created_at = v_key.created_at;
     -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
-    if (v_model = coalesce(x.model, v_asked_model) and v_made_at = v_key.created_at) is not true then
-      v_model := coalesce(x.model, v_asked_model);
-      v_made_at := v_key.created_at;
+    if (v_model = coalesce(x.model, r.model) and v_made_at = r.created_at) is not true then
+      v_model := coalesce(x.model, r.model);
+      v_made_at := r.created_at;
       select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
       into v_provider, v_input_price, v_output_price, v_long_context
       from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
@@ -337,30 +325,30 @@ begin
     end if;
     v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
       coalesce(x.metadata, '{}'))::text, 0);
-    v_reserved := s.reserved_tokens - case v_status when 'held' then v_held else 0 end;
+    v_reserved := s.reserved_tokens - case r.status when 'held' then r.reserved_tokens else 0 end;
     -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
     v_charged := x.input_tokens + x.output_tokens;
-    if v_factor is not null then v_charged := least(ceil(v_charged * v_factor), 9007199254740992); end if;
-    if (v_status in ('held', 'expired') or v_status = 'quarantined' and p_above_ceiling) is not true
-      or v_key.decision_id = any (s.ended) then
+    if r.cost_factor is not null then v_charged := least(ceil(v_charged * r.cost_factor), 9007199254740992); end if;
+    if (r.status in ('held', 'expired') or r.status = 'quarantined' and p_above_ceiling) is not true
+      or r.decision_id = any (s.ended) then
       -- It has ended before, perhaps in this very batch.
       if v_ends is not null then
-        v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
           v_newest);
         v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
       end if;
-      v_end := governance.repeated_end(x.request_id, v_key.decision_id, v_key.created_at, v_fingerprint);
+      v_end := governance.repeated_end(x.request_id, r.decision_id, r.created_at, v_fingerprint);
     elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
-      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'quarantined', v_model, null,
+      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'quarantined', v_model, null,
         x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
         v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
         v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
       v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
-        * coalesce(v_factor, 1)), c.settle_ceiling_tokens, v_now);
+        * coalesce(r.cost_factor, 1)), c.settle_ceiling_tokens, v_now);
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, v_key.decision_id);
+      v_ids := array_append(v_ids, r.decision_id);
       s.reserved_tokens := v_reserved;
-      s.ended := s.ended || v_key.decision_id;
+      s.ended := s.ended || r.decision_id;
     else
       if v_charged > 9007199254740991 then
         perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
@@ -384,10 +372,10 @@ begin
       if v_take > coalesce(s.lot_left, 0) then
         if s.lot_taken > 0 then
           v_states := array_append(v_states, s);
-          v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
+          v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
           v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
         end if;
-        v_spent := governance.spend_lots(v_key.account_id, v_take);
+        v_spent := governance.spend_lots(r.account_id, v_take);
         s.lot_id := null;
       else
         v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
@@ -397,15 +385,15 @@ begin
       end if;
       v_transaction_id := nextval('governance.event_ids');
       v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
-        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, v_key.decision_id,
-        a.user_id, x.request_id, null, null));
-      v_entries := array_append(v_entries, row(v_transaction_id, v_key.account_id, v_now, 'usage', -v_take, v_total,
-        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, v_key.decision_id,
+        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, r.decision_id,
+        r.user_id, x.request_id, null, null));
+      v_entries := array_append(v_entries, row(v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total,
+        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, r.decision_id,
         null, null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
       v_alerts := null;
       if v_cost is null then
         v_unpriced := case when v_provider is null then v_model
-          else governance.unpriced_part(x.metadata, v_key.created_at) end;
+          else governance.unpriced_part(x.metadata, r.created_at) end;
         v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
           format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
         perform governance.raise_unknown_price(v_unpriced, v_now);
@@ -413,46 +401,46 @@ begin
       if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
         or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
         or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
-        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(v_key.account_id, v_now, v_charged,
+        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(r.account_id, v_now, v_charged,
           v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
-          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, a.local_day,
-          jsonb_build_object('request_id', x.request_id, 'decision_id', v_key.decision_id));
+          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, r.local_day,
+          jsonb_build_object('request_id', x.request_id, 'decision_id', r.decision_id));
       end if;
-      v_end := row(v_key.decision_id, v_key.created_at, v_key.account_id, x.request_id, 'settled', v_model, v_provider,
+      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'settled', v_model, v_provider,
         x.input_tokens, x.output_tokens, null, null, null, v_charged,
         greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
         v_fingerprint, v_transaction_id, v_alerts, x.metadata,
         s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
         s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
-        a.local_day, v_task_type, v_scope_id, case when v_is_message then 1 else 0 end)::governance.call_end;
+        r.local_day, r.task_type, r.scope_id, case when r.is_message then 1 else 0 end)::governance.call_end;
       if x.metadata <> '{}' then
         v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
         v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
         v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
       end if;
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, v_key.decision_id);
+      v_ids := array_append(v_ids, r.decision_id);
       s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
         s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
         v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
         s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
-        s.ended || v_key.decision_id)::governance.settle_state;
+        s.ended || r.decision_id)::governance.settle_state;
       if s.lot_id is null then
         select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
-          from governance.settle_state(v_key.account_id) n;
+          from governance.settle_state(r.account_id) n;
       end if;
     end if;
     if s.debt_tokens > 0 and v_ends is not null
       and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
       -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
-      v_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+      v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
         v_newest);
       v_entries := null; v_ends := null; v_ids := null; v_states := null;
       v_end := governance.recover_at_end(v_end, v_now);
-      v_ended := s.ended; s := governance.settle_state(v_key.account_id); s.ended := v_ended;
+      v_ended := s.ended; s := governance.settle_state(r.account_id); s.ended := v_ended;
     end if;
     v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
-    v_answers[v_place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
+    v_answers[r.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
       row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
         v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
       v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
@@ -460,10 +448,10 @@ begin
   end loop;
   if s.ended is not null then v_states := array_append(v_states, s); end if;
   if v_states is not null then
-    v_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
+    v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if v_written > 0 and (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
+  if v_is_written and (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
     perform governance.ring_feed(v_now, c.signal_interval_ms);
   end if;

@@ -18,6 +18,29 @@ create view governance.stuck_holds with (security_invoker = true) as
 comment on view governance.stuck_holds is 'Holds that need a person or have outlived their end: see '
   'console_stuck_holds and console_resolve_hold.';
 
+create function governance.quarantine_call(q governance.call_end, p_charge numeric, p_ceiling bigint,
+  p_now timestamptz) returns jsonb
+  language plpgsql set search_path = '' as $$
+declare
+  v_message text := format('A settlement of %s tokens is above the ceiling of %s and waits for a person', p_charge,
+    p_ceiling);
+begin
+  insert into governance.alert_events (account_id, kind, severity, message, threshold, value, period_key, details,
+    created_at)
+  values (q.account_id, 'settlement_quarantined', 'critical', v_message, p_ceiling, p_charge, '',
+    jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id), p_now);
+  insert into governance.hold_events (created_at, kind, decision_id, account_id, tokens, reason)
+  values (p_now, 'quarantined', q.decision_id, q.account_id, q.released_tokens, 'above_ceiling');
+  perform governance.ring('feed', p_now);
+  perform governance.ring('alerts', p_now);
+  return jsonb_build_array(jsonb_build_object('type', 'settlement_quarantined', 'severity', 'critical', 'message',
+    v_message, 'details', jsonb_build_object('tokens', p_charge, 'ceiling', p_ceiling)));
+end
+$$;
+comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
+  'the alerts.';
+
 create function governance.count_stuck_holds() returns bigint
   language sql stable set search_path = '' as $$
   select count(*) from governance.stuck_holds

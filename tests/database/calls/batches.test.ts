@@ -139,37 +139,94 @@ select jsonb_build_object(
 ) as books`;
 const PROBLEMS = "select verify_ledger() -> 'problems' as problems";
 
+const start = "2027-03-10T10:00:00Z";
+
+/** Two projects that know nothing yet, at one moment. */
+async function openTwo(version: 15 | 18): Promise<readonly [Project, Project]> {
+  const projects = await Promise.all([openProject(version), openProject(version)]);
+  for (const project of projects) await project.setClock(start, true);
+  return projects;
+}
+
+/** The n-th history in both projects: call by call in the one, in batches in the other. */
+async function compareHistory(
+  [alone, together]: readonly [Project, Project],
+  n: number,
+  beforeBatch: (dice: Dice) => Promise<void> = async () => undefined,
+): Promise<void> {
+  const name = `h${n}`;
+  for (const project of [alone, together])
+    for (const user of users)
+      await project.rpc("upsert_account", { p_user_id: `${name}-${user}`, p_plan_id: "pro" });
+  const dice = new Dice(seed + n);
+  for (const { kind, calls } of history(dice, name)) {
+    await beforeBatch(dice);
+    const answers: unknown[] = [];
+    for (const call of calls) answers.push(await single(alone, kind, call));
+    expect(
+      compared(await many(together, kind, calls)),
+      `seed ${seed + n}, ${kind} ${JSON.stringify(calls)}`,
+    ).toEqual(compared(answers));
+  }
+  const [one, other] = await Promise.all([alone.one(BOOKS, [name]), together.one(BOOKS, [name])]);
+  expect(other, `seed ${seed + n}`).toEqual(one);
+}
+
 describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
   const histories = historiesOn(version);
   it(`of random sizes over ${histories} random histories answer and book as the same calls one by one`, async () => {
-    const [alone, together] = await Promise.all([openProject(version), openProject(version)]);
-    for (const project of [alone, together]) await project.setClock("2027-03-10T10:00:00Z", true);
+    const projects = await openTwo(version);
     let next = 0;
     const compareHistories = async (): Promise<void> => {
-      for (let n = next++; n < histories; n = next++) {
-        const name = `h${n}`;
-        for (const project of [alone, together])
-          for (const user of users)
-            await project.rpc("upsert_account", { p_user_id: `${name}-${user}`, p_plan_id: "pro" });
-        for (const { kind, calls } of history(new Dice(seed + n), name)) {
-          const answers: unknown[] = [];
-          for (const call of calls) answers.push(await single(alone, kind, call));
-          expect(
-            compared(await many(together, kind, calls)),
-            `seed ${seed + n}, ${kind} ${JSON.stringify(calls)}`,
-          ).toEqual(compared(answers));
-        }
-        const [one, other] = await Promise.all([alone.one(BOOKS, [name]), together.one(BOOKS, [name])]);
-        expect(other, `seed ${seed + n}`).toEqual(one);
-      }
+      for (let n = next++; n < histories; n = next++) await compareHistory(projects, n);
     };
     try {
       // Several at once, which touch no user of one another.
       await Promise.all([compareHistories(), compareHistories(), compareHistories(), compareHistories()]);
-      for (const project of [alone, together]) expect(await project.one(PROBLEMS)).toEqual({ problems: [] });
+      for (const project of projects) expect(await project.one(PROBLEMS)).toEqual({ problems: [] });
     } finally {
-      await Promise.all([alone.close(), together.close()]);
+      await Promise.all(projects.map((project) => project.close()));
     }
+  });
+
+  describe("while time passes", () => {
+    let projects: readonly [Project, Project];
+    let now = Date.parse(start);
+    const pass = async (minutes: number): Promise<void> => {
+      now += minutes * 60_000;
+      for (const project of projects) await project.setClock(new Date(now).toISOString(), true);
+    };
+    beforeAll(async () => {
+      projects = await openTwo(version);
+    });
+    afterAll(() => Promise.all(projects.map((project) => project.close())));
+
+    it("calls whose holds have ended are settled beside one that is still held", async () => {
+      const [alone, together] = projects;
+      const settle = (id: string): Call => ({ request_id: id, input_tokens: 10, output_tokens: 5 });
+      for (const [id, minutes] of [
+        ["old-1", 0],
+        ["old-2", 10],
+        ["new", 6],
+      ] as const) {
+        for (const project of projects) await project.call("authorize_usage", id, "old-eve", "gpt-4o", 1_000);
+        await pass(minutes);
+      }
+      const answers = [];
+      for (const id of ["old-1", "old-2"]) answers.push(await single(alone, "settle_usage", settle(id)));
+      expect(answers).toMatchObject([{ balance: { reserved: 1_000 } }, { balance: { reserved: 1_000 } }]);
+      const inBatch = await many(together, "settle_usage", [settle("old-1"), settle("old-2")]);
+      expect(compared(inBatch)).toEqual(compared(answers));
+      expect(await together.one(BOOKS, ["old"])).toEqual(await alone.one(BOOKS, ["old"]));
+    });
+
+    it(`holds end, days and months begin: ${histories} random histories are the same, too`, async () => {
+      for (let n = 0; n < histories; n++)
+        await compareHistory(projects, n, (dice) =>
+          dice.chance(0.4) ? Promise.resolve() : pass(dice.pick([1, 16, 600, 3 * 1_440, 40 * 1_440])),
+        );
+      for (const project of projects) expect(await project.one(PROBLEMS)).toEqual({ problems: [] });
+    });
   });
 
   describe("with bad input", () => {

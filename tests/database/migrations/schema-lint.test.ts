@@ -36,6 +36,7 @@ const ours = "(select n.nspowner from pg_namespace n where n.nspname = 'governan
 const withoutSearchPath: Readonly<Record<string, string>> = {
   rules_match: "written into the expression of every call, which a setting would forbid",
   decision_answer: "written into the expression that answers every call; built-in functions alone",
+  read_call: "inlined where a settlement reads one call, and many; every name in it is written in full",
   entry_payload: "inlined where each ledger entry is written and checked; built-in functions alone",
   entry_hash: "inlined where each ledger entry is written and checked; built-in functions alone",
   is_sound: "a check of accounts, asked by every call; built-in operators alone",
