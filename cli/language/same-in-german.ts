@@ -14,7 +14,7 @@ export const sameInGerman: ReadonlySet<string> = new Set([
   "Limits",
   "Filter",
   "{label} (optional)",
-  "in {clearsAtMs}",
+  ", in {clearsAtMs}",
   "in {scopes}",
   "in {away}",
   ", {tokens} in {at}",
