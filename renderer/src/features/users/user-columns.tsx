@@ -1,4 +1,5 @@
 /** The columns of the user table, whole and beside an open user. */
+import type { ReactNode } from "react";
 import type { AccountFigure, AccountRow } from "../../../../shared/contract/users.ts";
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
@@ -44,18 +45,21 @@ const usedColumn: Column<AccountRow> = {
     />
   ),
 };
+/** No column holds more digits: a figure that is cut reads as a smaller one. */
+const tokens = (value: number): ReactNode => <Tokens value={value} compact={value >= 100_000_000} />;
+
 /** The figures: the compiler asks for each. */
 const figures: Readonly<Record<AccountFigure, Omit<Column<AccountRow>, "id" | "sort" | "align">>> = {
   tokens_today: {
     header: "Today",
     width: 82,
     hint: "Tokens, in the user's own day",
-    cell: (row) => <Tokens value={row.tokens_today} />,
+    cell: (row) => tokens(row.tokens_today),
   },
   tokens_this_month: {
     header: "This month",
     width: 92,
-    cell: (row) => <Tokens value={row.tokens_this_month} />,
+    cell: (row) => tokens(row.tokens_this_month),
   },
   cost_this_month_micros: {
     header: "Cost, month",
@@ -66,9 +70,9 @@ const figures: Readonly<Record<AccountFigure, Omit<Column<AccountRow>, "id" | "s
     header: "Free",
     width: 92,
     hint: "Tokens that can be used now",
-    cell: (row) => <Tokens value={row.available} />,
+    cell: (row) => tokens(row.available),
   },
-  debt: { header: "Debt", width: 80, hidden: true, cell: (row) => <Tokens value={row.debt} /> },
+  debt: { header: "Debt", width: 80, hidden: true, cell: (row) => tokens(row.debt) },
 };
 
 export const columns: readonly Column<AccountRow>[] = [
