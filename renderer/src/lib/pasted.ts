@@ -1,7 +1,7 @@
 /** What a search takes (console_search). */
 const longest = 500;
 
-/** A link of this console alone, from a browser or the program's own: of it, what it leads to is meant. */
+/** Nothing but a link of this console, from a browser or from the program: what it leads to is searched for. */
 const ownLink = /^\s*(?:https?:\/\/[^\s#]+#\/|token-governance:\/\/)([^\s?]+)\S*\s*$/;
 const decoded = (text: string): string => {
   try {
