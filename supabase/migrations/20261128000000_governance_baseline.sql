@@ -7940,8 +7940,8 @@ begin
       or r.decision_id = any (s.ended) then
       -- It has ended before, perhaps in this very batch.
       if v_ends is not null then
-        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
-          v_newest);
+        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, case when s.ended is null then v_states
+          else array_append(v_states, s) end, v_now, v_oldest, v_newest);
         v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
       end if;
       v_end := governance.repeated_end(x.request_id, r.decision_id, r.created_at, v_fingerprint);

@@ -220,6 +220,23 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
       expect(await together.one(BOOKS, ["old"])).toEqual(await alone.one(BOOKS, ["old"]));
     });
 
+    it("who only settles again has not been active again, whoever settles beside", async () => {
+      const [alone, together] = projects;
+      const settle = (id: string): Call => ({ request_id: id, input_tokens: 10, output_tokens: 5 });
+      for (const project of projects) {
+        // In the order in which they are settled.
+        await project.call("authorize_usage", "first", "again-ann", "gpt-4o", 1_000);
+        await project.call("authorize_usage", "second", "again-bob", "gpt-4o", 1_000);
+        await single(project, "settle_usage", settle("second"));
+      }
+      await pass(1);
+      const answers = [];
+      for (const id of ["first", "second"]) answers.push(await single(alone, "settle_usage", settle(id)));
+      const inBatch = await many(together, "settle_usage", [settle("first"), settle("second")]);
+      expect(compared(inBatch)).toEqual(compared(answers));
+      expect(await together.one(BOOKS, ["again"])).toEqual(await alone.one(BOOKS, ["again"]));
+    });
+
     it(`holds end, days and months begin: ${histories} random histories are the same, too`, async () => {
       for (let n = 0; n < histories; n++)
         await compareHistory(projects, n, (dice) =>
