@@ -244,10 +244,11 @@ export async function run(): Promise<readonly BenchResult[]> {
     await pool.end();
     const next = await filled(server);
     const batched = new pg.Pool({ connectionString: next, max: 2, options: asBackend });
+    const nextQueue = batchCalls(overPool(batched), { timer });
     const single = new pg.Pool({ connectionString: next, max: 32, options: asBackend });
     const p99 = await alternate(
       3,
-      async () => (await traffic(pairOver(batchCalls(overPool(batched), { timer })), 32, ACCOUNTS)).p99,
+      async () => (await traffic(pairOver(nextQueue), 32, ACCOUNTS)).p99,
       async () => (await traffic(pairOver(overPool(single)), 32, ACCOUNTS)).p99,
     );
     await Promise.all([single.end(), batched.end()]);

@@ -98,6 +98,17 @@ export function lengthOfPrompt(value: unknown, depth = 0): number {
   return length;
 }
 
+/** The model that a path names; undefined where none does. */
+function modelOf({ pathname }: URL): string | undefined {
+  const inPath = modelInPath.exec(pathname)?.[0];
+  return inPath === undefined ? undefined : decodeURIComponent(inPath);
+}
+
+/** Puts another model into a path that names one. */
+function renameModel(address: URL, model: string): void {
+  address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(model));
+}
+
 /** Reads a request; null for what is no call of a model, which then goes on as it is. */
 export function readCall(url: string, text: string): ProviderCall | null {
   const address = new URL(url);
@@ -109,10 +120,10 @@ export function readCall(url: string, text: string): ProviderCall | null {
     return null;
   }
   if (!isRecord(body)) return null;
-  const inPath = modelInPath.exec(address.pathname)?.[0];
+  const inPath = modelOf(address);
   // Mistral's and Google's agents stand in the model's place.
   const named = body["model"] ?? body["agent_id"] ?? body["agent"];
-  const model = inPath === undefined ? named : decodeURIComponent(inPath);
+  const model = inPath ?? named;
   if (typeof model !== "string") return null;
   const message = /embed/.test(address.pathname) ? null : messageOf(body);
   const isStream =
@@ -141,7 +152,7 @@ export function readCall(url: string, text: string): ProviderCall | null {
         if (toModel !== model) for (const agent of ["agent_id", "agent"]) delete body[agent];
         if (toModel !== model || body["model"] !== undefined) body["model"] = toModel;
       } else if (toModel !== model) {
-        address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(toModel));
+        renameModel(address, toModel);
         if (typeof body["model"] === "string") body["model"] = toModel;
       }
       return { url: address.href, body: JSON.stringify(body) };
@@ -152,10 +163,11 @@ export function readCall(url: string, text: string): ProviderCall | null {
 /** Reads a request that is a form, as OpenAI takes pictures to edit and sounds to write down; null for any other. */
 export function readForm(url: string, form: FormData): ProviderCall | null {
   const address = new URL(url);
-  const inPath = modelInPath.exec(address.pathname)?.[0];
+  if (!calls.test(address.pathname)) return null;
+  const inPath = modelOf(address);
   // Pictures may leave their model out.
-  const model = inPath === undefined ? (form.get("model") ?? "dall-e-2") : decodeURIComponent(inPath);
-  if (!calls.test(address.pathname) || typeof model !== "string") return null;
+  const model = inPath ?? form.get("model") ?? "dall-e-2";
+  if (typeof model !== "string") return null;
   const prompt = form.get("prompt");
   // A sound's prompt is no message: it says how to write it down.
   const message = typeof prompt === "string" && address.pathname.includes("/images/") ? prompt : undefined;
@@ -169,8 +181,7 @@ export function readForm(url: string, form: FormData): ProviderCall | null {
       const body = new FormData();
       for (const [name, value] of form.entries()) body.append(name, value);
       if (toMessage !== undefined && toMessage !== message) body.set("prompt", toMessage);
-      if (toModel !== model && inPath !== undefined)
-        address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(toModel));
+      if (toModel !== model && inPath !== undefined) renameModel(address, toModel);
       else if (toModel !== model) body.set("model", toModel);
       return { url: address.href, body };
     },

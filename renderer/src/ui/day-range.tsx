@@ -13,8 +13,8 @@ interface Days {
 /** A year that is being typed is one of long ago: 0002, 0020, 0202. */
 const earliest = "1970-01-01";
 
-/** What a project answers at most: ten years. */
-const longestRange = 3_660;
+/** Days that a project answers at most: ten years. */
+export const longestRange = 3_660;
 
 /** Why these days cannot be shown, in a sentence; null where they can. */
 export function rangeProblem({ from, to }: Days, longestDays = longestRange): string | null {

@@ -15,7 +15,7 @@ import { addDays, formatCost, formatDay, formatPercent, formatTokens, isoDay } f
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
-import { DayRange } from "../../ui/day-range.tsx";
+import { DayRange, longestRange } from "../../ui/day-range.tsx";
 import { Cost, Section, Time, Tokens } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { QueryView, Skeleton } from "../../ui/states.tsx";
@@ -23,7 +23,6 @@ import css from "./users.module.css";
 
 /** What is shown until the person chooses a range. */
 const spans: Readonly<Record<UsageStep, number>> = { day: 30, week: 91, month: 365 };
-const LONGEST_DAYS = 3660;
 
 const titles: Readonly<Record<UsageSplit, Readonly<Record<UsageStep, string>>>> = {
   direction: {
@@ -187,7 +186,7 @@ export function readRange(
   const to = day("to") ?? today;
   const from = day("from") ?? addDays(to, 1 - usualDays);
   const days = daysBetween(from, to);
-  return days >= 1 && days <= LONGEST_DAYS
+  return days >= 1 && days <= longestRange
     ? { from, to }
     : { from: addDays(today, 1 - usualDays), to: today };
 }
