@@ -68,13 +68,16 @@ export async function startConsole(dataDir: string, ...more: readonly string[]):
 }
 
 /**
- * With SLOW=2 each answer comes two seconds late: a test that acts before the screen is there fails here, and not only
- * on the busiest of machines.
+ * With SLOW=2 each answer comes two seconds late, with SLOW_CPU=6 the page takes six times as long to draw: a test, or
+ * a screen, that acts before the screen is there fails here, and not only on the busiest of machines.
  */
 async function slowDown(page: Page): Promise<void> {
   const seconds = Number(process.env["SLOW"] ?? 0);
-  if (!seconds) return;
+  const rate = Number(process.env["SLOW_CPU"] ?? 1);
+  if (!seconds && rate === 1) return;
   const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate });
+  if (!seconds) return;
   await devtools.send("Network.enable");
   await devtools.send("Network.emulateNetworkConditions", {
     offline: false,

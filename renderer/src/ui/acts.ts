@@ -1,4 +1,4 @@
-import { type QueryClient, useQueryClient } from "@tanstack/react-query";
+import { notifyManager, type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { useCallback } from "react";
 import {
   type ActName,
@@ -109,7 +109,10 @@ export type RunAct = (
   },
 ) => Promise<boolean>;
 
-/** Acts under way, by record: the next one on a record waits, and is done on what the one before left. */
+/**
+ * Acts under way, by record, until the screen has drawn what they left: the next one on a record waits, and is done on
+ * what the one before left. A key that is pressed between the answer and its drawing still has the record of before.
+ */
 const underWay = new Map<string, Promise<Seen | null>>();
 const keyOf = (subject: SubjectName, record: Seen): string => `${subject} ${shown[subject].id(record)}`;
 
@@ -119,12 +122,19 @@ export async function afterActs<Record extends Seen>(subject: SubjectName, recor
   return after ? { ...record, ...after } : record;
 }
 
+/** Resolves when the screen has drawn what the cache holds now: the cache tells it in a task of its own. */
+const drawn = (): Promise<void> =>
+  new Promise((resolve) => {
+    notifyManager.schedule(() => setTimeout(resolve));
+  });
+
 /** Does the act in its turn; answers the record that it left, or null where it was not done. */
 function inTurn(key: string, act: (before: Seen | null) => Promise<Seen | null>): Promise<Seen | null> {
   const turn = (underWay.get(key) ?? Promise.resolve(null)).then(act);
   const rest = turn
     .catch(() => null)
-    .finally(() => {
+    .finally(async () => {
+      await drawn();
       if (underWay.get(key) === rest) underWay.delete(key);
     });
   underWay.set(key, rest);

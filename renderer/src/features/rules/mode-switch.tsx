@@ -4,7 +4,7 @@ import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
 import { readOnlyWords, useIsReadOnly } from "../../lib/live.ts";
 import { codeWords } from "../../lib/text.ts";
-import { useAct } from "../../ui/acts.ts";
+import { afterActs, useAct } from "../../ui/acts.ts";
 import css from "./rules.module.css";
 
 export type SetMode = (record: RuleRecord, mode: RuleMode, until?: string) => Promise<void>;
@@ -13,7 +13,8 @@ export type SetMode = (record: RuleRecord, mode: RuleMode, until?: string) => Pr
 export function useSetMode(): SetMode {
   const runAct = useAct();
   return useCallback(
-    async (record, mode, until) => {
+    async (seen, mode, until) => {
+      const record = await afterActs("rule", seen);
       const fields = { mode, ...(until === undefined ? {} : { until }) };
       if (record.mode !== mode || until !== undefined) await runAct("set_rule_mode", record, fields);
     },

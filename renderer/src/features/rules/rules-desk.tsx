@@ -10,7 +10,7 @@ import { leaveForRows, useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { actorWords, capitalise, codeWords, counted } from "../../lib/text.ts";
-import { useAct } from "../../ui/acts.ts";
+import { afterActs, useAct } from "../../ui/acts.ts";
 import { type Column, DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { PlusIcon, SearchIcon } from "../../ui/icons.tsx";
@@ -131,8 +131,10 @@ function usePlacing(rules: readonly RuleRecord[]): Placing {
     (name: string, previous: string | null): void => {
       void (async () => {
         for (const { rule_name, priority } of placeRule(rules, name, previous)) {
-          const record = rules.find((each) => each.rule_name === rule_name);
-          if (!record || record.priority === priority) continue;
+          const seen = rules.find((each) => each.rule_name === rule_name);
+          if (!seen) continue;
+          const record = await afterActs("rule", seen);
+          if (record.priority === priority) continue;
           const rule = { ...ruleDefinition(record), priority };
           if (!(await runAct("save_rule", record, { rule, reason: "Another place in the order" }))) break;
         }
