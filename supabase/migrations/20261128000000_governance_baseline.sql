@@ -5460,17 +5460,20 @@ create function governance.usage_shapes() returns jsonb
   language sql immutable set search_path = '' as $shapes$
   select jsonb '[
   {"shape":"perplexity_chat","has":[["prompt_tokens"],["citation_tokens","num_search_queries","search_context_size"]],
-    "model":"(^|/)(sonar|r1-1776)","needs":["prompt_tokens","completion_tokens|total_tokens"],"input":["prompt_tokens",
-    "citation_tokens"],"output":["completion_tokens","reasoning_tokens"],"reasoning":"reasoning_tokens"},
+    "model":"(^|/)(sonar|r1-1776)","needs":["prompt_tokens","completion_tokens|total_tokens"],
+    "input":["prompt_tokens","citation_tokens"],"output":["completion_tokens","reasoning_tokens"],
+    "reasoning":"reasoning_tokens"},
   {"shape":"openai_chat","has":[["prompt_tokens"]],"needs":["prompt_tokens","total_tokens|completion_tokens"],
     "input":["prompt_tokens"],"output":["completion_tokens"],"cached":"prompt_tokens_details.cached_tokens|'
-'prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens",
-    "cache_write":"prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens|'
-'prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
+'prompt_token_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens|'
+'cached_prompt_tokens|cached_prompt_text_tokens","cache_write":"prompt_tokens_details.cache_write_tokens|'
+'prompt_tokens_details.cache_creation_tokens|prompt_tokens_details.cache_creation_input_tokens|'
+'cache_creation_input_tokens",
     "cache_write_1h":"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens|'
 'cache_creation.ephemeral_1h_input_tokens","cached_beside":"cache_read_input_tokens|cache_creation_input_tokens",
-    "input_beside":"connector_tokens|guardrails_tokens","reasoning":"completion_tokens_details.reasoning_tokens",
-    "total":"total_tokens","rest_is_input":"prompt_audio_seconds"},
+    "input_beside":"connector_tokens|guardrails_tokens","reasoning":"completion_tokens_details.reasoning_tokens|'
+'completion_token_details.reasoning_tokens|reasoning_tokens","total":"total_tokens",
+    "rest_is_input":"prompt_audio_seconds"},
   {"shape":"anthropic_messages","has":[["input_tokens"],["cache_creation_input_tokens","cache_read_input_tokens"]],
     "type":"message","needs":["input_tokens","output_tokens"],"input":["input_tokens","cache_creation_input_tokens",
     "cache_read_input_tokens"],"output":["output_tokens"],"cached":"cache_read_input_tokens",
@@ -5478,12 +5481,18 @@ create function governance.usage_shapes() returns jsonb
     "reasoning":"output_tokens_details.thinking_tokens"},
   {"shape":"openai_responses","has":[["input_tokens"]],"needs":["input_tokens","output_tokens"],
     "input":["input_tokens"],"output":["output_tokens"],"cached":"input_tokens_details.cached_tokens|'
-'input_token_details.cached_tokens|input_token_details.cache_read|prompt_tokens_details.cached_tokens",
-    "cache_write":"input_tokens_details.cache_write_tokens|input_token_details.cache_creation",
+'input_token_details.cached_tokens|input_token_details.cache_read|prompt_tokens_details.cached_tokens|'
+'cached_input_tokens|cache_read_tokens","cache_write":"input_tokens_details.cache_write_tokens|'
+'input_token_details.cache_creation|cache_write_input_tokens|cache_write_tokens",
     "cache_write_5m":"input_token_details.ephemeral_5m_input_tokens",
     "cache_write_1h":"input_token_details.ephemeral_1h_input_tokens","cached_beside":"input_token_details.cache_read|'
-'input_token_details.cache_creation","reasoning":"output_tokens_details.reasoning_tokens|'
-'output_token_details.reasoning","total":"total_tokens"},
+'input_token_details.cache_creation|cache_read_tokens|cache_write_tokens",
+    "reasoning":"output_tokens_details.reasoning_tokens|output_token_details.reasoning|reasoning_output_tokens|'
+'reasoning_tokens","total":"total_tokens"},
+  {"shape":"microsoft_ai","has":[["inputTokenCount"],["totalTokenCount"]],"needs":["inputTokenCount",
+    "outputTokenCount|totalTokenCount"],"input":["inputTokenCount"],"output":["outputTokenCount"],
+    "cached":"cachedInputTokenCount|inputTokensDetails.cachedTokens","reasoning":"reasoningTokenCount|'
+'outputTokensDetails.reasoningTokens","total":"totalTokenCount"},
   {"shape":"google_generate_content","has":[["promptTokenCount","candidatesTokenCount","totalTokenCount",
     "candidates_token_count","total_token_count"]],"needs":["totalTokenCount|promptTokenCount|total_token_count|'
 'prompt_token_count","totalTokenCount|candidatesTokenCount|total_token_count|candidates_token_count"],
@@ -5506,17 +5515,19 @@ create function governance.usage_shapes() returns jsonb
   {"shape":"ai_sdk","has":[["inputTokens","promptTokens"]],"needs":["inputTokens|promptTokens","outputTokens|'
 'completionTokens|totalTokens"],"input":["inputTokens|promptTokens"],"output":["outputTokens|completionTokens"],
     "cached":"inputTokenDetails.cacheReadTokens|cachedInputTokens|inputTokensDetails.cachedTokens|'
-'promptTokensDetails.cachedTokens|inputTokensDetails.cached_tokens|inputTokensDetails.[].cached_tokens",
-    "cache_write":"inputTokenDetails.cacheWriteTokens|inputTokensDetails.cacheWriteTokens|'
+'promptTokensDetails.cachedTokens|inputTokensDetails.cached_tokens|inputTokensDetails.[].cached_tokens|'
+'cachedContentTokens","cache_write":"inputTokenDetails.cacheWriteTokens|inputTokensDetails.cacheWriteTokens|'
 'promptTokensDetails.cacheWriteTokens|inputTokensDetails.cache_write_tokens|inputTokensDetails.[].cache_write_tokens",
     "cached_beside":"cachedInputTokens|inputTokenDetails.cacheReadTokens","input_beside":"connectorTokens",
     "reasoning":"outputTokenDetails.reasoningTokens|reasoningTokens|outputTokensDetails.reasoningTokens|'
-'completionTokensDetails.reasoningTokens|outputTokensDetails.reasoning_tokens|outputTokensDetails.[].reasoning_tokens",
-    "total":"totalTokens","rest_is_input":"totalTokens"},
+'completionTokensDetails.reasoningTokens|outputTokensDetails.reasoning_tokens|outputTokensDetails.[].reasoning_tokens|'
+'thoughtsTokens","total":"totalTokens","rest_is_input":"totalTokens"},
   {"shape":"bedrock_invoke","has":[["inputTokenCount","prompt_token_count"]],"needs":["inputTokenCount|'
 'prompt_token_count","outputTokenCount|generation_token_count"],"input":["inputTokenCount|prompt_token_count",
     "cacheReadInputTokenCount","cacheWriteInputTokenCount"],"output":["outputTokenCount|generation_token_count"],
     "cached":"cacheReadInputTokenCount","cache_write":"cacheWriteInputTokenCount"},
+  {"shape":"nova_sonic","has":[["totalInputTokens"],["totalOutputTokens"]],"needs":["totalInputTokens",
+    "totalOutputTokens"],"input":["totalInputTokens"],"output":["totalOutputTokens"],"total":"totalTokens"},
   {"shape":"bedrock_titan","has":[["inputTextTokenCount"]],"needs":["inputTextTokenCount","totalOutputTextTokenCount|'
 'results.0.tokenCount|embedding"],"input":["inputTextTokenCount"],"output":["totalOutputTextTokenCount|'
 'results.0.tokenCount"]},
@@ -5533,8 +5544,9 @@ create function governance.usage_shapes() returns jsonb
     "billedUnits.imageTokens"]],"needs":["billed_units.input_tokens|billed_units.image_tokens|billedUnits.inputTokens|'
 'billedUnits.imageTokens"],"input":["billed_units.input_tokens|billedUnits.inputTokens","billed_units.image_tokens|'
 'billedUnits.imageTokens"],"output":["billed_units.output_tokens|billedUnits.outputTokens"]},
-  {"shape":"hugging_face","has":[["details.generated_tokens"]],"needs":["details.input_length",
-    "details.generated_tokens"],"input":["details.input_length"],"output":["details.generated_tokens"]},
+  {"shape":"hugging_face","has":[["details.generated_tokens"]],"needs":["details.input_length|details.prompt_tokens",
+    "details.generated_tokens"],"input":["details.input_length|details.prompt_tokens"],
+    "output":["details.generated_tokens"]},
   {"shape":"llama_api","has":[["metrics.[metric=num_prompt_tokens].value","num_prompt_tokens"]],
     "needs":["metrics.[metric=num_prompt_tokens].value|num_prompt_tokens",
     "metrics.[metric=num_completion_tokens].value|num_completion_tokens"],
@@ -5545,6 +5557,13 @@ create function governance.usage_shapes() returns jsonb
     "embeddings.[].statistics.tokenCount"]],"needs":["predictions.[].embeddings.statistics.token_count|'
 'embeddings.[].statistics.tokenCount"],"input":["predictions.[].embeddings.statistics.token_count|'
 'embeddings.[].statistics.tokenCount"],"output":[]},
+  {"shape":"yandex","has":[["inputTextTokens"]],"needs":["inputTextTokens","completionTokens|totalTokens"],
+    "input":["inputTextTokens"],"output":["completionTokens"],"reasoning":"completionTokensDetails.reasoningTokens",
+    "total":"totalTokens"},
+  {"shape":"hunyuan","has":[["PromptTokens"]],"needs":["PromptTokens","CompletionTokens|TotalTokens"],
+    "input":["PromptTokens"],"output":["CompletionTokens"],"total":"TotalTokens"},
+  {"shape":"coze","has":[["token_count"],["input_count","output_count"]],"needs":["input_count","output_count"],
+    "input":["input_count"],"output":["output_count"],"total":"token_count"},
   {"shape":"openrouter_generation","has":[["native_tokens_prompt"]],"needs":["native_tokens_prompt",
     "native_tokens_completion"],"input":["native_tokens_prompt"],"output":["native_tokens_completion"],
     "cached":"native_tokens_cached","reasoning":"native_tokens_reasoning"},
@@ -5565,10 +5584,12 @@ create function governance.usage_places() returns text[]
     'response.body.usage', 'response.usageMetadata', 'result.message.usage', 'result.usage',
     'interaction.usage', 'response.meta', 'response_metadata.usage', 'response_metadata.tokenUsage',
     'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta',
-    'metadata.totalUsage', 'metadata.usage', 'raw.usageMetadata', 'raw.usage', 'raw',
-    'metrics.accumulatedUsage', 'metrics.accumulated_usage', 'state._context.usage', 'final_result.usage',
-    'orchestration_result.usage', 'chatResult.chatResponse.usage', 'data.usageMetadata', 'data.usage',
-    'body.usageMetadata', 'body.usage', 'data', 'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
+    'meta.usage', 'metadata.totalUsage', 'metadata.usage', 'raw.usageMetadata', 'raw.usage', 'raw',
+    'metrics.accumulatedUsage', 'metrics.accumulated_usage', 'state._context.usage',
+    'final_result.usage', 'orchestration_result.usage', 'chatResult.chatResponse.usage',
+    'event.usageEvent', 'usageEvent', 'Response.Usage', 'Usage', 'generationDetails.parameters.usage',
+    'payload.usage', 'payload.output.usage', 'data.usageMetadata', 'data.usage', 'body.usageMetadata',
+    'body.usage', 'data', 'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
 $$;
 comment on function governance.usage_places() is
   'Where a report of usage lies in a message''s metadata, by dotted path; the first that has one is read.';
@@ -5685,7 +5706,8 @@ begin
   v_name := coalesce(v_name, governance.first_given(p_metadata,
     'result.message.model|interaction.model|response.modelId|response_metadata.model_name|'
     'response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|'
-    'raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId') #>> '{}');
+    'raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId|'
+    'generationDetails.parameters.model') #>> '{}');
   foreach v_place in array governance.usage_places() loop
     v_report := p_metadata #> string_to_array(v_place, '.');
     continue when jsonb_typeof(v_report) is distinct from 'object';

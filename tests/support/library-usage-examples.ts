@@ -292,4 +292,80 @@ export const libraryUsageExamples: readonly UsageExample[] = [
     [5, 6, 0, 0, 0],
     "ai_sdk",
   ],
+  [
+    "dev.writer.com/api-reference/completion-api/chat-completion",
+    {
+      model: "palmyra-x5",
+      choices: [{ message: { role: "assistant", content: "Hi" } }],
+      usage: {
+        prompt_tokens: 40,
+        completion_tokens: 21,
+        total_tokens: 61,
+        prompt_token_details: { cached_tokens: 16 },
+        completion_tokens_details: { reasoning_tokens: 5 },
+      },
+    },
+    [40, 21, 16, 0, 5],
+    "openai_chat",
+  ],
+  [
+    "developer.salesforce.com/docs/ai/agentforce/guide/access-models-api-with-rest.html",
+    {
+      generationDetails: {
+        generations: [{ role: "assistant", content: "Hi" }],
+        parameters: {
+          model: "gpt-4o-mini",
+          usage: { prompt_tokens: 73, completion_tokens: 12, total_tokens: 85 },
+        },
+      },
+    },
+    [73, 12, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.haystack.deepset.ai/docs/chatmessage",
+    {
+      role: "assistant",
+      content: [{ text: "Hi" }],
+      meta: { model: "gpt-4o-mini", usage: { prompt_tokens: 7, completion_tokens: 2, total_tokens: 9 } },
+    },
+    [7, 2, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.agno.com/concepts/agents/metrics (Anthropic's caches beside the input)",
+    {
+      content: "Hi",
+      metrics: { input_tokens: 5, output_tokens: 10, total_tokens: 15, cache_read_tokens: 50 },
+    },
+    [55, 10, 50, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "docs.crewai.com/concepts/crews#crew-usage-metrics",
+    {
+      raw: "Hi",
+      token_usage: {
+        prompt_tokens: 90,
+        cached_prompt_tokens: 60,
+        completion_tokens: 10,
+        total_tokens: 100,
+        successful_requests: 2,
+      },
+    },
+    [90, 10, 60, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "docs.langchain4j.dev, a TokenUsage as JSON",
+    { tokenUsage: { inputTokenCount: 10, outputTokenCount: 5, totalTokenCount: 15 } },
+    [10, 5, 0, 0, 0],
+    "microsoft_ai",
+  ],
+  [
+    "github.com/predibase/lorax, its own API",
+    { generated_text: "Hi", details: { prompt_tokens: 6, generated_tokens: 2, finish_reason: "stop" } },
+    [6, 2, 0, 0, 0],
+    "hugging_face",
+  ],
 ];

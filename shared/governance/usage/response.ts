@@ -9,15 +9,8 @@ import {
   type UsageProblem,
 } from "./counts.ts";
 import { hasMade, lengthOfOutput } from "./output.ts";
-import {
-  modelNames,
-  moreModelNames,
-  pricedTiers,
-  type ShapeOfUsage,
-  tierNames,
-  usagePlaces,
-  usageShapes,
-} from "./shapes.ts";
+import { modelNames, moreModelNames, pricedTiers, tierNames, usagePlaces } from "./places.ts";
+import { type ShapeOfUsage, usageShapes } from "./shapes.ts";
 
 /** Whose counts they are: the documented shape that was recognised. */
 export type UsageShape = (typeof usageShapes)[number]["shape"];

@@ -1,7 +1,7 @@
 /**
  * How providers report the tokens of a call, as data: `readUsage` follows this table, and so does
  * `governance.read_usage` in SQL, whose copy a test compares. To add a provider's shape, add a line to both, and an
- * example to tests/support/usage-examples.ts.
+ * example to tests/support/usage-examples.ts. Where a report lies in a response: places.ts.
  */
 
 /** A provider's report. Counts are named by their path in the report; of `a|b` the first that is given counts. */
@@ -37,112 +37,6 @@ export interface ShapeOfUsage {
   readonly only_total?: true;
 }
 
-/** Where a response names its model. */
-export const modelNames =
-  "modelVersion|model|response.model|message.model|response.body.model|model_used|modelUsed";
-/** Where libraries, batches and older answers name it, looked at after `modelNames`. */
-export const moreModelNames =
-  "result.message.model|interaction.model|response.modelId|response_metadata.model_name|response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId";
-
-/** Where a response names the tier that served it, in the response and in its report. */
-export const tierNames: readonly string[] = [
-  "usage.service_tier",
-  // Anthropic, "Fast mode" (platform.claude.com/docs/en/build-with-claude/fast-mode).
-  "usage.speed",
-  "service_tier",
-  // Bedrock (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html), and SDKs that write it so.
-  "serviceTier.type",
-  "serviceTier",
-  // Gemini and Vertex AI (ai.google.dev/gemini-api/docs/priority-inference; TrafficType).
-  "usageMetadata.serviceTier",
-  "usageMetadata.trafficType",
-  "usage_metadata.service_tier",
-  "usage_metadata.traffic_type",
-  "usage.extra_properties.google.traffic_type",
-  "interaction.service_tier",
-  "response.service_tier",
-  "message.usage.service_tier",
-  "message.usage.speed",
-  // A line of a batch's file.
-  "response.body.service_tier",
-  "response.usageMetadata.trafficType",
-  "result.message.usage.service_tier",
-  // Vercel's AI SDK and LangChain.
-  "providerMetadata.openai.serviceTier",
-  "providerMetadata.anthropic.usage.service_tier",
-  "providerMetadata.anthropic.usage.speed",
-  "providerMetadata.google.usageMetadata.serviceTier",
-  "providerMetadata.google.usageMetadata.trafficType",
-  "providerMetadata.vertex.usageMetadata.trafficType",
-  "data.service_tier",
-  "body.service_tier",
-  "response_metadata.service_tier",
-  "response_metadata.usage.service_tier",
-  "response_metadata.usage.speed",
-];
-/**
- * The tiers that may cost otherwise than the model's own price. OpenAI's priority is called fast since 30 July 2026
- * (developers.openai.com/api/docs/guides/fast-mode); both names are answered.
- */
-export const pricedTiers: ReadonlySet<string> = new Set(["batch", "flex", "priority", "fast"]);
-
-/** Where a report lies in a response, a stream's chunk or a stored message: the first place that has one is read. */
-export const usagePlaces: readonly string[] = [
-  "usageMetadata",
-  "usage_metadata",
-  // The AI SDK's result of several steps: its usage is that of the last one.
-  "totalUsage",
-  "usage",
-  "choices.0.usage",
-  "amazon-bedrock-invocationMetrics",
-  "results.0",
-  "x_groq.usage",
-  "response.usage",
-  "message.usage",
-  // A line of a batch's file: OpenAI's, Gemini's, Anthropic's.
-  "response.body.usage",
-  "response.usageMetadata",
-  "result.message.usage",
-  // Cloudflare's API wraps the answer; LangChain keeps the provider's report beside its own.
-  "result.usage",
-  // Gemini's Interactions, streamed; Cohere's older chat, streamed.
-  "interaction.usage",
-  "response.meta",
-  "response_metadata.usage",
-  "response_metadata.tokenUsage",
-  "response_metadata.token_usage",
-  "llmOutput.tokenUsage",
-  // A LangChain message as it is written to be kept.
-  "kwargs.usage_metadata",
-  "meta",
-  // AI SDK's messages of a chat, and backends that keep the report beside their own data.
-  "metadata.totalUsage",
-  "metadata.usage",
-  // LlamaIndex keeps the provider's answer.
-  "raw.usageMetadata",
-  "raw.usage",
-  "raw",
-  // Agents, added up over their calls: Strands (strandsagents.com, "Metrics"), OpenAI's (openai.github.io/openai-agents-js).
-  "metrics.accumulatedUsage",
-  "metrics.accumulated_usage",
-  "state._context.usage",
-  // SAP's AI Core (help.sap.com, "Orchestration") and Oracle's Generative AI (docs.oracle.com, "ChatResult").
-  "final_result.usage",
-  "orchestration_result.usage",
-  "chatResult.chatResponse.usage",
-  // HTTP clients (axios, OpenAI's withResponse()) and functions wrap the answer.
-  "data.usageMetadata",
-  "data.usage",
-  "body.usageMetadata",
-  "body.usage",
-  "data",
-  "token_usage",
-  "tokenUsage",
-  "metrics",
-  "metadata",
-  "",
-];
-
 /** The shapes, in the order in which they are tried. */
 export const usageShapes = [
   // Perplexity, "Pricing" (docs.perplexity.ai/guides/pricing): citation tokens are input and reasoning tokens output,
@@ -158,8 +52,9 @@ export const usageShapes = [
   },
   // OpenAI, "The chat completion object" (platform.openai.com/docs/api-reference/chat/object): cached tokens are part of
   // prompt_tokens, reasoning tokens part of completion_tokens. Embeddings write nothing: they report the prompt and a
-  // total. DeepSeek (api-docs.deepseek.com), LiteLLM (docs.litellm.ai), Mistral (docs.mistral.ai) and Moonshot
-  // (platform.moonshot.ai) name the cached parts in their own way.
+  // total. DeepSeek (api-docs.deepseek.com), LiteLLM (docs.litellm.ai), Mistral (docs.mistral.ai), Moonshot
+  // (platform.moonshot.ai), Writer (dev.writer.com), xAI's SDK (github.com/xai-org/xai-sdk-python) and CrewAI
+  // (docs.crewai.com) name the cached parts in their own way, the last two and Writer the reasoning too.
   {
     shape: "openai_chat",
     has: [["prompt_tokens"]],
@@ -167,7 +62,7 @@ export const usageShapes = [
     input: ["prompt_tokens"],
     output: ["completion_tokens"],
     cached:
-      "prompt_tokens_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens",
+      "prompt_tokens_details.cached_tokens|prompt_token_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens|cached_prompt_tokens|cached_prompt_text_tokens",
     cache_write:
       "prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens|prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
     cache_write_1h:
@@ -178,7 +73,8 @@ export const usageShapes = [
     // alone (docs.mistral.ai/capabilities/audio).
     // Snowflake Cortex (docs.snowflake.com, "COMPLETE"): what its guard read.
     input_beside: "connector_tokens|guardrails_tokens",
-    reasoning: "completion_tokens_details.reasoning_tokens",
+    reasoning:
+      "completion_tokens_details.reasoning_tokens|completion_token_details.reasoning_tokens|reasoning_tokens",
     total: "total_tokens",
     rest_is_input: "prompt_audio_seconds",
   },
@@ -197,8 +93,9 @@ export const usageShapes = [
     reasoning: "output_tokens_details.thinking_tokens",
   },
   // OpenAI, "The response object" (platform.openai.com/docs/api-reference/responses/object) and "Realtime": cached tokens
-  // are part of input_tokens, reasoning tokens part of output_tokens. LangChain's usage_metadata, Cohere's tokens, and
-  // DashScope's own API (help.aliyun.com/model-studio).
+  // are part of input_tokens, reasoning tokens part of output_tokens. LangChain's usage_metadata, Cohere's tokens,
+  // DashScope's own API (help.aliyun.com/model-studio), Codex (developers.openai.com/codex/sdk), and the agents of
+  // PydanticAI (ai.pydantic.dev) and Agno (docs.agno.com).
   {
     shape: "openai_responses",
     has: [["input_tokens"]],
@@ -206,14 +103,30 @@ export const usageShapes = [
     input: ["input_tokens"],
     output: ["output_tokens"],
     cached:
-      "input_tokens_details.cached_tokens|input_token_details.cached_tokens|input_token_details.cache_read|prompt_tokens_details.cached_tokens",
-    cache_write: "input_tokens_details.cache_write_tokens|input_token_details.cache_creation",
+      "input_tokens_details.cached_tokens|input_token_details.cached_tokens|input_token_details.cache_read|prompt_tokens_details.cached_tokens|cached_input_tokens|cache_read_tokens",
+    cache_write:
+      "input_tokens_details.cache_write_tokens|input_token_details.cache_creation|cache_write_input_tokens|cache_write_tokens",
     cache_write_5m: "input_token_details.ephemeral_5m_input_tokens",
     cache_write_1h: "input_token_details.ephemeral_1h_input_tokens",
     // LangChain.js before 1.3.11 left Anthropic's caches out of its input (github.com/langchain-ai/langchainjs/pull/9520).
-    cached_beside: "input_token_details.cache_read|input_token_details.cache_creation",
-    reasoning: "output_tokens_details.reasoning_tokens|output_token_details.reasoning",
+    // Agno hands Anthropic's counts on as they are.
+    cached_beside:
+      "input_token_details.cache_read|input_token_details.cache_creation|cache_read_tokens|cache_write_tokens",
+    reasoning:
+      "output_tokens_details.reasoning_tokens|output_token_details.reasoning|reasoning_output_tokens|reasoning_tokens",
     total: "total_tokens",
+  },
+  // Microsoft.Extensions.AI, "UsageDetails" (learn.microsoft.com/dotnet/api/microsoft.extensions.ai.usagedetails), and
+  // LangChain4j's "TokenUsage" (docs.langchain4j.dev): caches and reasoning are parts.
+  {
+    shape: "microsoft_ai",
+    has: [["inputTokenCount"], ["totalTokenCount"]],
+    needs: ["inputTokenCount", "outputTokenCount|totalTokenCount"],
+    input: ["inputTokenCount"],
+    output: ["outputTokenCount"],
+    cached: "cachedInputTokenCount|inputTokensDetails.cachedTokens",
+    reasoning: "reasoningTokenCount|outputTokensDetails.reasoningTokens",
+    total: "totalTokenCount",
   },
   // Google, "UsageMetadata" (ai.google.dev/api/generate-content#UsageMetadata): the prompt holds the cached part;
   // thoughts and tool-use prompts are counted beside candidates and prompt. Zeros are left out on Google's wire, so a
@@ -281,6 +194,7 @@ export const usageShapes = [
   // Vercel's AI SDK 6 (ai-sdk.dev), as its providers report, and 5 and 4. Version 5 leaves the caches of Anthropic and
   // Bedrock out of its input, and Google's thoughts and tool-use prompts out of both: its total may have them. OpenRouter's
   // and Mistral's SDKs write OpenAI's names in this way; so do OpenAI's agents, with a list of each call's details.
+  // Genkit (genkit.dev) names Google's thoughts and cache, the thoughts beside its output.
   {
     shape: "ai_sdk",
     has: [["inputTokens.total"]],
@@ -298,13 +212,13 @@ export const usageShapes = [
     input: ["inputTokens|promptTokens"],
     output: ["outputTokens|completionTokens"],
     cached:
-      "inputTokenDetails.cacheReadTokens|cachedInputTokens|inputTokensDetails.cachedTokens|promptTokensDetails.cachedTokens|inputTokensDetails.cached_tokens|inputTokensDetails.[].cached_tokens",
+      "inputTokenDetails.cacheReadTokens|cachedInputTokens|inputTokensDetails.cachedTokens|promptTokensDetails.cachedTokens|inputTokensDetails.cached_tokens|inputTokensDetails.[].cached_tokens|cachedContentTokens",
     cache_write:
       "inputTokenDetails.cacheWriteTokens|inputTokensDetails.cacheWriteTokens|promptTokensDetails.cacheWriteTokens|inputTokensDetails.cache_write_tokens|inputTokensDetails.[].cache_write_tokens",
     cached_beside: "cachedInputTokens|inputTokenDetails.cacheReadTokens",
     input_beside: "connectorTokens",
     reasoning:
-      "outputTokenDetails.reasoningTokens|reasoningTokens|outputTokensDetails.reasoningTokens|completionTokensDetails.reasoningTokens|outputTokensDetails.reasoning_tokens|outputTokensDetails.[].reasoning_tokens",
+      "outputTokenDetails.reasoningTokens|reasoningTokens|outputTokensDetails.reasoningTokens|completionTokensDetails.reasoningTokens|outputTokensDetails.reasoning_tokens|outputTokensDetails.[].reasoning_tokens|thoughtsTokens",
     total: "totalTokens",
     rest_is_input: "totalTokens",
   },
@@ -318,6 +232,16 @@ export const usageShapes = [
     output: ["outputTokenCount|generation_token_count"],
     cached: "cacheReadInputTokenCount",
     cache_write: "cacheWriteInputTokenCount",
+  },
+  // AWS, Nova Sonic (docs.aws.amazon.com/nova/latest/userguide/output-events.html): speech and text, since the session
+  // began.
+  {
+    shape: "nova_sonic",
+    has: [["totalInputTokens"], ["totalOutputTokens"]],
+    needs: ["totalInputTokens", "totalOutputTokens"],
+    input: ["totalInputTokens"],
+    output: ["totalOutputTokens"],
+    total: "totalTokens",
   },
   // AWS, Titan text and embeddings by InvokeModel
   // (docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-text.html, …/model-parameters-titan-embed-text.html).
@@ -383,12 +307,12 @@ export const usageShapes = [
     output: ["billed_units.output_tokens|billedUnits.outputTokens"],
   },
   // Hugging Face, Text Generation Inference (huggingface.co/docs/text-generation-inference): the last event of a stream;
-  // a whole answer does not tell how long its prompt was.
+  // a whole answer does not tell how long its prompt was. LoRAX (loraexchange.ai) tells it by another name.
   {
     shape: "hugging_face",
     has: [["details.generated_tokens"]],
-    needs: ["details.input_length", "details.generated_tokens"],
-    input: ["details.input_length"],
+    needs: ["details.input_length|details.prompt_tokens", "details.generated_tokens"],
+    input: ["details.input_length|details.prompt_tokens"],
     output: ["details.generated_tokens"],
   },
   // Meta's Llama API (llama.developer.meta.com/docs/api/chat): a list of metrics; by their names where it is streamed.
@@ -411,6 +335,34 @@ export const usageShapes = [
     needs: ["predictions.[].embeddings.statistics.token_count|embeddings.[].statistics.tokenCount"],
     input: ["predictions.[].embeddings.statistics.token_count|embeddings.[].statistics.tokenCount"],
     output: [],
+  },
+  // Yandex Cloud, "TextGeneration" (yandex.cloud/docs/foundation-models/text-generation/api-ref): texts of digits.
+  {
+    shape: "yandex",
+    has: [["inputTextTokens"]],
+    needs: ["inputTextTokens", "completionTokens|totalTokens"],
+    input: ["inputTextTokens"],
+    output: ["completionTokens"],
+    reasoning: "completionTokensDetails.reasoningTokens",
+    total: "totalTokens",
+  },
+  // Tencent, Hunyuan's own API (cloud.tencent.com/document/api/1729/105701).
+  {
+    shape: "hunyuan",
+    has: [["PromptTokens"]],
+    needs: ["PromptTokens", "CompletionTokens|TotalTokens"],
+    input: ["PromptTokens"],
+    output: ["CompletionTokens"],
+    total: "TotalTokens",
+  },
+  // Coze, "Chat" (coze.com/docs/developer_guides/chat_v3).
+  {
+    shape: "coze",
+    has: [["token_count"], ["input_count", "output_count"]],
+    needs: ["input_count", "output_count"],
+    input: ["input_count"],
+    output: ["output_count"],
+    total: "token_count",
   },
   // OpenRouter, "Get a generation" (openrouter.ai/docs/api-reference/get-a-generation): the native counts are charged.
   {

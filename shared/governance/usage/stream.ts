@@ -1,5 +1,6 @@
 import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
+import { type Chunk, chunkWithin, usageInTrace } from "./chunks.ts";
 import { isCount, readCount, type UsageCounts, type UsageProblem } from "./counts.ts";
 import { lengthOfOutput, lengthOfPart } from "./output.ts";
 import { addStep, bareCounts, isEmpty, keepMost, outputIn, type Report } from "./reports.ts";
@@ -33,46 +34,6 @@ export interface UsageStream {
   result(): Result<ReadUsage, UsageProblem>;
   /** What is known so far, for a stream that broke. */
   partial(): PartialUsage;
-}
-
-interface Chunk {
-  readonly type?: unknown;
-  readonly usage?: unknown;
-  readonly usageMetadata?: unknown;
-  readonly usage_metadata?: unknown;
-  readonly totalUsage?: unknown;
-  readonly x_groq?: { readonly usage?: unknown } | null;
-  readonly message?: { readonly usage?: unknown; readonly model?: unknown } | null;
-  readonly response?: {
-    readonly usage?: unknown;
-    readonly model?: unknown;
-    readonly service_tier?: unknown;
-    readonly tool_usage?: unknown;
-    readonly meta?: unknown;
-  } | null;
-  readonly service_tier?: unknown;
-  readonly delta?: unknown;
-  readonly choices?: readonly ({
-    readonly delta?: unknown;
-    readonly message?: unknown;
-    readonly text?: unknown;
-    readonly usage?: unknown;
-  } | null)[];
-  readonly candidates?: readonly ({ readonly content?: unknown } | null)[];
-  readonly model?: unknown;
-  readonly modelVersion?: unknown;
-  readonly content_block?: unknown;
-  readonly metadata?: { readonly usage?: unknown; readonly serviceTier?: unknown } | null;
-  readonly serviceTier?: unknown;
-  readonly providerMetadata?: unknown;
-  readonly interaction?: {
-    readonly usage?: unknown;
-    readonly model?: unknown;
-    readonly service_tier?: unknown;
-  } | null;
-  readonly "amazon-bedrock-invocationMetrics"?: Readonly<Record<string, unknown>> | null;
-  readonly contentBlockDelta?: { readonly delta?: unknown } | null;
-  readonly serverContent?: { readonly modelTurn?: unknown } | null;
 }
 
 const textLength = (text: unknown): number => (typeof text === "string" ? text.length : 0);
@@ -192,6 +153,9 @@ function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
     for (const each of given) if (isRecord(each)) takeChunk(seen, each as Chunk, depth + 1);
     return;
   }
+  const within = chunkWithin(given as Report);
+  if (typeof within === "string") seen.textLength += within.length;
+  if (within !== null) return isRecord(within) ? takeChunk(seen, within as Chunk, depth + 1) : undefined;
   // Google's SDK has getters of these names.
   const wrapped = (key: string): unknown =>
     Object.hasOwn(given, key) ? (given as Readonly<Record<string, unknown>>)[key] : undefined;
@@ -216,10 +180,12 @@ function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
 }
 
 /** Chunks that hold no output, whatever text is in them: what was asked, what tools answered, and errors. */
-const isKnown = ({ type, choices }: Chunk): boolean =>
-  choices !== undefined ||
-  (typeof type === "string" &&
-    /^(response\.|message_|content_block|user$|system$|human$|tool|error)/.test(type));
+const isKnown = (chunk: Chunk): boolean =>
+  chunk.choices !== undefined ||
+  "textOutput" in chunk ||
+  "audioOutput" in chunk ||
+  (typeof chunk.type === "string" &&
+    /^(response\.|message_|content_block|user$|system$|human$|tool|error)/.test(chunk.type));
 
 /** LangChain.js and LangGraph, `streamEvents`: a model's chunks are text alone, its end has the usage of the run. */
 function takeLangChainEvent(seen: Seen, event: string, data: Report): void {
@@ -391,10 +357,15 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
   const tier = chunk.metadata?.serviceTier ?? chunk.serviceTier;
   if (isRecord(tier)) seen.report.service_tier = tier["type"];
   takeBare(seen, chunk as unknown as Report);
+  takeSpeech(seen, chunk as unknown as Report);
+  takeStep(seen, usageInTrace(chunk as unknown as Report));
   takeUsage(seen, "usageMetadata", chunk.usageMetadata);
   takeUsage(seen, "usage", chunk.usage ?? chunk.metadata?.usage);
   takeUsage(seen, "usage", chunk.x_groq?.usage);
   takeUsage(seen, "usage", chunk.response?.meta);
+  // Yandex Cloud and Tencent.
+  const { result, Usage } = chunk as unknown as { readonly result?: unknown; readonly Usage?: unknown };
+  takeUsage(seen, "usage", isRecord(result) ? result["usage"] : Usage);
   const langChain = chunk.usage_metadata;
   // Google's library in Python writes its own counts under the same name.
   if (isRecord(langChain) && "input_tokens" in langChain) takeLangChain(seen, chunk as Report);
@@ -434,6 +405,18 @@ function takeBare(seen: Seen, chunk: Report): void {
       if (isRecord(each) && typeof each["metric"] === "string") counts[each["metric"]] = each["value"];
     takeUsage(seen, "usage", counts);
   }
+}
+
+/**
+ * Nova Sonic: its usage counts all since the session began. What the user said is text too; each answer is said twice,
+ * before it is spoken and after.
+ */
+function takeSpeech(seen: Seen, { usageEvent, textOutput, toolUse, completionEnd }: Report): void {
+  if (isRecord(textOutput) && textOutput["role"] !== "USER")
+    seen.textLength += textLength(textOutput["content"]);
+  if (isRecord(toolUse)) seen.textLength += textLength(toolUse["content"]);
+  takeUsage(seen, "usage", usageEvent);
+  if (completionEnd && isReported(seen)) seen.textLengthAtReport = seen.textLength;
 }
 
 function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown): void {

@@ -3,36 +3,8 @@
  * holds, and what is left out. A reader of reports must find the call again.
  */
 import { dice } from "../dice.ts";
-
-/** What a call really used. */
-interface Call {
-  /** Read for the first time, and written to no cache. */
-  readonly fresh: number;
-  readonly cached: number;
-  readonly written5m: number;
-  readonly written1h: number;
-  /** Read by tools in the provider's house: search, connectors, code. */
-  readonly tools: number;
-  readonly text: number;
-  readonly thought: number;
-}
-
-/** A report, and what of the call can be read from it. */
-export interface UsageReport {
-  readonly convention: string;
-  readonly response: unknown;
-  readonly input: number;
-  readonly output: number;
-  readonly cached: number;
-  readonly written: number;
-  readonly written1h: number;
-  readonly thought: number;
-  /** Told in a place that stored history does not have. */
-  readonly isLive: boolean;
-}
-
-type Told = Partial<Pick<UsageReport, "cached" | "written" | "written1h" | "thought" | "isLive">>;
-type Written = readonly [response: unknown, input: number, output: number, told?: Told];
+import { libraryConventions } from "./library-conventions.ts";
+import type { Call, UsageReport, Written } from "./usage-call.ts";
 
 const answer = { choices: [{ message: { role: "assistant", content: "Hi" } }] };
 const gemini = { candidates: [{ content: { parts: [{ text: "Hi" }] } }], modelVersion: "gemini-3-flash" };
@@ -310,6 +282,7 @@ const conventions: Readonly<Record<string, (call: Call) => Written>> = {
     const told = { cached: c.cached, written, written1h: c.written1h };
     return [{ content: "Hi", usage_metadata }, input, c.text, told];
   },
+  ...libraryConventions,
 };
 
 /** Counts as texts, as some gateways write them. */
