@@ -226,7 +226,7 @@ begin
 end
 $$;
 comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over '
-  'the facts f_*.';
+  'the facts f.';
 
 create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
   language plpgsql stable set search_path = '' as $$
