@@ -146,7 +146,8 @@ begin
 end
 $$;
 comment on function governance.check_days(date, date, text) is
-  'Refuses a range of days that is missing, turned round or too long, and steps that are no day, week or month.';
+  'Refuses a range of days that is missing, too long or ends before it begins, and a step other than day, week or '
+  'month.';
 
 create function governance.check_period(p_start timestamptz, p_end timestamptz) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -158,7 +159,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_period(timestamptz, timestamptz) is 'Refuses a period that is none.';
+comment on function governance.check_period(timestamptz, timestamptz) is
+  'Refuses a period that is missing, does not end after it begins, or lies outside the years 1900 to 2200.';
 
 create function governance.try_jsonb(p_text text) returns jsonb
   language plpgsql immutable set search_path = '' as $$
@@ -168,7 +170,7 @@ exception when data_exception or program_limit_exceeded or statement_too_complex
   return null;
 end
 $$;
-comment on function governance.try_jsonb(text) is 'The JSON of a text; null if it is none.';
+comment on function governance.try_jsonb(text) is 'The JSON of a text; null where it is not JSON.';
 
 -- schemas/03_clock.sql
 -- The server's clock, the test clock, and time zones.
@@ -298,7 +300,7 @@ begin
   -- A connection looks once in the shortest interval that can be set.
   if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
     perform set_config('governance.beat_' || p_topic, v_beat, false);
-    -- A transaction that finds the row busy leaves the ringing to its holder.
+    -- Where another transaction holds the row, that one rings.
     update governance.signals s set at = p_now, beats = s.beats + 1
     where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
       where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now)
@@ -328,8 +330,9 @@ begin
   return (select jsonb_object_agg(s.topic, s.beats) from governance.signals s);
 end
 $$;
-comment on function public.console_signals() is 'How often each topic was rung: what changed since the last look is to '
-  'be read. For consoles that Realtime does not reach, twice a second.';
+comment on function public.console_signals() is
+  'How often each topic was rung: a count that changed means that there is something new to read. For consoles that '
+  'Realtime does not reach, twice a second.';
 revoke all on function public.console_signals() from public, anon, authenticated;
 grant execute on function public.console_signals() to service_role;
 
@@ -977,7 +980,7 @@ comment on function governance.say_amount(text, numeric, text, text) is
 
 create function governance.user_message(p_reason text, p_message text, p_language text) returns text
   language sql immutable parallel safe set search_path = '' as $$
-  -- What a rule says itself is in English alone. The standard words of another language are said in this one.
+  -- A rule has its own message in English only. In other languages users read the standard message of its reason.
   select case when p_message is not null and (p_language = 'en' or w.word is null)
       and not exists (select from unnest(governance.user_languages()) l
         where p_message = coalesce(governance.user_word('reason.' || p_reason, l),
@@ -986,10 +989,11 @@ create function governance.user_message(p_reason text, p_message text, p_languag
   from (select governance.user_word('reason.' || p_reason, p_language) as word) w
 $$;
 comment on function governance.user_message(text, text, text) is
-  'What the user of a stopped call reads: what the rule says, in other languages than English what its reason says.';
+  'What the user of a stopped call reads: the rule''s own message in English, in other languages the standard '
+  'message of its reason.';
 
 -- schemas/10_configuration.sql
--- Plans, packs, prices, estimates and settings: what the preset in force says.
+-- Plans, packs, prices, estimates and settings, as the preset in force has them.
 
 create table governance.plans (
   plan_id text primary key,
@@ -1156,7 +1160,7 @@ create table governance.active_config (
   -- Wake-ups for readers of the feed are at least this far apart.
   signal_interval_ms int not null default 250 check (signal_interval_ms between 50 and 60000),
   is_sample_data boolean not null default false,
-  -- The test clock: an offset from the server's clock, or a moment that stands still.
+  -- The test clock: an offset from the server's clock, or a moment at which it is frozen.
   test_clock_offset interval,
   test_clock_at timestamptz,
   updated_at timestamptz not null default now(),
@@ -1246,7 +1250,7 @@ comment on function governance.setting_text(text) is 'A setting that is a text; 
 insert into governance.active_config default values;
 
 -- schemas/11_rules.sql
--- Rules: their versions, the facts they read, what a rule may say, and saving one.
+-- Rules: their versions, the facts they read, what a rule may contain, and saving one.
 
 create table governance.rules (
   rule_name text primary key,
@@ -1265,7 +1269,7 @@ create table governance.rules (
   retired_at timestamptz
 );
 
-comment on table governance.rules is 'Rules as they stand. Every state they had is in governance.rule_versions.';
+comment on table governance.rules is 'Rules as they are now. Every earlier state is in governance.rule_versions.';
 
 create table governance.rule_versions (
   version_id bigint generated always as identity primary key,
@@ -1973,7 +1977,7 @@ begin
 end
 $$;
 comment on function governance.rule_condition(jsonb) is 'Whether a rule applies and matches, as an SQL expression over '
-  'the facts f_*.';
+  'the facts f.';
 
 create function governance.compile_rule(p_version_id bigint, p_rule jsonb) returns text
   language plpgsql stable set search_path = '' as $$
@@ -2102,7 +2106,7 @@ comment on function governance.compile_rules() is
 -- Configuration, operators' commands, and the feed that readers follow.
 
 -- schemas/13_preset_checks.sql
--- What a preset may say: each refusal names the place and what is allowed.
+-- What a preset may contain: each refusal names the place and what is allowed.
 
 create function governance.invalid_preset(p_path text, p_problem text) returns void
   language plpgsql set search_path = '' as $$
@@ -2186,7 +2190,7 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_addresses(jsonb, text) is 'Refuses what is no list of e-mail addresses.';
+comment on function governance.check_addresses(jsonb, text) is 'Refuses anything but a list of e-mail addresses.';
 
 create function governance.check_channels(p_list jsonb, p_path text) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -2198,7 +2202,7 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_channels(jsonb, text) is 'Refuses what is no list of channels.';
+comment on function governance.check_channels(jsonb, text) is 'Refuses anything but a list of channels.';
 
 create function governance.check_settings(p_settings jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -2489,7 +2493,7 @@ begin
   select * into v_old_price from governance.prices p
   where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
     and p.retired_at is null;
-  -- All but when and as what it is kept.
+  -- Compared without its id and the times that this database gave it.
   if v_old_price.price_id is null
     or to_jsonb(v_old_price) - '{price_id,created_at,retired_at}'::text[]
       <> to_jsonb(v_price) - '{price_id,created_at,retired_at}'::text[] then
@@ -2772,8 +2776,8 @@ create function governance.config_records() returns table (kind text, key text, 
   from governance.config_kinds() k join governance.settings s on s.key = k.setting
   cross join jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end) t(item)
 $$;
-comment on function governance.config_records() is 'The configuration in force without its rules, a row for each '
-  'record as a preset says it.';
+comment on function governance.config_records() is
+  'The configuration in force without its rules, a row for each record as in a preset.';
 
 create function governance.keep_config_versions(p_by text, p_reason text, p_now timestamptz) returns jsonb
   language sql set search_path = '' as $$
@@ -2971,7 +2975,7 @@ create function governance.rules_as_of(p_version_id bigint) returns setof govern
     where v.version_id <= p_version_id order by v.rule_name, v.version_id desc) x
   where not x.is_retired
 $$;
-comment on function governance.rules_as_of(bigint) is 'The rule set as it stood right after a change.';
+comment on function governance.rules_as_of(bigint) is 'The rule set as it was right after a change.';
 
 create function public.console_rules_as_of(p_version_id bigint) returns jsonb
   language sql stable security definer set search_path = '' as $$
@@ -2980,7 +2984,7 @@ create function public.console_rules_as_of(p_version_id bigint) returns jsonb
     order by (v.rule ->> 'priority')::int, v.rule_name collate "C"), '[]')
   from governance.rules_as_of(p_version_id) v
 $$;
-comment on function public.console_rules_as_of(bigint) is 'The rules as they stood right after a change, in order.';
+comment on function public.console_rules_as_of(bigint) is 'The rules as they were right after a change, in order.';
 revoke all on function public.console_rules_as_of(bigint) from public, anon, authenticated;
 grant execute on function public.console_rules_as_of(bigint) to service_role;
 
@@ -3156,7 +3160,7 @@ revoke all on function public.console_prices() from public, anon, authenticated;
 grant execute on function public.console_prices() to service_role;
 
 -- schemas/17_preset_desk.sql
--- The configuration in force, as the preset that it is.
+-- The configuration in force, as a preset.
 
 create function public.console_preset() returns jsonb
   language sql stable security definer set search_path = '' as $$
@@ -3176,7 +3180,7 @@ create function public.console_preset() returns jsonb
     'alerts', (select coalesce(jsonb_agg(r.record order by r.key collate "C"), '[]') from r where r.kind = 'alert'))
   from governance.active_config c
 $$;
-comment on function public.console_preset() is 'The configuration in force as a preset: applied, it changes nothing.';
+comment on function public.console_preset() is 'The configuration in force as a preset. Applying it changes nothing.';
 revoke all on function public.console_preset() from public, anon, authenticated;
 grant execute on function public.console_preset() to service_role;
 
@@ -3251,7 +3255,7 @@ create function public.console_config_as_of(p_version_id bigint) returns jsonb
     where x.version_id <= p_version_id order by x.kind, x.key, x.version_id desc) v
   where not v.is_retired
 $$;
-comment on function public.console_config_as_of(bigint) is 'The configuration as it stood right after a change.';
+comment on function public.console_config_as_of(bigint) is 'The configuration as it was right after a change.';
 revoke all on function public.console_config_as_of(bigint) from public, anon, authenticated;
 grant execute on function public.console_config_as_of(bigint) to service_role;
 
@@ -3317,8 +3321,9 @@ create function governance.changed_list(p_list jsonb, p_kind text, p_changes jso
     select c.record, true, c.place from changes c
     where c.record is not null and not exists (select from items i where i.key = c.key)) x
 $$;
-comment on function governance.changed_list(jsonb, text, jsonb) is 'A list of a preset with the changes of its kind: '
-  'replaced where they stand, left out where they are retired, new ones at the end.';
+comment on function governance.changed_list(jsonb, text, jsonb) is
+  'A list of a preset with the changes of its kind: replaced in place, left out where they are retired, new ones at '
+  'the end.';
 
 create function governance.changed_preset(p_preset jsonb, p_changes jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -3386,15 +3391,15 @@ create function governance.refuse_lone_change(p_kinds text[], p_keys text[] defa
 declare
   v_asked text[] := governance.setting_texts('second_person_for', '{}');
 begin
-  -- Who could lift the rule alone would be under none.
+  -- Whoever could change this setting alone would not be bound by it.
   if v_asked && p_kinds or (v_asked <> '{}' and 'second_person_for' = any (p_keys)) then
     perform governance.fail('PT403', 'approval_needed', 'In this project a second person approves such a change: '
       'propose it');
   end if;
 end
 $$;
-comment on function governance.refuse_lone_change(text[], text[]) is 'Refuses what one person may not change alone '
-  '(setting second_person_for: a list of kinds).';
+comment on function governance.refuse_lone_change(text[], text[]) is
+  'Refuses changes that need a second person (setting second_person_for: a list of kinds).';
 
 create function governance.change_config(p_changes jsonb, p_reason text, p_operator text, p_command_id text,
   p_now timestamptz, p_more jsonb default '{}') returns jsonb
@@ -3587,7 +3592,7 @@ begin
   perform governance.check_config_changes(p_changes);
   perform pg_advisory_xact_lock(7254012);
   v_now := governance.now();
-  -- Done and taken back: what the project would refuse is known, and nothing is changed.
+  -- Done, then rolled back: this shows what the project would refuse, and changes nothing.
   begin
     v_changed := governance.change_config(p_changes, 'preview', 'preview', null, v_now);
     raise exception using errcode = 'PT499', message = v_changed::text;
@@ -3732,7 +3737,7 @@ grant execute on function public.console_config_proposals(int) to service_role;
 -- schemas/20_accounts.sql
 -- Accounts: who they are, their lock, and what they read about themselves.
 
--- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
+-- The columns that calls change come last, and no index covers any of them: updates stay on their page (HOT).
 create table governance.accounts (
   account_id bigint generated always as identity primary key,
   user_id text not null unique,
@@ -3757,7 +3762,7 @@ create table governance.accounts (
   rule_block_reason text,
   rule_block_message text,
   rule_block_version_id bigint,
-  -- Limits that an operator raised, each until its own moment; after it they count for nothing. Null: as the plan has
+  -- Limits that an operator raised, each until its own moment; after it they have no effect. Null: as the plan has
   -- it.
   raised_daily_limit bigint,
   raised_daily_until timestamptz,
@@ -4251,7 +4256,7 @@ end
 $$;
 comment on function governance.request_device() is
   'The machine that a console says it runs on (the header x-console-device, which PostgREST passes on); null for '
-  'anything else. As the operator''s name it is what the caller says.';
+  'anything else. Like the operator''s name, it is what the caller sends, and not proven.';
 
 create table governance.audit_log (
   audit_id bigint generated always as identity primary key,
@@ -4389,7 +4394,7 @@ begin
 end
 $$;
 comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
-  'Flags an account, clears its flag, blocks or unblocks it, as p_act says ({kind, until}); answers what undoing it '
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); answers what undoing it '
   'needs. The caller holds the account''s lock.';
 
 create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
@@ -4434,7 +4439,7 @@ declare
   v_now timestamptz := governance.now();
   v_effects jsonb := governance.run_act(a, p_act, null, p_command_id, p_reason, p_operator, v_now);
 begin
-  -- Who did it finds it among their acts, and can undo it there. A program that names nobody has no such list.
+  -- Kept in the operator's list of acts, where it can be undone. A program that names no operator has no such list.
   if p_operator is not null then
     insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
       created_at, done_at)
@@ -4864,13 +4869,13 @@ $$;
 comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
   'only out of grants: the setting pay_debt_from.';
 
--- The proof, without its holes. The ledger is hashed, and what else is kept beside it can be told from it: what a lot
--- is, what a call was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md says what
--- public.verify_ledger checks, and what nobody can see from inside the database.
+-- The proof. The ledger is hashed, and everything kept beside it can be derived from it: what a lot is, what a call
+-- was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md lists what public.verify_ledger
+-- checks, and what cannot be detected from inside the database.
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Seals: an entry that does anything but spend a lot says, under its hash, what the lot is then. What calls and debt
--- spend is known from the tokens of their entries, so calls seal nothing.
+-- Seals: an entry that does anything but spend a lot records, under its hash, the state of the lot after it. What
+-- calls and debt spend is known from the tokens of their entries, so calls seal nothing.
 -- ---------------------------------------------------------------------------------------------------------------
 
 create function governance.lot_seal(l governance.lots) returns text
@@ -4879,8 +4884,8 @@ create function governance.lot_seal(l governance.lots) returns text
     l.granted, l.frozen, l.expired, l.clawed_back)
 $$;
 comment on function governance.lot_seal(governance.lots) is
-  'What of a lot spending does not change: kind | created at | expires at or "-" (seconds since 1970) | granted | '
-  'frozen | expired | clawed back.';
+  'The parts of a lot that spending does not change: kind | created at | expires at or "-" (seconds since 1970) | '
+  'granted | frozen | expired | clawed back.';
 
 create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
   language sql immutable set search_path = '' as $$
@@ -5734,8 +5739,8 @@ begin
         -- A total without the caches is the sum of the others.
         v_beside := v_beside - case when v_beside = 0 then 0 else v_caches end;
       end if;
-      -- What the total has more is reasoning beside the output, or the part that was left out. History is taken as far
-      -- as it tells: unlike a call's own report it is not refused for a total that does not add up.
+      -- What the total has more is reasoning beside the output, or the part that was left out. History is read as far
+      -- as it goes: unlike a call's own report it is not refused for a total that does not add up.
       if v_beside > 0 and input_tokens is null then
         input_tokens := v_beside;
       elsif v_beside > 0 and (output_tokens is null or v_beside = v_reasoning) then
@@ -5949,7 +5954,7 @@ comment on view governance.usage_events is 'Settled calls.';
 -- rows stay where they are, and no index is written (HOT).
 create table governance.requests_default partition of governance.requests default with (fillfactor = 40);
 
--- What happens to a hold other than settlement (which the ledger tells): readers of the feed find it here.
+-- What happens to a hold other than settlement (which is in the ledger). Readers of the feed find it here.
 create table governance.hold_events (
   event_id bigint primary key default nextval('governance.event_ids'),
   created_at timestamptz not null,
@@ -5997,7 +6002,8 @@ create index hold_events_quarantined on governance.hold_events (decision_id) whe
 
 create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
 
--- Fields of the answers stand as jsonb orders keys (shorter first, then by letter): so they need no sorting.
+-- Fields of the answers are in the order in which jsonb keeps keys (shorter first, then by letter), so that they need
+-- no sorting.
 create type governance.authorization as (model text, limits governance.limits, reason text, balance governance.balance,
   buy_url text, message text, upgrade jsonb, decision text, warnings text[], fail_mode text, shortfall jsonb,
   expires_at timestamptz, request_id text, contact_url text, decision_id bigint, http_status int,
@@ -6318,7 +6324,8 @@ begin
 end
 $$;
 comment on function governance.decision_trace(governance.requests, jsonb) is
-  'The rules that a call was put to, in order, with the facts that each read; and the facts as the last one saw them.';
+  'The rules that were evaluated for a call, in order, with the facts that each read; and the facts as the last one '
+  'saw them.';
 
 create function public.explain_decision(p_decision_id bigint) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -6371,7 +6378,7 @@ begin
       'used', case r.reason when 'daily_limit' then (r.facts).tokens_today else (r.facts).tokens_this_month end);
     v_have := greatest((v_limit ->> 'limit')::bigint - (v_limit ->> 'used')::bigint, 0);
     if v_need > v_have then
-      -- What this call lacks. By how much the limit is overrun already is not this call's: used and limit say it.
+      -- What this call lacks. Usage beyond the limit is not part of it: used and limit show that.
       v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', v_need - v_have);
     end if;
     -- A new day or month helps only a call that fits into it.
@@ -6462,7 +6469,7 @@ begin
       format('There is no decision %s, or it is no longer kept', p_decision_id));
   end if;
   select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
-  -- Asked as a call asks, and taken back: no guess at what a call would be answered.
+  -- Decided as a real call is, then rolled back: the real answer, not a guess.
   begin
     v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model,
       (r.facts).estimated_tokens,
@@ -6485,13 +6492,13 @@ grant execute on function public.console_try_decision(bigint) to service_role;
 -- schemas/32_feed.sql
 -- Events in the order in which they became visible.
 
--- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages through
--- what is visible in page, those of them up to after_id. base_high and page_high are the highest ids visible then. So
--- an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice. base_bound
--- and page_bound are above every transaction number that was given out when those highest ids were read (0 where that
--- is not known): a snapshot's own xmax is not. After a restore the history is another one, and its transaction numbers
--- mean nothing in a kept cursor. So a cursor also names the history that it is of, the last event up to low, and the
--- last one up to the highest id it has seen.
+-- A cursor records what its reader has: every event up to low, all that was visible in base, and, while it pages
+-- through what is visible in page, those of them up to after_id. base_high and page_high are the highest ids visible
+-- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
+-- base_bound and page_bound are above every transaction number that was given out when those highest ids were read (0
+-- where that is not known): a snapshot's own xmax is not. After a restore the history is another one, and its
+-- transaction numbers mean nothing in a kept cursor. So a cursor also names the history that it is of, the last event
+-- up to low, and the last one up to the highest id it has seen.
 create type governance.feed_cursor as (low bigint, base pg_snapshot, base_high bigint, page pg_snapshot,
   page_high bigint, after_id bigint, base_bound xid8, page_bound xid8, history text, low_mark text, high_mark text);
 
@@ -6518,8 +6525,8 @@ exception when data_exception then
   return null;
 end
 $$;
-comment on function governance.read_feed_cursor(text) is 'What a cursor of the feed says; the beginning for null. '
-  'Errors: invalid_argument.';
+comment on function governance.read_feed_cursor(text) is
+  'What a cursor of the feed records; the beginning for null. Errors: invalid_argument.';
 
 create function governance.feed_cursor_text(k governance.feed_cursor, p_history text) returns text
   language sql stable set search_path = '' as $$
@@ -6713,7 +6720,7 @@ begin
   end if;
   if k.history is not null then
     if pg_is_in_recovery() and split_part(k.history, ':', 1) = split_part(v_history, ':', 1) then
-      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
+      -- A standby may be behind the reader: only the primary can tell whether the history is another one.
       v_history := k.history;
     elsif governance.is_other_history(k, v_history, v_now, v_now_bound) then
       -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
@@ -6797,7 +6804,7 @@ begin
   holds := 'true';
   in_order := 'r.decision_id desc';
   if p_account_id is not null then
-    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    -- Calls of one account have the same order by time as by id, and there is an index by time.
     select x.at into until from (
       select r.created_at as at from governance.requests r where r.decision_id = p_high
       union all select t.created_at from governance.token_transactions t where t.transaction_id = p_high
@@ -7079,7 +7086,7 @@ begin
 end
 $$;
 comment on function governance.punish_account(governance.judgement, timestamptz) is
-  'Blocks the account for a while or flags it, as a rule said of a call.';
+  'Blocks the account for a while or flags it, as a rule decided for a call.';
 
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
   p_fingerprint bigint) returns governance.authorization
@@ -7104,7 +7111,7 @@ create function governance.authorize_calls(p_calls governance.authorize_argument
     set jit = off as $$
 declare
   c governance.active_config;
-  -- A question to a variable costs a fifth of one that calls a function.
+  -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := cardinality(p_calls) = 1;
   -- The places of the calls in the order in which they are decided
   v_order int[];
@@ -7178,7 +7185,7 @@ begin
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if p_waits and v_is_alone then
-    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct u.lock_key from unnest(v_messages) u order by 1) l;
@@ -7188,7 +7195,7 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
   v_utc := v_now at time zone 'UTC'; v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
-  -- Not "and": null and a call is a call.
+  -- Not combined with "and": "null and f()" still calls f.
   if c.rules_due_at <= v_now then
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
@@ -7252,8 +7259,8 @@ begin
             and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
           limit 999) n;
       end if;
-      -- What hardly any call needs has a branch of its own, and one question leads to all of them: an expression is
-      -- made ready whole, whatever of it runs.
+      -- What few calls need is in branches of its own behind one test: an expression is prepared as a whole, also the
+      -- parts that do not run.
       v_conversation := null;
       if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
         or c.rules_read_words then
@@ -7318,7 +7325,8 @@ begin
       elsif greatest(p.monthly_allowance, a.month_allowance) > 0 then
         f.usage_percent := f.tokens_this_month * 100 / greatest(p.monthly_allowance, a.month_allowance);
       end if;
-      -- Most calls are stopped by nothing: one expression asks all rules at once, and only then they are walked.
+      -- Nothing stops most calls: one expression asks all rules at once, and only where one matches are they gone
+      -- through in order.
       if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
         or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
         or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
@@ -7377,7 +7385,8 @@ begin
     insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
-    -- An id is taken, by another call or twice here. Only keys are written yet: decide again, with a look at each id.
+    -- An id is taken: by another call, or twice in this batch. Only keys are written so far: decide again, looking up
+    -- each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;
@@ -7764,7 +7773,7 @@ begin
 end
 $$;
 comment on function governance.recover_at_end(governance.call_end, timestamptz) is
-  'Pays debt out of what a call that has ended left free, and tells the call what is left.';
+  'Pays debt out of what a call that has ended left free; answers the call with what is left.';
 
 -- A call as it was read when it was to be settled, with what its account had then.
 create type governance.read_call as (place int, decision_id bigint, created_at timestamptz, account_id bigint,
@@ -7818,7 +7827,7 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
 declare
   c governance.active_config;
   v_count int := cardinality(p_calls);
-  -- A question to a variable costs a fifth of one that calls a function.
+  -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := v_count = 1;
   -- A call, what was read of it and of its account, and what this batch changed so far
   x governance.settle_arguments;
@@ -7875,7 +7884,7 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if v_is_alone then
     select * into v_key from governance.request_keys k where k.request_id = x.request_id;
-    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
@@ -7919,7 +7928,7 @@ begin
     if r.decision_id is null then
       perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
     end if;
-    -- As governance.needs_roll. What was read of the account and its calls before is not true any more.
+    -- As governance.needs_roll. What was read before of the account and its calls is out of date.
     if r.due_at <= v_now then
       if r.account_id is distinct from v_account_id then perform governance.roll_account(r.account_id, v_now); end if;
       select * into r from governance.read_call(r.place, r.decision_id, r.created_at, r.account_id, v_oldest, v_newest);
@@ -7955,7 +7964,8 @@ begin
     v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
       coalesce(x.metadata, '{}'))::text, 0);
     v_reserved := s.reserved_tokens - case r.status when 'held' then r.reserved_tokens else 0 end;
-    -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
+    -- What few calls need is in a branch of its own: an expression is prepared as a whole, also the parts that do not
+    -- run.
     v_charged := x.input_tokens + x.output_tokens;
     if r.cost_factor is not null then v_charged := least(ceil(v_charged * r.cost_factor), 9007199254740992); end if;
     if (r.status in ('held', 'expired') or r.status = 'quarantined' and p_above_ceiling) is not true
@@ -8104,11 +8114,12 @@ begin
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
-  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may have '
   'cached_input_tokens, cache_write_tokens (parts of the input), cache_write_1h_tokens (part of those) and '
   'reasoning_tokens (part of the output), service_tier (as the provider names it), and by_other_models (parts that '
   'other models worked for). Above the setting settle_ceiling_tokens status is quarantined and nothing is charged. '
-  'Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+  'Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_released, '
+  'idempotency_conflict.';
 revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;
 
@@ -8231,7 +8242,7 @@ declare
   v_call jsonb;
   v_key text;
 begin
-  -- One look at all of them; only then at each.
+  -- All of them at once; each by itself only where one is wrong.
   if exists (
     select from jsonb_array_elements(p_calls) e(call)
     where jsonb_typeof(e.call) <> 'object' or e.call - p_keys <> '{}') then
@@ -8402,7 +8413,8 @@ begin
     when others then
       if governance.refuses_no_call(sqlstate) then raise; end if;
   end;
-  -- Nothing has happened and no lock is kept. Now with patience: first all locks, then each call by itself if need be.
+  -- Nothing has happened and no lock is kept. Now wait: first take all locks, then run each call by itself if need
+  -- be.
   v_busy := governance.lock_batch(p_kind, p_calls);
   if v_busy = '{}' then return to_jsonb(governance.run_by_halves(p_kind, p_calls)); end if;
   return to_jsonb(governance.run_free_calls(p_kind, p_calls, v_busy));
@@ -9030,8 +9042,9 @@ comment on function governance.account_books(text[]) is 'Balances, lots and this
   'accounts: what a preview compares.';
 
 -- schemas/39_corrections.sql
--- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
--- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
+-- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and
+-- rolling it back, counted against what one person may decide alone, kept with its effects, and undone by
+-- compensating entries.
 
 create function governance.run_act(a governance.accounts, p_act jsonb, x governance.account_acts, p_command_id text,
   p_reason text, p_operator text, p_now timestamptz) returns jsonb
@@ -9169,11 +9182,11 @@ begin
 end
 $$;
 comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
-  'An operator''s correction of an account: p_act is {kind, ...} as governance.check_act says. Answers {act, account}. '
-  'Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) act.status is '
-  'proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers {effects, why, '
-  'version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, unknown_user, '
-  'version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
+  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Answers {act, '
+  'account}. Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) '
+  'act.status is proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers '
+  '{effects, why, version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, '
+  'unknown_user, version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
   'already_refunded, already_resolved, unknown_plan, nothing_to_change.';
 revoke all on function public.console_act(text, text, jsonb, text, text, int, boolean)
   from public, anon, authenticated;
@@ -9760,9 +9773,9 @@ create function governance.with_umlauts(p_word text) returns text
   select replace(replace(replace(replace(p_word, 'ae', 'ä'), 'oe', 'ö'), 'ue', 'ü'), 'ss', 'ß')
 $$;
 comment on function governance.with_umlauts(text) is
-  'A word with German letters where they were typed as two: mueller, strauss.';
+  'A word with German letters where two letters were typed for one: mueller, strauss.';
 
--- To compare words costs a hundred times what the planner thinks: it would rather read the table.
+-- Comparing words costs a hundred times what the planner estimates: left to itself it reads the whole table.
 create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
   language plpgsql volatile set search_path = '' set enable_seqscan = off as $$
 declare
@@ -9772,13 +9785,13 @@ declare
     where char_length(w) between 3 and 50 order by char_length(w) desc, n limit 5);
   v_found bigint[];
 begin
-  -- Ids are meant as they are; a whole message is nobody's name.
+  -- An id is searched exactly; a whole message is no name.
   if v_schema is null or v_words = '{}' or cardinality(string_to_array(p_query, ' ')) > 6
     or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then
     return '{}';
   end if;
-  -- More than 1,500 close ones are not all compared: a word that so many have tells nobody apart.
-  -- Two letters in the wrong order share two of the five trigrams of a word of four.
+  -- More than 1,500 close ones are not all compared: a word that so many share identifies nobody. Two letters in the
+  -- wrong order share two of the five trigrams of a word of four.
   perform set_config('pg_trgm.word_similarity_threshold', '0.39', true);
   execute format('select array_agg(x.account_id order by x.likeness desc, x.account_id) from (
       select l.account_id, %s as likeness
@@ -9800,7 +9813,7 @@ comment on function governance.close_accounts(text, int) is
 
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
-  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  -- As governance.account_json, written out here: a page needs it for twenty rows.
   select coalesce(jsonb_agg(jsonb_build_object(
       'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone',
         a.timezone,
@@ -10053,12 +10066,11 @@ end
 $$;
 comment on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz) is
   'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
-  'characters at their beginning; in order of name, names that begin with it come first. Where nobody is written so, '
-  'those are searched whose id or e-mail stands in it, or whose payment, call or customer has an id with it '
-  '(is_by_id), else the 100 closest (is_close). '
-  'Filters: all, flagged, blocked, near_limit (80 % or more used), '
-  'low_balance (the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. '
-  'next_cursor is null on the last page. Errors: invalid_argument.';
+  'characters at their beginning; in order of name, names that begin with it come first. Where nobody has it so, '
+  'those are searched whose id or e-mail is in it, or whose payment, call or customer has an id with it (is_by_id), '
+  'else the 100 closest (is_close). Filters: all, flagged, blocked, near_limit (80 % or more used), low_balance '
+  '(the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. next_cursor is null '
+  'on the last page. Errors: invalid_argument.';
 revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
@@ -10147,7 +10159,7 @@ create function governance.is_part(p_text text) returns boolean
   select p_text ~ '^\S{8,255}$' or p_text ~ '^\S{6,7}$' and p_text ~ '\d'
 $$;
 comment on function governance.is_part(text) is
-  'Whether a text is long enough to be looked for inside ids. A short word without a digit stands in many by chance.';
+  'Whether a text is long enough to be looked for inside ids. A short word without a digit is in many by chance.';
 
 create function governance.find_customers(p_id text) returns setof bigint
   language plpgsql stable set search_path = '' as $$
@@ -10207,7 +10219,7 @@ begin
   return query select r.decision_id from governance.requests r where r.decision_id = v_number
     union select k.decision_id from governance.request_keys k where k.request_id = p_id;
   if found then return; end if;
-  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
+  -- The beginning of a request id: in the order of any language an id comes right before what begins with it.
   if p_id ~ '^\S{6,}$' then
     return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
       where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
@@ -10276,7 +10288,7 @@ begin
         from unnest(v_words) w cross join lateral governance.find_calls(w, btrim(p_query) !~ '\s') f(decision_id)
         join governance.requests r using (decision_id) join governance.accounts a using (account_id) limit 5)
         union all
-        -- What was not credited comes after the event or difference that says why.
+        -- What was not credited comes after the event or difference that explains it.
         (select 1, case when z.tokens is null then 4 else 2 end, 'payment', y.id, y.id,
           concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
             to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
@@ -10308,9 +10320,10 @@ end
 $$;
 comment on function public.console_search(text, int) is
   'What a typed text may mean, best first: a request or decision by its id or a part of it; a payment by any id of '
-  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that name '
-  'it and were not credited; users, where nobody is written so by what of theirs has such an id, else by words with '
-  'typing errors; rules. Of several words those that look like ids are looked for too. Errors: invalid_argument.';
+  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that '
+  'name it and were not credited; users, where nobody has it so by what of theirs has such an id, else by words '
+  'with typing errors; rules. Of several words those that look like ids are looked for too. Errors: '
+  'invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;
 
@@ -10376,7 +10389,7 @@ begin
     'balance', governance.account_json(v_account) -> 'balance',
     'limits', governance.account_json(v_account) -> 'limits',
     'preferences', governance.preferences_json(v_account) - 'email' - 'languages',
-    -- One person with two accounts: a ticket may be about the other.
+    -- One person may have two accounts: a ticket may be about the other.
     'same_email', (select coalesce(jsonb_agg(jsonb_build_object('user_id', x.user_id, 'display_name', x.display_name,
         'plan_id', x.plan_id, 'last_activity', x.last_activity_at)), '[]')
       from (select o.* from governance.accounts o where lower(o.email) = lower(v_account.email)
@@ -10473,8 +10486,8 @@ begin
 end
 $$;
 comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
-  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
-  'the alerts.';
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, an alert is raised. '
+  'Answers the alerts.';
 
 create function governance.count_stuck_holds() returns bigint
   language sql stable set search_path = '' as $$
@@ -10592,7 +10605,7 @@ end
 $$;
 comment on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) is
   'A person ends a hold: settle it with the tokens it used (a quarantined one with those it reported, unless others '
-  'are said), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
+  'are given), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
   'unknown_request, already_resolved, idempotency_conflict.';
 revoke all on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint)
   from public, anon, authenticated;
@@ -10855,8 +10868,8 @@ begin
 end
 $$;
 comment on function governance.add_to_ranks(governance.day_ranks[]) is
-  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows counts for '
-  'nothing.';
+  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows is '
+  'ignored.';
 
 create function governance.leading_users(p_from timestamptz, p_to timestamptz, p_also bigint[],
   p_decision text default null, p_reason text default null, p_model text default null)
@@ -11398,7 +11411,7 @@ begin
     if v_account_id is null then
       return jsonb_build_object('calls', '[]'::jsonb, 'next_before_decision_id', null);
     end if;
-    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    -- Calls of one account have the same order by time as by id, and there is an index by time.
     select least(v_to, r.created_at + interval '1 microsecond') into v_at from governance.requests r
       where r.decision_id = v_high;
     v_to := coalesce(v_at, v_to);
@@ -12120,13 +12133,13 @@ begin
 end
 $$;
 comment on function public.console_costs(date, date, text, text, jsonb) is
-  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many days '
-  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when the day '
-  'was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a call counts '
-  'when it settled; models without a price cost nothing. Of very many users the dearest of each day are read, and '
-  'part_count is null. Under the key '''' stands what names no session or agent, or one that was not among the 50 '
-  'that used and cost most on its day. savings are estimates, of everybody. Source: the roll-ups usage_totals, '
-  'usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
+  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many '
+  'days before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when '
+  'the day was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a '
+  'call counts when it settled; models without a price cost nothing. Of very many users the dearest of each day are '
+  'read, and part_count is null. Under the key '''' is what names no session or agent, or one that was not among '
+  'the 50 that used and cost most on its day. savings are estimates, of everybody. Source: the roll-ups '
+  'usage_totals, usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
 
@@ -12380,10 +12393,10 @@ create function governance.alert_kinds()
   returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
     needs_operator boolean, title text)
   language sql immutable set search_path = '' as $$
-  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
-  -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
-  -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
-  -- each user's own limits, which stand in the user's timeline and are counted. What users read of a kind is
+  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed. severity:
+  -- as raised, where it does not depend on how much. is_for_operators: raised without a preset asking for them;
+  -- operators always get them, users never see them. needs_operator: it is on the operators' list; the others are
+  -- each user's own limits, which are in the user's timeline and are counted. What users read of a kind is
   -- 'alert.<kind>' in the catalogue of words. Kinds of limits carry their percent: daily_limit_80.
   values
     ('budget', null, 'percent', null, false, true, 'Budget'),
@@ -12772,7 +12785,7 @@ create function governance.raise_unknown_price(p_model text, p_now timestamptz) 
 declare
   v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
 begin
-  -- Look first: two inserts of the same key would wait for each other.
+  -- Read first: two inserts of the same key would wait for each other.
   if exists (select from governance.alert_events e
     where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
   perform governance.raise_alert(null, null, 'unknown_price', 'warning',
@@ -12781,15 +12794,16 @@ begin
 end
 $$;
 comment on function governance.raise_unknown_price(text, timestamptz) is
-  'Tells operators of a model without a price, once a month of UTC.';
+  'Alerts operators to a model without a price, once a month of UTC.';
 
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce((select k.is_for_operators from governance.alert_kinds() k
     where k.kind = governance.alert_kind(p_kind)), true)
 $$;
-comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
-  'are none of the business of the user whom they are about.';
+comment on function governance.is_for_operators(text) is
+  'Alerts that are raised without a preset asking for them; operators always get them, and the user whom they are '
+  'about never sees them.';
 
 -- schemas/51_notifications.sql
 -- Messages to people about alerts.
@@ -12823,8 +12837,8 @@ create index notifications_due on governance.notifications (due_at) where status
 
 create index notifications_time on governance.notifications (created_at);
 
-comment on table governance.notifications is 'Messages to send, each once: take them with claim_notifications, say how '
-  'it went with finish_notification.';
+comment on table governance.notifications is
+  'Messages to send, each once: take them with claim_notifications, report the outcome with finish_notification.';
 
 create index notifications_alert on governance.notifications (alert_event_id);
 
@@ -12882,13 +12896,13 @@ begin
 end
 $$;
 comment on function governance.check_routes(jsonb) is
-  'Refuses routes of alerts that name a severity, kind, channel or address that is none.';
+  'Refuses routes of alerts with an unknown severity, kind or channel, or an invalid address.';
 
 create function governance.severity_rank(p_severity text) returns int
   language sql immutable set search_path = '' as $$
   select array_position('{info,warning,critical}', p_severity)
 $$;
-comment on function governance.severity_rank(text) is 'What is higher is more urgent.';
+comment on function governance.severity_rank(text) is 'Higher is more urgent.';
 
 create function governance.takes_alert(p_route jsonb, p_kind text, p_severity text) returns boolean
   language sql immutable set search_path = '' as $$
@@ -12904,7 +12918,7 @@ create function governance.alert_routes() returns setof jsonb
   language sql stable set search_path = '' as $$
   select r.* from governance.settings s cross join jsonb_array_elements(s.value) r where s.key = 'alert_routes'
 $$;
-comment on function governance.alert_routes() is 'Who hears of which alerts: the setting alert_routes.';
+comment on function governance.alert_routes() is 'Who is notified of which alerts: the setting alert_routes.';
 
 create function governance.operator_addresses(p_routes text[]) returns text[]
   language sql stable set search_path = '' as $$
@@ -12912,7 +12926,7 @@ create function governance.operator_addresses(p_routes text[]) returns text[]
     select r ->> 'route' as route, coalesce(nullif(r -> 'emails', 'null'), '[]') as emails
     from governance.alert_routes() r
   ), addresses as (
-    -- The operators' own also for a route that has no addresses, or that is no more.
+    -- The operators' own also for a route that has no addresses, or that no longer exists.
     select 0 as at, o.address, o.place
     from unnest(governance.setting_texts('operator_emails', '{}')) with ordinality o(address, place)
     where p_routes = '{}' or exists (select from unnest(p_routes) n(name) left join own on own.route = n.name
@@ -12948,8 +12962,9 @@ create function governance.route_effect(p_route jsonb, p_now timestamptz) return
   select jsonb_build_object('alerts', coalesce(sum(t.n), 0), 'alert_kinds', coalesce((select jsonb_object_agg(k.kind,
     k.n) from (select x.kind, sum(x.n) as n from taken x group by 1) k), '{}')) from taken t
 $$;
-comment on function governance.route_effect(jsonb, timestamptz) is 'The alerts of the last 30 days that a route would '
-  'have told of, by kind; of very many the newest 10,000, and as many of users'' own limits.';
+comment on function governance.route_effect(jsonb, timestamptz) is
+  'The alerts of the last 30 days that a route would have sent, by kind; of very many the newest 10,000, and as '
+  'many of users'' own limits.';
 
 create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
@@ -12973,7 +12988,7 @@ begin
   loop
     -- An alert a day old is no longer news.
     continue when v_event.created_at < p_now - interval '1 day';
-    -- What users are to hear of an alert that came with a copy, they hear from the project that was copied.
+    -- This database is a copy: users are notified by the project that was copied.
     insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, routes, subject,
       body, payload, due_at, created_at)
     select v_event.alert_event_id, t.channel, t.audience, case t.audience
@@ -13001,12 +13016,12 @@ begin
       where v_event.alert_id is null and (v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
         or v_event.kind = 'low_balance')
       union
-      -- Operators hear by every route that is for it.
+      -- Operators are notified by every route that takes it.
       select c.channel, 'operators', r ->> 'route'
       from jsonb_array_elements(v_routes) r cross join jsonb_array_elements_text(r -> 'channels') c(channel)
       where governance.takes_alert(r, v_event.kind, v_event.severity)
       union
-      -- No operator must miss it, though no route is for it.
+      -- Operators are always notified of it, also where no route takes it.
       select w, 'operators', '' from unnest(v_operator_channels) w
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
         and not exists (select from jsonb_array_elements(v_routes) r
@@ -13037,8 +13052,8 @@ $$;
 comment on function governance.queue_notifications(timestamptz, int) is
   'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
   'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
-  'operator_emails. alert_routes says which of them hear of what, and how; operator_channels how they hear of what no '
-  'route is for.';
+  'operator_emails. alert_routes sets who is notified of what, and how; operator_channels how they are notified of '
+  'what no route takes.';
 
 create function public.claim_notifications(p_limit int default 50, p_channel text default null,
   p_lease_seconds int default 300) returns jsonb
@@ -13107,7 +13122,7 @@ declare
 begin
   select s.value into v_known from governance.maintenance_state s where s.key = 'database';
   if v_database is not null and v_known ->> 'id' is distinct from v_database then
-    -- Of several that notice, one waits here and finds it noted.
+    -- Where several notice at once, the others wait here and find it noted.
     insert into governance.maintenance_state as s (key, value) values ('database', jsonb_build_object('id', v_database))
     on conflict (key) do update set updated_at = p_now, value = jsonb_build_object('id', v_database, 'copied_at', p_now)
       where s.value ->> 'id' <> v_database;
@@ -13181,7 +13196,7 @@ begin
 end
 $$;
 comment on function public.finish_notification(bigint, text, boolean, int) is
-  'Says how sending went: sent, or with p_error, to be tried again (not before p_retry_after_seconds), or with '
+  'Records how sending went: sent, or with p_error, to be tried again (not before p_retry_after_seconds), or with '
   'p_is_final never. Errors: invalid_argument, not_found.';
 revoke all on function public.finish_notification(bigint, text, boolean, int) from public, anon, authenticated;
 grant execute on function public.finish_notification(bigint, text, boolean, int) to service_role;
@@ -13897,7 +13912,7 @@ revoke all on function public.console_alerts(bigint, int, boolean, boolean, json
 grant execute on function public.console_alerts(bigint, int, boolean, boolean, jsonb) to service_role;
 
 -- schemas/54_user_messages.sql
--- What users are written, in which language, and what they turned off: by a function, or by the link in a mail.
+-- Messages to users: their text, their language, and what users turned off, by a function or by the link in a mail.
 
 create table governance.preferences (
   account_id bigint primary key references governance.accounts (account_id) on delete cascade,
@@ -13928,7 +13943,7 @@ create function governance.sent_topics() returns text[]
   select governance.setting_texts('user_messages', governance.message_topics())
 $$;
 comment on function governance.sent_topics() is
-  'Topics that the project writes to users about: the setting user_messages, all unless said.';
+  'Topics that the project writes to users about: the setting user_messages; all where it is not set.';
 
 create function governance.alert_topic(p_kind text) returns text
   language sql immutable set search_path = '' as $$
@@ -13976,7 +13991,7 @@ create function governance.word_message(p_word text, p_values jsonb, p_language 
     from jsonb_each(p_values) v))
 $$;
 comment on function governance.word_message(text, jsonb, text) is
-  'The sentence of a message. Numbers are counts, {minor, currency} is money, {key} a period.';
+  'The text of a message. Numbers are counts, {minor, currency} is money, {key} a period.';
 
 create function governance.tell_user(p_account_id bigint, p_topic text, p_word text, p_values jsonb,
   p_now timestamptz, p_happened_at timestamptz default null) returns void
@@ -14003,8 +14018,8 @@ begin
 end
 $$;
 comment on function governance.tell_user(bigint, text, text, jsonb, timestamptz, timestamptz) is
-  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. What '
-  'happened more than three days ago is not told.';
+  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. '
+  'Nothing is sent about what happened more than three days ago.';
 
 create function governance.hmac_sha256(p_key bytea, p_text text) returns bytea
   language sql immutable set search_path = '' as $$
@@ -14043,7 +14058,7 @@ create function governance.one_line(p_text text, p_length int default 500) retur
     '([\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]'
       '|[\U000E0000-\U000E007F]|\s)+', ' ', 'g')), p_length)
 $$;
-comment on function governance.one_line(text, int) is 'Another''s text as one line of a mail.';
+comment on function governance.one_line(text, int) is 'A text from outside as one line of a mail.';
 
 create function governance.html_text(p_text text) returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -14077,7 +14092,7 @@ create function governance.name_in_greeting(p_name text) returns text
   select case when governance.one_line(p_name, 80) ~ '[/@:<>\\]|\.[[:alpha:]]{2}|www\.' then null
     else nullif(governance.one_line(p_name, 80), '') end
 $$;
-comment on function governance.name_in_greeting(text) is 'A user''s name as a mail may say it; null for none.';
+comment on function governance.name_in_greeting(text) is 'A user''s name as a mail may show it; null for none.';
 
 create function governance.mail_steps(p_topic text, p_plan_id text, p_language text) returns jsonb[]
   language plpgsql stable set search_path = '' as $$
@@ -15061,8 +15076,9 @@ create table governance.usage_totals (
   primary key (day, plan_id, model, task_type, scope_id)
 );
 
-comment on table governance.usage_totals is 'Usage of everybody by day: of a day that is over all of it, of an open '
-  'one what was followed. Days are told by usage_days; rows of any other day count for nothing.';
+comment on table governance.usage_totals is
+  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
+  'the days; rows of any other day are ignored.';
 
 create table governance.usage_days (
   day date primary key,
@@ -15381,7 +15397,7 @@ begin
     'raised_now', case when p_old is not null then
       governance.raised_alerts(governance.check_alert(p_old, 'alerts', v_plans, v_currency), p_now) end);
 exception when sqlstate 'PT422' then
-  -- What is wrong with it is said already.
+  -- Its mistakes are reported already.
   return '{}';
 end
 $$;
@@ -15580,7 +15596,7 @@ begin
       return null;
     end if;
   end loop;
-  -- Written by hand, a key may be spelt in other letters.
+  -- Keys are typed by hand, so their spelling may differ.
   select btrim(x.value) into v_found
   from jsonb_each_text(governance.stripe_object(p_metadata)) x, unnest(p_keys) with ordinality k(key, n)
   where btrim(x.value) <> '' and governance.plain_key(x.key) = governance.plain_key(k.key) order by k.n, x.key limit 1;
@@ -15619,8 +15635,8 @@ comment on function governance.sum_credits(jsonb) is
 create function governance.released_minor(o jsonb, p_version text) returns bigint
   language sql immutable set search_path = '' as $$
   select case
-    -- It would be among what is refunded, which is less; or more than there was to refund; or all of it, and the charge
-    -- says whether that is all of the charge.
+    -- Not counted where less was refunded than was released. Counted where more was refunded than was captured. Where
+    -- both amounts would fit, the charge's own 'refunded' decides.
     when c.refunded < c.released then 0
     when c.refunded > c.captured then c.released
     when o -> 'refunded' = 'true' and c.refunded < c.captured + c.released then 0
@@ -15643,7 +15659,7 @@ create function governance.paid_by_records(o jsonb) returns bigint
   where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
 $$;
 comment on function governance.paid_by_records(jsonb) is
-  'What of an invoice was paid outside of Stripe as its payments tell it: since 2025-03-31 nothing else in it does.';
+  'What of an invoice was paid outside of Stripe by its payments: since 2025-03-31 nothing else in it shows that.';
 
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -15652,7 +15668,7 @@ create function governance.invoice_tax(o jsonb) returns bigint
       + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
 $$;
 comment on function governance.invoice_tax(jsonb) is
-  'Tax within an invoice''s total, however its API version tells it.';
+  'Tax within an invoice''s total, in the form of any API version.';
 
 create function governance.is_proration(p_line jsonb) returns boolean
   language sql immutable set search_path = '' as $$
@@ -15660,7 +15676,7 @@ create function governance.is_proration(p_line jsonb) returns boolean
     p_line #> '{parent,invoice_item_details,proration}'), false)
 $$;
 comment on function governance.is_proration(jsonb) is
-  'Whether an invoice''s line is for a part of a period, however its API version tells it.';
+  'Whether an invoice''s line is for a part of a period, in the form of any API version.';
 
 create function governance.is_subscription_line(p_line jsonb) returns boolean
   language sql immutable set search_path = '' as $$
@@ -15846,9 +15862,9 @@ create table governance.stripe_payments (
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
-  -- When its charge was made, where that was long before it was told: a bank debit succeeds days later.
+  -- When its charge was made, where Stripe reported it long after: a bank debit succeeds days later.
   charged_at timestamptz,
-  -- Largest cumulative figure that a charge told.
+  -- Largest cumulative figure that a charge reported.
   refunded_minor bigint not null default 0,
   -- Authorised, never captured, and a refund in Stripe's words before 2025-03-31.
   released_minor bigint not null default 0,
@@ -15861,7 +15877,7 @@ create table governance.stripe_payments (
   created_at timestamptz not null
 ) with (fillfactor = 80);
 
--- Also found by the beginning of an id, as it stands in a mail or a ticket.
+-- Also found by the beginning of an id, as it is in a mail or a ticket.
 create unique index stripe_payments_intent on governance.stripe_payments (payment_intent_id text_pattern_ops)
   where payment_intent_id is not null;
 
@@ -15907,7 +15923,7 @@ create table governance.stripe_payment_names (
   -- Mostly a PaymentIntent or a charge.
   name text primary key,
   payment_id bigint not null,
-  -- Of a charge: largest cumulative refund that it told.
+  -- Of a charge: largest cumulative refund that it reported.
   refunded_minor bigint not null default 0
 );
 
@@ -15937,7 +15953,7 @@ comment on table governance.stripe_merged_payments is
 
 create table governance.stripe_invoice_numbers (
   invoice_id text primary key,
-  -- What the invoice says, and so a user's mail.
+  -- As on the invoice, and so in a user's mail.
   number text not null
 );
 
@@ -15969,7 +15985,7 @@ create table governance.stripe_disputes (
   amount_minor bigint not null check (amount_minor >= 0),
   currency text,
   status text not null,
-  -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later stands.
+  -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later counts.
   stage smallint not null,
   is_lost boolean not null default false,
   -- The money came back before the decision.
@@ -16157,7 +16173,7 @@ begin
   values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
-    -- When it came to its state: that is told first, however often and late it is told again.
+    -- When it came to its state: the earliest time that was reported, however often and late it is reported again.
     told_at = case when excluded.state > r.state then excluded.told_at
       when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
@@ -16198,7 +16214,7 @@ begin
     payment_name = coalesce(d.payment_name, excluded.payment_name),
     charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
-    -- Of two decisions the later stands; on a tie, lost wins.
+    -- Of two decisions the later counts; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (
       select n.status, n.stage, n.is_lost, n.told_at
       from (values (d.status, d.stage, d.is_lost, d.told_at),
@@ -16330,13 +16346,13 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   -- No foreign key: its check would lock the account's row before the account's own lock is taken.
   account_id bigint,
-  -- When Stripe said so; null while only its customer tells whose it is.
+  -- When Stripe named the user; null while that is known from its customer only.
   owner_told_at timestamptz,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
-  -- When Stripe last told of its items, where a price of theirs names the plan: on a later invoice, a price that nobody
-  -- knows may be another plan's.
+  -- When Stripe last reported its items, where the price of one names the plan: an unknown price on a later invoice
+  -- may be another plan's.
   priced_at timestamptz,
   paid_plan_id text,
   -- Tokens a period, where its Checkout Session alone names them.
@@ -16366,8 +16382,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the id of the '
-  'price.';
+  'What a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line has only the id '
+  'of the price.';
 
 create table governance.paid_periods (
   lot_id bigint primary key,
@@ -16552,8 +16568,8 @@ begin
 end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
-  'Whose subscription it is: of what Stripe said at different times the latest stands, in whatever order it comes. '
-  'p_told_at is null where it was not said in so many words. Called before any account''s lock is taken.';
+  'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
+  'comes. p_told_at is null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -16588,8 +16604,8 @@ begin
   end if;
   perform governance.learn_customer(p_customer, p_account_id);
   if p_account_id is not null and p_customer is not null then
-    -- What was delivered before anybody knew whose it is. None of them waits while they are taken up: each may find the
-    -- others, and would take them up again.
+    -- Events that came before the user was known. None of them counts as waiting while they are processed: each may
+    -- find the others, and would process them again.
     for v_waiting in
       with waiting as (
         update governance.webhook_events_processed w set waits_for_customer = null
@@ -16734,7 +16750,7 @@ create function governance.price_plan(p_item jsonb) returns text
     join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
 $$;
 comment on function governance.price_plan(jsonb) is
-  'The plan that the price of a subscription item or invoice line is for, told with it or known from before.';
+  'The plan that the price of a subscription item or invoice line is for, given with it or known from before.';
 
 create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
   language sql stable set search_path = '' as $$
@@ -16829,7 +16845,7 @@ comment on function governance.note_paid_period(text, bigint, governance.invoice
 create table governance.webhook_events_processed (
   event_id text primary key,
   event_type text not null,
-  -- Stripe's own time of the event; null where it told none.
+  -- Stripe's own time of the event; null where it has none.
   event_created_at timestamptz,
   received_at timestamptz not null,
   attempts int not null default 1,
@@ -16883,7 +16899,7 @@ begin
   end if;
   if v_pack_id is null then v_pack_id := governance.metadata_text(v_metadata, 'packId', 'packid'); end if;
   if v_mode = 'subscription' then
-    -- The tokens come with invoice.paid; the session tells whose subscription it is.
+    -- The tokens come with invoice.paid; the session shows whose subscription it is.
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
     if governance.stripe_id(o -> 'subscription') is not null then
       v_account_id := governance.own_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
@@ -17024,7 +17040,7 @@ $$;
 comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
   boolean, text) is 'payment_intent.*';
 
--- No plan anew for each event, and no compiling of one.
+-- So that no statement is planned again, or compiled, for each event.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
   language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
@@ -17135,7 +17151,7 @@ begin
       else v_plan_id = any (p.plans) end
     into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
-  -- Allowed when its checkout began is allowed.
+  -- What was allowed when the checkout began is still allowed.
   v_may_buy := v_may_buy or exists (select from governance.checkouts c
     where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
@@ -17145,7 +17161,7 @@ begin
     and (v_invoice is null or not coalesce(o -> 'total_details' ?| array['amount_outside', 'amount_balance'], false))
     and v_balance + v_pack_tokens < 9007199254740992;
 
-  -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
+  -- A payment that fits and is new is inserted as granted, in one statement.
   if v_fits then
     insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id,
       customer_id, livemode, order_id,
@@ -17197,7 +17213,7 @@ begin
         limit 1);
   end if;
   if v_knows_customer is not true then perform governance.learn_customer(v_customer, v_account_id); end if;
-  -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
+  -- Only a payment that was known before can have earlier refunds or disputes.
   if v_was_known then
     v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
   end if;
@@ -17213,7 +17229,7 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
   language sql set search_path = '' as $$
   update governance.alert_events e set acknowledged_at = p_now, acknowledged_by = p_by, resolution = p_words
   where e.alert_event_id in (
-    -- One that an operator decides just now is theirs.
+    -- An alert that an operator is deciding at this moment is left to them.
     select x.alert_event_id from governance.alert_events x
     where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
       and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> ''
@@ -17221,7 +17237,7 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
     for update skip locked)
 $$;
 comment on function governance.close_event_alert(text, timestamptz, text, text) is
-  'An event that waited for a decision does not wait any more: nor does its alert.';
+  'Closes the alert of an event that no longer waits for a decision.';
 
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
@@ -17273,7 +17289,7 @@ begin
     else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o);
     end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
-    -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
+    -- Whatever is in it, an event is kept for a person; if it were refused, Stripe would deliver it again and again.
     v_outcome := governance.outcome('quarantined', 'malformed');
   end;
   v_waits := v_outcome.status = 'quarantined';
@@ -17394,8 +17410,8 @@ end
 $$;
 comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
-  'checkouts (open_checkout_limit within open_checkout_minutes); message says it to the user. Allowed ones count. '
-  'Errors: invalid_argument, unknown_user, unknown_pack.';
+  'checkouts (open_checkout_limit within open_checkout_minutes); message is the text for the user. Allowed ones '
+  'count. Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;
 
@@ -17460,7 +17476,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.metadata_text(governance.stripe_object(l.line -> 'metadata'), 'plan_id', 'planId', 'plan')
         as own_plan_id,
       governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
-      -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
+      -- Until a subscription event shows what this price is for, it is not known whether the plan has changed.
       governance.price_of(l.line) is not null and governance.price_object(l.line) = '{}'
         and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
         select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
@@ -17488,7 +17504,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.stripe_time(s.line #> '{period,end}') as period_to
     from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
-    -- Whole periods first, and of these the one to come: what was used and not yet paid may stand beside it.
+    -- Whole periods first, and of these the one to come: what was used and not yet paid may be beside it.
     select n.sale, case when n.sale like 'price %' and bool_and(n.tokens ~ '^[0-9]{1,15}$')
         then sum(case when n.tokens ~ '^[0-9]{1,15}$' then n.tokens::numeric end)::text
         else (array_agg(n.tokens order by n.is_proration, n.period_to desc nulls last, n.n))[1] end as tokens,
@@ -17510,7 +17526,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       when g.has_no_amount then 'amount_mismatch'
       when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
       when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      -- Part of a period of a price that names tokens: only a person can decide how many it buys.
       when g.is_proration and g.tokens is not null then 'proration'
     end,
     -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
@@ -17772,8 +17788,8 @@ begin
     where w.event_id = p_event_id and w.status = 'quarantined' and w.reason = 'unknown_plan') then
     return governance.outcome('quarantined', 'unknown_plan', '[]', p_payment_id, p_customer);
   end if;
-  -- The plan may be told later, by the subscription or its Checkout Session: until governance.show_waiting_invoices has
-  -- shown it, it waits in silence.
+  -- The plan may come later, with the subscription or its Checkout Session: until then it waits without an alert,
+  -- which governance.show_waiting_invoices raises after a while.
   return governance.outcome('parked', 'not_known_yet', '[]', p_payment_id, p_customer);
 end
 $$;
@@ -17832,7 +17848,7 @@ begin
       select from governance.stripe_subscriptions s
       where s.subscription_id = v_subscription and s.owner_told_at < v_from);
     v_account_id := governance.own_subscription(p_now, p_event_id, v_subscription, v_account_id, v_from);
-    -- It is another's now, whom nobody knows yet.
+    -- It has a new user now, who is not known yet.
     if v_is_moved then return governance.outcome('quarantined', 'unknown_user', '[]', v_pay.payment_id); end if;
   end if;
   v_account_id := coalesce(v_account_id, (select c.account_id from governance.stripe_customers c
@@ -17983,7 +17999,7 @@ begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
   from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What expired unused is not owed: it is only called by another name.
+  -- What expired unused is not owed: only its name changes.
   v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
   if v_expired > 0 then
     update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
@@ -18071,7 +18087,8 @@ begin
     max(d.dispute_id), coalesce(max(d.amount_minor), 0)
   into v_back.lost, v_back.is_disputed, v_back.dispute_id, v_back.disputed
   from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
-      -- In another currency a part cannot be told from the whole: all that was paid by that payment is disputed.
+      -- In another currency a part cannot be distinguished from the whole: all that was paid by that payment counts
+      -- as disputed.
       case when x.currency <> p_pay.currency then coalesce(least(i.amount_minor, p_pay.amount_minor),
         p_pay.amount_minor) else x.amount_minor end as amount_minor
     from governance.stripe_disputes x left join governance.stripe_invoice_payments i on i.name = x.payment_name
@@ -18080,7 +18097,7 @@ begin
 end
 $$;
 comment on function governance.money_back(governance.stripe_payments) is
-  'What of a payment was refunded or lost in disputes, as far as Stripe has told.';
+  'What of a payment was refunded or lost in disputes, as far as Stripe has reported.';
 
 create function governance.settle_lot(p_lot governance.stripe_lots, p_pay governance.stripe_payments,
   p_back governance.money_back, p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text)
@@ -18270,7 +18287,7 @@ begin
   v_answer.currency := v_currency;
   v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
   if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
-  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
+  -- The price may have tax on top or within it; the discount is the amount that Stripe reports.
   if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
     and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
     v_answer.collected_minor := v_total - v_outside - v_balance;
@@ -18319,7 +18336,7 @@ begin
   returning lot_id into v_lot_id;
   -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
   v_id := nextval('governance.event_ids');
-  -- The entry is put together where the account is: "was" is the same row as it stood before.
+  -- The entry is put together where the account is: "was" is the same row as it was before.
   update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
     last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
@@ -18385,7 +18402,8 @@ begin
 end
 $$;
 comment on function governance.settled(bigint, timestamptz,
-  text) is 'What became of an event that told of this payment; one that names none is for a person.';
+  text) is
+  'The outcome of an event about this payment; an event that names no payment waits for a person.';
 
 -- schemas/67_purchase_records.sql
 -- The ledger's side of a reconciliation: its records of payments, and tokens from opening to closing.
@@ -18424,7 +18442,7 @@ begin
     perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
       v_lot.amount_minor, v_lot.currency,
       p_line_id => v_lot.stripe_invoice_line_id);
-    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    -- Refunds and disputes that were booked before these records existed, derived from their entries.
     for v_entry in
       select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
       from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
@@ -18509,7 +18527,7 @@ begin
     select r.* from governance.purchase_records r
     where r.transaction_id > coalesce(p_cursor, '0')::bigint
       -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
-      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      -- Stripe delivers again: the grant may be late, and an export has refunds up to the day it was made.
       and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
         or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
         and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days'))
@@ -18585,7 +18603,7 @@ comment on function governance.sold_no_tokens(bigint) is
 create function public.console_known_payments(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
-  -- Stripe delivers again for three days, and an invoice may be told before its payment.
+  -- Stripe delivers again for three days, and an invoice may arrive before its payment.
   v_from timestamptz := p_from - interval '3 days';
   v_to timestamptz := p_to + interval '3 days';
 begin
@@ -18600,7 +18618,7 @@ begin
       cross join lateral (select unnest(array[p.invoice_id, p.payment_intent_id, p.charge_id]) as id
         union select n.name from governance.stripe_payment_names n where n.payment_id = p.payment_id) x
       where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to
-        -- Its invoice may have been told before the Checkout Session that sold tokens by it.
+        -- Its invoice may have arrived before the Checkout Session that sold tokens with it.
         and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
     'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
       from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
@@ -18609,7 +18627,7 @@ begin
         select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
           where d.told_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
-      -- Where it was not said, only a payment by one charge tells which it was.
+      -- Where it was not named, it is known only of a payment by one charge.
       cross join lateral (select coalesce(x.charge_id, case when not exists (
         select from governance.stripe_payment_names n where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')
         then p.charge_id end) as charge_id) c
@@ -18623,7 +18641,7 @@ begin
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
-  'What the project knows of a period''s payments and Stripe''s files may not tell. other_sales: ids (invoices, '
+  'What the project knows of a period''s payments and Stripe''s files may not show. other_sales: ids (invoices, '
   'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
   'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
   'several charges that paid it together. Errors: invalid_argument.';
@@ -18722,7 +18740,7 @@ begin
       sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
         sum(p.disputed)::bigint as disputed,
       sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
-      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      -- The lots as they are now, less what moved since: not a sum of the same movements.
       sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
         sum(p.deferred_closing)::bigint as deferred_closing,
       sum(p.given_back)::bigint as given_back,
@@ -18746,7 +18764,7 @@ create table governance.stripe_refund_figures (
 );
 
 comment on table governance.stripe_refund_figures is
-  'What a charge told was refunded of it in all, each time that more was: after a refund failed the figure is lower.';
+  'The refunded total that a charge reported, each time that it rose: after a refund failed the figure is lower.';
 
 create function governance.note_refund_figure(p_charge text, p_told_at timestamptz, p_refunded bigint) returns void
   language sql set search_path = '' as $$
@@ -18755,7 +18773,7 @@ create function governance.note_refund_figure(p_charge text, p_told_at timestamp
   on conflict (charge_id, told_at) do update set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
 $$;
 comment on function governance.note_refund_figure(text, timestamptz, bigint) is
-  'Notes what a charge told was refunded of it in all.';
+  'Notes the refunded total that a charge reported.';
 
 create function governance.refunded_again(p_pay governance.stripe_payments) returns bigint
   language sql stable set search_path = '' as $$
@@ -18783,9 +18801,9 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
   having count(l.charge_id) > 0
 $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
-  'What was refunded where a refund failed and another was made, by what its charges told last: that they told no more '
-  'than before, though of another refund, shows that the failed one is no longer in the figure. Null where nothing '
-  'shows it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
+  'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
+  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
+  'it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
 
 -- schemas/68_stripe_decisions.sql
 -- Stripe events that wait for a person.
@@ -18801,7 +18819,7 @@ create function governance.raise_event_alert(p_event_id text, p_type text, p_rea
   on conflict do nothing
 $$;
 comment on function governance.raise_event_alert(text, text, text, bigint, timestamptz) is
-  'An event that waits for a person is an alert, once.';
+  'Raises an alert, once, for an event that waits for a person.';
 
 create function governance.show_waiting_invoices(p_now timestamptz, p_limit int) returns int
   language plpgsql set search_path = '' as $$
@@ -18890,7 +18908,7 @@ begin
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event');
   elsif v_known.status = 'processed' and v_known.decided_at is null then
-    -- It went through by itself meanwhile: what the person wants has been done.
+    -- It was processed by itself meanwhile: what the person wanted is done.
     return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
       'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
   elsif v_known.status not in ('quarantined', 'parked') then
@@ -18957,8 +18975,8 @@ begin
 end
 $$;
 comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
-  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
-  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'A person lets a quarantined event through: as it is if what was missing is there now, else a paid order with the '
+  'user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
   'not_paid, already_granted, unknown_user, idempotency_conflict.';
 revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
   from public, anon, authenticated;
@@ -19066,7 +19084,7 @@ create table governance.lot_positions (
   given_back_minor bigint not null
 ) with (fillfactor = 70);
 
-comment on table governance.lot_positions is 'Where each paid lot stands in revenue_days.';
+comment on table governance.lot_positions is 'How far each paid lot is counted in revenue_days.';
 
 create table governance.revenue_days (
   -- Of UTC.
@@ -19764,7 +19782,7 @@ begin
   elsif jsonb_typeof(p_expected_versions) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_expected_versions is an object: difference id → version');
   elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
-    -- A version that cannot be read would be no check at all.
+    -- A version that cannot be read would check nothing.
     perform governance.fail('PT400', 'invalid_argument',
       'A version in p_expected_versions is a whole number, as the case was answered with');
   end if;
@@ -19981,7 +19999,7 @@ begin
       and c.last_run_id <> p_run.run_id and (c.posted_at is null or c.posted_at <= p_run.ledger_read_at)
       and not exists (select from governance.reconciliation_run_differences x
         where x.run_id = p_run.run_id and x.difference_id = c.difference_id)
-      -- That a difference is gone says nothing about whether its correction is to be undone.
+      -- That a difference is gone does not decide whether its correction is to be undone.
       and not (c.correction ? 'undoes' and c.status in ('proposed', 'approved'))
     order by c.difference_id for update
   ), ended as (
@@ -20026,7 +20044,7 @@ begin
   -- Pages, runs and closes one after the other, and no case changes meanwhile.
   perform pg_advisory_xact_lock(7254101);
   v_now := governance.now();
-  -- Nobody has read the ledger of a moment to come.
+  -- A ledger cannot have been read in the future.
   v_read_at := least(coalesce(v_read_at, v_now), v_now);
   insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at,
     created_by, ledger_read_at)
@@ -20040,7 +20058,8 @@ begin
     return v_run.outcome;
   end if;
   v_read_at := v_run.ledger_read_at;
-  -- What was posted just before may have been committed just after: better to look again than to book again.
+  -- What was posted just before the reading may have been committed just after it: looking again is safer than
+  -- booking again.
   v_sees := v_read_at - interval '10 seconds';
 
   with page as (
@@ -20094,7 +20113,7 @@ begin
           when c.status = 'written_off'
             and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
             or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
-    -- A run that read an older ledger tells nothing new.
+    -- A run that read an older ledger has nothing new.
     where c.checked_at <= excluded.checked_at
     returning c.history -> -1 as last_entry)
   select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
@@ -20138,7 +20157,7 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
           and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
-    -- One file does not stand for two of its kind.
+    -- One file does not count as two of its kind.
     and not exists (
       select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows
         from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
@@ -20147,8 +20166,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
         where n ->> 'kind' is not distinct from k.kind), 0))
 $$;
 comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files '
-  'with as wide windows. Only then is what is gone gone.';
+  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in '
+  'files with as wide windows. Only then does a difference that is not found again count as gone.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$
@@ -20377,7 +20396,7 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 begin
-  -- Stripe's word stands for every dispute of the payment; one that Stripe never sent is noted now.
+  -- Every dispute of the payment takes the state that Stripe reports; one that Stripe never sent is noted now.
   update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
@@ -20527,7 +20546,7 @@ declare
   v_before jsonb;
   v_after jsonb;
 begin
-  -- Done and undone: the preview is what will happen, not a guess at it.
+  -- Done, then rolled back: the preview is what will happen, not a guess.
   begin
     v_effects := governance.apply_correction(c.difference_id, c.correction, p_now);
     select coalesce(array_agg(distinct e ->> 'user_id'), '{}') into v_users from jsonb_array_elements(v_effects) e
@@ -20618,7 +20637,7 @@ begin
   end if;
   update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now,
     posted_by = p_operator, effects = v_effects, before_posting = v_before, updated_at = v_now, version = x.version + 1,
-    -- What was posted, and whom it was posted to, is what the case says from now on.
+    -- From now on the case has what was posted, and to whom.
     user_id = coalesce(v_effects #>> '{0,user_id}', x.user_id),
     tokens = coalesce(-nullif((select sum((e.value ->> 'tokens')::bigint) from jsonb_array_elements(v_effects) e), 0),
       x.tokens),
@@ -20854,7 +20873,7 @@ create function public.console_closed_periods() returns jsonb
   select governance.refuse_others('console_closed_periods');
   select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id',
     p.run_id, 'seal', encode(p.seal, 'hex'),
-    -- What is shown is what was sealed; only a text that fits is read.
+    -- Shows what was sealed, and reads it only where it matches the seal.
     'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
       (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off)
         is not distinct from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
@@ -20898,7 +20917,7 @@ comment on function governance.cases_closed_with(governance.reconciliation_runs)
 create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce(p_figure, 'null') <> 'null'
-    -- Nothing is never unexplained, whatever else is explained.
+    -- A figure of zero is never unexplained, whatever p_explained is.
     and coalesce(governance.stripe_whole(p_figure) not in (0, -coalesce(p_explained, 0)), true)
 $$;
 comment on function governance.is_unexplained(jsonb,
@@ -20981,7 +21000,7 @@ begin
     true, 'count', v_posted,
     'says', case v_posted when 0 then 'Every posted correction is verified by a run'
       else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
-  -- To know, not to block.
+  -- For information: it does not block.
   select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
   if v_closed.run_id is not null then
     v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks',
@@ -21067,7 +21086,8 @@ create function governance.history_kinds() returns text[]
   select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
 $$;
 comment on function governance.history_kinds() is
-  'What an account''s history is made of. Of what happened at one moment, the later of these is the newer.';
+  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
+  'as newer.';
 
 -- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
 create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
@@ -21102,7 +21122,7 @@ create function governance.history_money(p_account_id bigint)
       'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
   union all
-  -- A charge may tell what was refunded without naming the refunds.
+  -- A charge may report what was refunded without naming the refunds.
   select 'refund', p.refunded_at, p.payment_id, p.names || jsonb_build_object('refund_id', null, 'amount_minor',
     p.refunded_minor, 'state', 'succeeded')
   from payments p
@@ -21259,7 +21279,7 @@ create function public.console_account_ledger(p_user_id text, p_filter jsonb def
   language plpgsql stable security definer set search_path = '' set jit = off
     set plan_cache_mode = 'force_custom_plan' as $$
 declare
-  -- So many entries are looked at for one page; where more are to be looked at, the page says from where to go on.
+  -- So many entries are looked at for one page; where more are to be looked at, the page answers where to go on.
   c_looked constant int := 20000;
   v_account_id bigint;
   v_unknown text;
@@ -21324,8 +21344,8 @@ revoke all on function public.console_account_ledger(text, jsonb, bigint, int) f
 grant execute on function public.console_account_ledger(text, jsonb, bigint, int) to service_role;
 
 -- schemas/76_payment_desk.sql
--- The finance desk's payments: found, with how each stands; who may have paid one that names nobody; and why a balance
--- is what it is.
+-- The finance desk's payments: found, with the state of each; who may have paid one that names nobody; and why a
+-- balance is what it is.
 
 create function governance.payment_cases(p governance.stripe_payments)
   returns setof governance.reconciliation_cases
@@ -21440,7 +21460,7 @@ create function governance.event_texts(p_object jsonb) returns table (what text,
   where nullif(btrim(x.value), '') is not null
 $$;
 comment on function governance.event_texts(jsonb) is
-  'What an object of Stripe''s tells of who paid: customer, order, e-mail, reference.';
+  'What an object of Stripe''s has about who paid: customer, order, e-mail, reference.';
 
 create function public.console_suggest_payers(p_difference_id text default null, p_event_id text default null)
   returns jsonb
@@ -21470,7 +21490,7 @@ begin
     ), texts as (
       select t.* from governance.event_texts(governance.stripe_object(v_payload #> '{data,object}')) t
       union
-      -- What else Stripe told of the payment and still waits.
+      -- Other events about the payment that still wait.
       select t.* from payments p join governance.webhook_events_processed w using (payment_id)
         cross join lateral governance.event_texts(governance.stripe_object(w.payload #> '{data,object}')) t
       union select 'customer', v_side ->> 'customer_id' where v_side ->> 'customer_id' is not null
@@ -21673,7 +21693,7 @@ begin
     window w as (partition by t.account_id order by t.transaction_id)
   
   )
-  -- What calls were charged stands in their entries for ever: what left the lots, and what was added to the debt.
+  -- What calls were charged is in their entries for ever: what left the lots, and what was added to the debt.
   select c.account_id, count(*) as entries, count(c.decision_id) as calls,
     sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
     array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
@@ -21701,7 +21721,7 @@ create function governance.check_lots(p_account_id bigint)
 begin
   return query
   with moved as (
-    -- Nearly every entry moves one lot: only the others are taken apart. Of a lot's seals the last one stands.
+    -- Nearly every entry moves one lot: only the others are taken apart. Of a lot's seals the last one counts.
     select m.account_id, m.lot_id, sum(m.tokens) as net, max(m.seal collate "C") as seal
     from (
       select t.account_id, t.lot_changes[1] as lot_id, t.lot_changes[2] as tokens,
@@ -21726,8 +21746,8 @@ begin
       or substr(m.seal, 20) <> governance.lot_seal(l) or (not l.is_open and l.remaining + l.frozen > 0)
   
   ), source_problems as (
-    -- Where a lot's money came from: as its payment is called, and as the last record of its price says, which says
-    -- what its entry says.
+    -- Where a lot's money came from: its ids must be those of its payment; its price must be that of its last record,
+    -- and that of its entry.
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
@@ -21818,8 +21838,8 @@ begin
     sum(r.reserved_tokens) filter (where r.status = 'held') as held,
       min(r.created_at) filter (where r.status = 'held') as held_from,
     min(r.expires_at) filter (where r.status = 'held') as held_until,
-    -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
-    -- to nobody.
+    -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days are
+    -- not checked.
     max(array[r.decision_id, (r.facts).messages_today,
       (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
         '4 days') as last_seen
@@ -22133,7 +22153,7 @@ create function governance.check_anchors(p_account_id bigint)
 begin
   return query
   with anchors as (
-    -- A forged one may say anything: what is no number and no hash is a mismatch.
+    -- A forged anchor may hold anything: what is not a number or not a hash is a mismatch.
     select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
       coalesce(lag(x.hash) over w, '') as hash_before,
       lead(x.audit_id) over w is null as is_last
@@ -22701,9 +22721,9 @@ begin
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
   -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in
-  -- supabase/CONVENTIONS.md.
-  -- What the round before had no time to copy comes first. Who copies follows too, so nobody waits to do the same:
-  -- having read the calls, it would stand in the way of who makes a month of them before it lets go.
+  -- supabase/CONVENTIONS.md. What the round before had no time to copy comes first. Who copies also follows events,
+  -- so that no other transaction waits to do the same: having read the calls, it would block the making of a month of
+  -- calls until it ends.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   v_is_copier := pg_try_advisory_xact_lock(7254014);
   if not v_is_copier then
@@ -23086,7 +23106,7 @@ begin
         and s.query !~* '^\s*(create|comment|grant|revoke|alter|drop)\M'
       group by 1 order by 3 desc limit 10) x$sql$, v_schema) into functions;
 exception when others then
-  -- Not preloaded, or its figures are not for this role: the desk says why.
+  -- Not preloaded, or its figures are not for this role: the desk shows why.
   functions := null;
   reason := left(sqlerrm, 300);
 end
@@ -23163,10 +23183,9 @@ begin
 end
 $$;
 comment on function public.console_health_details() is
-  'What stands behind console_health: upkeep''s last rounds and what they did, deliveries, what backends'' guards owe, '
-  'open holds by age, holds '
-  'and settlements that wait, partitions, rules compiled, who verified the ledger when, sizes in bytes, slow '
-  'functions in milliseconds. Reads only.';
+  'The figures behind console_health: upkeep''s last rounds and what they did, deliveries, what backends'' guards '
+  'owe, open holds by age, holds and settlements that wait, partitions, rules compiled, who verified the ledger '
+  'when, sizes in bytes, slow functions in milliseconds. Reads only.';
 revoke all on function public.console_health_details() from public, anon, authenticated;
 grant execute on function public.console_health_details() to service_role;
 
@@ -23208,8 +23227,8 @@ create table governance.guard_queues (
   reported_at timestamptz not null
 );
 
-comment on table governance.guard_queues is 'The queue of each backend''s guard as it last told; by the server''s own '
-  'clock.';
+comment on table governance.guard_queues is
+  'The queue of each backend''s guard as it last reported it; by the server''s own clock.';
 
 create function public.report_guard_queue(p_backend text, p_waiting int, p_parked int default 0,
   p_oldest_seconds bigint default null) returns void
@@ -23228,15 +23247,15 @@ begin
   values (p_backend, p_waiting, p_parked, v_now - p_oldest_seconds * interval '1 second', v_now)
   on conflict (backend) do update set waiting = excluded.waiting, parked = excluded.parked,
     oldest_at = excluded.oldest_at, reported_at = excluded.reported_at;
-  -- Backends that owe nothing and are gone, and the oldest of far too many.
+  -- Drops backends that owe nothing and no longer report, and the oldest where there are too many.
   delete from governance.guard_queues q where (q.waiting + q.parked = 0 and q.reported_at < v_now - interval '7 days')
     or q.backend in (select x.backend from governance.guard_queues x order by x.reported_at desc offset 1000);
 end
 $$;
 comment on function public.report_guard_queue(text, int, int, bigint) is
-  'A backend tells what its guard''s store holds: settlements that wait, those parked for a person, and the age in '
-  'seconds of the oldest that waits. The guard calls it by itself when that changes. The last word of each backend is '
-  'kept, of at most 1,000. Errors: invalid_argument.';
+  'Reports what the store of a backend''s guard holds: settlements that wait, those parked for a person, and the '
+  'age in seconds of the oldest that waits. The guard calls it by itself when that changes. The last report of each '
+  'backend is kept, of at most 1,000. Errors: invalid_argument.';
 revoke all on function public.report_guard_queue(text, int, int, bigint) from public, anon, authenticated;
 grant execute on function public.report_guard_queue(text, int, int, bigint) to service_role;
 

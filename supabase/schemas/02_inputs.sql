@@ -118,7 +118,8 @@ begin
 end
 $$;
 comment on function governance.check_days(date, date, text) is
-  'Refuses a range of days that is missing, turned round or too long, and steps that are no day, week or month.';
+  'Refuses a range of days that is missing, too long or ends before it begins, and a step other than day, week or '
+  'month.';
 
 create function governance.check_period(p_start timestamptz, p_end timestamptz) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -130,7 +131,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_period(timestamptz, timestamptz) is 'Refuses a period that is none.';
+comment on function governance.check_period(timestamptz, timestamptz) is
+  'Refuses a period that is missing, does not end after it begins, or lies outside the years 1900 to 2200.';
 
 create function governance.try_jsonb(p_text text) returns jsonb
   language plpgsql immutable set search_path = '' as $$
@@ -140,4 +142,4 @@ exception when data_exception or program_limit_exceeded or statement_too_complex
   return null;
 end
 $$;
-comment on function governance.try_jsonb(text) is 'The JSON of a text; null if it is none.';
+comment on function governance.try_jsonb(text) is 'The JSON of a text; null where it is not JSON.';

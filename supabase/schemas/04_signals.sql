@@ -18,7 +18,7 @@ begin
   -- A connection looks once in the shortest interval that can be set.
   if v_beat is distinct from current_setting('governance.beat_' || p_topic, true) then
     perform set_config('governance.beat_' || p_topic, v_beat, false);
-    -- A transaction that finds the row busy leaves the ringing to its holder.
+    -- Where another transaction holds the row, that one rings.
     update governance.signals s set at = p_now, beats = s.beats + 1
     where s.topic = (select t.topic from governance.signals t cross join governance.active_config c
       where t.topic = p_topic and (t.at < p_now - c.signal_interval_ms * interval '1 millisecond' or t.at > p_now)
@@ -48,7 +48,8 @@ begin
   return (select jsonb_object_agg(s.topic, s.beats) from governance.signals s);
 end
 $$;
-comment on function public.console_signals() is 'How often each topic was rung: what changed since the last look is to '
-  'be read. For consoles that Realtime does not reach, twice a second.';
+comment on function public.console_signals() is
+  'How often each topic was rung: a count that changed means that there is something new to read. For consoles that '
+  'Realtime does not reach, twice a second.';
 revoke all on function public.console_signals() from public, anon, authenticated;
 grant execute on function public.console_signals() to service_role;

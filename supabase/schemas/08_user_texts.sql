@@ -79,7 +79,7 @@ comment on function governance.say_amount(text, numeric, text, text) is
 
 create function governance.user_message(p_reason text, p_message text, p_language text) returns text
   language sql immutable parallel safe set search_path = '' as $$
-  -- What a rule says itself is in English alone. The standard words of another language are said in this one.
+  -- A rule has its own message in English only. In other languages users read the standard message of its reason.
   select case when p_message is not null and (p_language = 'en' or w.word is null)
       and not exists (select from unnest(governance.user_languages()) l
         where p_message = coalesce(governance.user_word('reason.' || p_reason, l),
@@ -88,4 +88,5 @@ create function governance.user_message(p_reason text, p_message text, p_languag
   from (select governance.user_word('reason.' || p_reason, p_language) as word) w
 $$;
 comment on function governance.user_message(text, text, text) is
-  'What the user of a stopped call reads: what the rule says, in other languages than English what its reason says.';
+  'What the user of a stopped call reads: the rule''s own message in English, in other languages the standard '
+  'message of its reason.';

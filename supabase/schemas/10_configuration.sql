@@ -1,4 +1,4 @@
--- Plans, packs, prices, estimates and settings: what the preset in force says.
+-- Plans, packs, prices, estimates and settings, as the preset in force has them.
 
 create table governance.plans (
   plan_id text primary key,
@@ -165,7 +165,7 @@ create table governance.active_config (
   -- Wake-ups for readers of the feed are at least this far apart.
   signal_interval_ms int not null default 250 check (signal_interval_ms between 50 and 60000),
   is_sample_data boolean not null default false,
-  -- The test clock: an offset from the server's clock, or a moment that stands still.
+  -- The test clock: an offset from the server's clock, or a moment at which it is frozen.
   test_clock_offset interval,
   test_clock_at timestamptz,
   updated_at timestamptz not null default now(),

@@ -1,4 +1,4 @@
--- Rules: their versions, the facts they read, what a rule may say, and saving one.
+-- Rules: their versions, the facts they read, what a rule may contain, and saving one.
 
 create table governance.rules (
   rule_name text primary key,
@@ -17,7 +17,7 @@ create table governance.rules (
   retired_at timestamptz
 );
 
-comment on table governance.rules is 'Rules as they stand. Every state they had is in governance.rule_versions.';
+comment on table governance.rules is 'Rules as they are now. Every earlier state is in governance.rule_versions.';
 
 create table governance.rule_versions (
   version_id bigint generated always as identity primary key,

@@ -1,4 +1,4 @@
--- What a preset may say: each refusal names the place and what is allowed.
+-- What a preset may contain: each refusal names the place and what is allowed.
 
 create function governance.invalid_preset(p_path text, p_problem text) returns void
   language plpgsql set search_path = '' as $$
@@ -82,7 +82,7 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_addresses(jsonb, text) is 'Refuses what is no list of e-mail addresses.';
+comment on function governance.check_addresses(jsonb, text) is 'Refuses anything but a list of e-mail addresses.';
 
 create function governance.check_channels(p_list jsonb, p_path text) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -94,7 +94,7 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_channels(jsonb, text) is 'Refuses what is no list of channels.';
+comment on function governance.check_channels(jsonb, text) is 'Refuses anything but a list of channels.';
 
 create function governance.check_settings(p_settings jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$

@@ -201,7 +201,7 @@ begin
   select * into v_old_price from governance.prices p
   where p.model = v_price.model and p.provider = v_price.provider and p.effective_from = v_price.effective_from
     and p.retired_at is null;
-  -- All but when and as what it is kept.
+  -- Compared without its id and the times that this database gave it.
   if v_old_price.price_id is null
     or to_jsonb(v_old_price) - '{price_id,created_at,retired_at}'::text[]
       <> to_jsonb(v_price) - '{price_id,created_at,retired_at}'::text[] then
@@ -484,8 +484,8 @@ create function governance.config_records() returns table (kind text, key text, 
   from governance.config_kinds() k join governance.settings s on s.key = k.setting
   cross join jsonb_array_elements(case when jsonb_typeof(s.value) = 'array' then s.value else '[]' end) t(item)
 $$;
-comment on function governance.config_records() is 'The configuration in force without its rules, a row for each '
-  'record as a preset says it.';
+comment on function governance.config_records() is
+  'The configuration in force without its rules, a row for each record as in a preset.';
 
 create function governance.keep_config_versions(p_by text, p_reason text, p_now timestamptz) returns jsonb
   language sql set search_path = '' as $$

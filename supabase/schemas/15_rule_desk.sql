@@ -83,7 +83,7 @@ create function governance.rules_as_of(p_version_id bigint) returns setof govern
     where v.version_id <= p_version_id order by v.rule_name, v.version_id desc) x
   where not x.is_retired
 $$;
-comment on function governance.rules_as_of(bigint) is 'The rule set as it stood right after a change.';
+comment on function governance.rules_as_of(bigint) is 'The rule set as it was right after a change.';
 
 create function public.console_rules_as_of(p_version_id bigint) returns jsonb
   language sql stable security definer set search_path = '' as $$
@@ -92,7 +92,7 @@ create function public.console_rules_as_of(p_version_id bigint) returns jsonb
     order by (v.rule ->> 'priority')::int, v.rule_name collate "C"), '[]')
   from governance.rules_as_of(p_version_id) v
 $$;
-comment on function public.console_rules_as_of(bigint) is 'The rules as they stood right after a change, in order.';
+comment on function public.console_rules_as_of(bigint) is 'The rules as they were right after a change, in order.';
 revoke all on function public.console_rules_as_of(bigint) from public, anon, authenticated;
 grant execute on function public.console_rules_as_of(bigint) to service_role;
 

@@ -1,4 +1,4 @@
--- The configuration in force, as the preset that it is.
+-- The configuration in force, as a preset.
 
 create function public.console_preset() returns jsonb
   language sql stable security definer set search_path = '' as $$
@@ -18,6 +18,6 @@ create function public.console_preset() returns jsonb
     'alerts', (select coalesce(jsonb_agg(r.record order by r.key collate "C"), '[]') from r where r.kind = 'alert'))
   from governance.active_config c
 $$;
-comment on function public.console_preset() is 'The configuration in force as a preset: applied, it changes nothing.';
+comment on function public.console_preset() is 'The configuration in force as a preset. Applying it changes nothing.';
 revoke all on function public.console_preset() from public, anon, authenticated;
 grant execute on function public.console_preset() to service_role;

@@ -68,7 +68,7 @@ create function public.console_config_as_of(p_version_id bigint) returns jsonb
     where x.version_id <= p_version_id order by x.kind, x.key, x.version_id desc) v
   where not v.is_retired
 $$;
-comment on function public.console_config_as_of(bigint) is 'The configuration as it stood right after a change.';
+comment on function public.console_config_as_of(bigint) is 'The configuration as it was right after a change.';
 revoke all on function public.console_config_as_of(bigint) from public, anon, authenticated;
 grant execute on function public.console_config_as_of(bigint) to service_role;
 
@@ -134,8 +134,9 @@ create function governance.changed_list(p_list jsonb, p_kind text, p_changes jso
     select c.record, true, c.place from changes c
     where c.record is not null and not exists (select from items i where i.key = c.key)) x
 $$;
-comment on function governance.changed_list(jsonb, text, jsonb) is 'A list of a preset with the changes of its kind: '
-  'replaced where they stand, left out where they are retired, new ones at the end.';
+comment on function governance.changed_list(jsonb, text, jsonb) is
+  'A list of a preset with the changes of its kind: replaced in place, left out where they are retired, new ones at '
+  'the end.';
 
 create function governance.changed_preset(p_preset jsonb, p_changes jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -203,15 +204,15 @@ create function governance.refuse_lone_change(p_kinds text[], p_keys text[] defa
 declare
   v_asked text[] := governance.setting_texts('second_person_for', '{}');
 begin
-  -- Who could lift the rule alone would be under none.
+  -- Whoever could change this setting alone would not be bound by it.
   if v_asked && p_kinds or (v_asked <> '{}' and 'second_person_for' = any (p_keys)) then
     perform governance.fail('PT403', 'approval_needed', 'In this project a second person approves such a change: '
       'propose it');
   end if;
 end
 $$;
-comment on function governance.refuse_lone_change(text[], text[]) is 'Refuses what one person may not change alone '
-  '(setting second_person_for: a list of kinds).';
+comment on function governance.refuse_lone_change(text[], text[]) is
+  'Refuses changes that need a second person (setting second_person_for: a list of kinds).';
 
 create function governance.change_config(p_changes jsonb, p_reason text, p_operator text, p_command_id text,
   p_now timestamptz, p_more jsonb default '{}') returns jsonb
@@ -404,7 +405,7 @@ begin
   perform governance.check_config_changes(p_changes);
   perform pg_advisory_xact_lock(7254012);
   v_now := governance.now();
-  -- Done and taken back: what the project would refuse is known, and nothing is changed.
+  -- Done, then rolled back: this shows what the project would refuse, and changes nothing.
   begin
     v_changed := governance.change_config(p_changes, 'preview', 'preview', null, v_now);
     raise exception using errcode = 'PT499', message = v_changed::text;

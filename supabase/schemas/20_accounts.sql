@@ -1,6 +1,6 @@
 -- Accounts: who they are, their lock, and what they read about themselves.
 
--- The columns that calls change stand last, and no index covers any of them: updates stay on their page (HOT).
+-- The columns that calls change come last, and no index covers any of them: updates stay on their page (HOT).
 create table governance.accounts (
   account_id bigint generated always as identity primary key,
   user_id text not null unique,
@@ -25,7 +25,7 @@ create table governance.accounts (
   rule_block_reason text,
   rule_block_message text,
   rule_block_version_id bigint,
-  -- Limits that an operator raised, each until its own moment; after it they count for nothing. Null: as the plan has
+  -- Limits that an operator raised, each until its own moment; after it they have no effect. Null: as the plan has
   -- it.
   raised_daily_limit bigint,
   raised_daily_until timestamptz,

@@ -25,7 +25,7 @@ end
 $$;
 comment on function governance.request_device() is
   'The machine that a console says it runs on (the header x-console-device, which PostgREST passes on); null for '
-  'anything else. As the operator''s name it is what the caller says.';
+  'anything else. Like the operator''s name, it is what the caller sends, and not proven.';
 
 create table governance.audit_log (
   audit_id bigint generated always as identity primary key,
@@ -163,7 +163,7 @@ begin
 end
 $$;
 comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
-  'Flags an account, clears its flag, blocks or unblocks it, as p_act says ({kind, until}); answers what undoing it '
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); answers what undoing it '
   'needs. The caller holds the account''s lock.';
 
 create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
@@ -208,7 +208,7 @@ declare
   v_now timestamptz := governance.now();
   v_effects jsonb := governance.run_act(a, p_act, null, p_command_id, p_reason, p_operator, v_now);
 begin
-  -- Who did it finds it among their acts, and can undo it there. A program that names nobody has no such list.
+  -- Kept in the operator's list of acts, where it can be undone. A program that names no operator has no such list.
   if p_operator is not null then
     insert into governance.account_acts (command_id, account_id, kind, fields, reason, operator, status, effects,
       created_at, done_at)

@@ -271,13 +271,13 @@ $$;
 comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
   'only out of grants: the setting pay_debt_from.';
 
--- The proof, without its holes. The ledger is hashed, and what else is kept beside it can be told from it: what a lot
--- is, what a call was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md says what
--- public.verify_ledger checks, and what nobody can see from inside the database.
+-- The proof. The ledger is hashed, and everything kept beside it can be derived from it: what a lot is, what a call
+-- was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md lists what public.verify_ledger
+-- checks, and what cannot be detected from inside the database.
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Seals: an entry that does anything but spend a lot says, under its hash, what the lot is then. What calls and debt
--- spend is known from the tokens of their entries, so calls seal nothing.
+-- Seals: an entry that does anything but spend a lot records, under its hash, the state of the lot after it. What
+-- calls and debt spend is known from the tokens of their entries, so calls seal nothing.
 -- ---------------------------------------------------------------------------------------------------------------
 
 create function governance.lot_seal(l governance.lots) returns text
@@ -286,8 +286,8 @@ create function governance.lot_seal(l governance.lots) returns text
     l.granted, l.frozen, l.expired, l.clawed_back)
 $$;
 comment on function governance.lot_seal(governance.lots) is
-  'What of a lot spending does not change: kind | created at | expires at or "-" (seconds since 1970) | granted | '
-  'frozen | expired | clawed back.';
+  'The parts of a lot that spending does not change: kind | created at | expires at or "-" (seconds since 1970) | '
+  'granted | frozen | expired | clawed back.';
 
 create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
   language sql immutable set search_path = '' as $$

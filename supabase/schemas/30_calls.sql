@@ -124,7 +124,7 @@ comment on view governance.usage_events is 'Settled calls.';
 -- rows stay where they are, and no index is written (HOT).
 create table governance.requests_default partition of governance.requests default with (fillfactor = 40);
 
--- What happens to a hold other than settlement (which the ledger tells): readers of the feed find it here.
+-- What happens to a hold other than settlement (which is in the ledger). Readers of the feed find it here.
 create table governance.hold_events (
   event_id bigint primary key default nextval('governance.event_ids'),
   created_at timestamptz not null,
@@ -172,7 +172,8 @@ create index hold_events_quarantined on governance.hold_events (decision_id) whe
 
 create index requests_refused_by_reason on governance.requests (reason, decision_id) where decision = 'block';
 
--- Fields of the answers stand as jsonb orders keys (shorter first, then by letter): so they need no sorting.
+-- Fields of the answers are in the order in which jsonb keeps keys (shorter first, then by letter), so that they need
+-- no sorting.
 create type governance.authorization as (model text, limits governance.limits, reason text, balance governance.balance,
   buy_url text, message text, upgrade jsonb, decision text, warnings text[], fail_mode text, shortfall jsonb,
   expires_at timestamptz, request_id text, contact_url text, decision_id bigint, http_status int,

@@ -101,7 +101,8 @@ begin
 end
 $$;
 comment on function governance.decision_trace(governance.requests, jsonb) is
-  'The rules that a call was put to, in order, with the facts that each read; and the facts as the last one saw them.';
+  'The rules that were evaluated for a call, in order, with the facts that each read; and the facts as the last one '
+  'saw them.';
 
 create function public.explain_decision(p_decision_id bigint) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -154,7 +155,7 @@ begin
       'used', case r.reason when 'daily_limit' then (r.facts).tokens_today else (r.facts).tokens_this_month end);
     v_have := greatest((v_limit ->> 'limit')::bigint - (v_limit ->> 'used')::bigint, 0);
     if v_need > v_have then
-      -- What this call lacks. By how much the limit is overrun already is not this call's: used and limit say it.
+      -- What this call lacks. Usage beyond the limit is not part of it: used and limit show that.
       v_shortfall := jsonb_build_object('need', v_need, 'have', v_have, 'missing', v_need - v_have);
     end if;
     -- A new day or month helps only a call that fits into it.
@@ -245,7 +246,7 @@ begin
       format('There is no decision %s, or it is no longer kept', p_decision_id));
   end if;
   select a.user_id into strict v_user_id from governance.accounts a where a.account_id = r.account_id;
-  -- Asked as a call asks, and taken back: no guess at what a call would be answered.
+  -- Decided as a real call is, then rolled back: the real answer, not a guess.
   begin
     v_answer := public.authorize_usage('try ' || gen_random_uuid(), v_user_id, r.requested_model,
       (r.facts).estimated_tokens,

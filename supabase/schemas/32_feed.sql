@@ -1,12 +1,12 @@
 -- Events in the order in which they became visible.
 
--- A cursor says what its reader has: every event up to low, all that was visible in base, and, while it pages through
--- what is visible in page, those of them up to after_id. base_high and page_high are the highest ids visible then. So
--- an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice. base_bound
--- and page_bound are above every transaction number that was given out when those highest ids were read (0 where that
--- is not known): a snapshot's own xmax is not. After a restore the history is another one, and its transaction numbers
--- mean nothing in a kept cursor. So a cursor also names the history that it is of, the last event up to low, and the
--- last one up to the highest id it has seen.
+-- A cursor records what its reader has: every event up to low, all that was visible in base, and, while it pages
+-- through what is visible in page, those of them up to after_id. base_high and page_high are the highest ids visible
+-- then. So an event whose transaction commits late is new to every reader, whatever its id, and nothing comes twice.
+-- base_bound and page_bound are above every transaction number that was given out when those highest ids were read (0
+-- where that is not known): a snapshot's own xmax is not. After a restore the history is another one, and its
+-- transaction numbers mean nothing in a kept cursor. So a cursor also names the history that it is of, the last event
+-- up to low, and the last one up to the highest id it has seen.
 create type governance.feed_cursor as (low bigint, base pg_snapshot, base_high bigint, page pg_snapshot,
   page_high bigint, after_id bigint, base_bound xid8, page_bound xid8, history text, low_mark text, high_mark text);
 
@@ -33,8 +33,8 @@ exception when data_exception then
   return null;
 end
 $$;
-comment on function governance.read_feed_cursor(text) is 'What a cursor of the feed says; the beginning for null. '
-  'Errors: invalid_argument.';
+comment on function governance.read_feed_cursor(text) is
+  'What a cursor of the feed records; the beginning for null. Errors: invalid_argument.';
 
 create function governance.feed_cursor_text(k governance.feed_cursor, p_history text) returns text
   language sql stable set search_path = '' as $$
@@ -228,7 +228,7 @@ begin
   end if;
   if k.history is not null then
     if pg_is_in_recovery() and split_part(k.history, ':', 1) = split_part(v_history, ':', 1) then
-      -- A standby may be behind the reader: whether the history is another one is for the primary to say.
+      -- A standby may be behind the reader: only the primary can tell whether the history is another one.
       v_history := k.history;
     elsif governance.is_other_history(k, v_history, v_now, v_now_bound) then
       -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
@@ -312,7 +312,7 @@ begin
   holds := 'true';
   in_order := 'r.decision_id desc';
   if p_account_id is not null then
-    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    -- Calls of one account have the same order by time as by id, and there is an index by time.
     select x.at into until from (
       select r.created_at as at from governance.requests r where r.decision_id = p_high
       union all select t.created_at from governance.token_transactions t where t.transaction_id = p_high

@@ -134,7 +134,7 @@ begin
 end
 $$;
 comment on function governance.punish_account(governance.judgement, timestamptz) is
-  'Blocks the account for a while or flags it, as a rule said of a call.';
+  'Blocks the account for a while or flags it, as a rule decided for a call.';
 
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
   p_fingerprint bigint) returns governance.authorization
@@ -159,7 +159,7 @@ create function governance.authorize_calls(p_calls governance.authorize_argument
     set jit = off as $$
 declare
   c governance.active_config;
-  -- A question to a variable costs a fifth of one that calls a function.
+  -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := cardinality(p_calls) = 1;
   -- The places of the calls in the order in which they are decided
   v_order int[];
@@ -233,7 +233,7 @@ begin
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if p_waits and v_is_alone then
-    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := pg_advisory_xact_lock(v_lock_key) is not null;
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct u.lock_key from unnest(v_messages) u order by 1) l;
@@ -243,7 +243,7 @@ begin
   v_now := case when pg_current_xact_id() is not null then
     coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
   v_utc := v_now at time zone 'UTC'; v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
-  -- Not "and": null and a call is a call.
+  -- Not combined with "and": "null and f()" still calls f.
   if c.rules_due_at <= v_now then
     perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
   end if;
@@ -307,8 +307,8 @@ begin
             and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
           limit 999) n;
       end if;
-      -- What hardly any call needs has a branch of its own, and one question leads to all of them: an expression is
-      -- made ready whole, whatever of it runs.
+      -- What few calls need is in branches of its own behind one test: an expression is prepared as a whole, also the
+      -- parts that do not run.
       v_conversation := null;
       if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
         or c.rules_read_words then
@@ -373,7 +373,8 @@ begin
       elsif greatest(p.monthly_allowance, a.month_allowance) > 0 then
         f.usage_percent := f.tokens_this_month * 100 / greatest(p.monthly_allowance, a.month_allowance);
       end if;
-      -- Most calls are stopped by nothing: one expression asks all rules at once, and only then they are walked.
+      -- Nothing stops most calls: one expression asks all rules at once, and only where one matches are they gone
+      -- through in order.
       if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
         or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
         or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
@@ -432,7 +433,8 @@ begin
     insert into governance.request_keys select * from unnest(v_keys) k order by k.request_id on conflict do nothing;
     get diagnostics v_count = row_count;
     exit when v_count = cardinality(v_keys);
-    -- An id is taken, by another call or twice here. Only keys are written yet: decide again, with a look at each id.
+    -- An id is taken: by another call, or twice in this batch. Only keys are written so far: decide again, looking up
+    -- each id.
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;

@@ -135,7 +135,7 @@ begin
 end
 $$;
 comment on function governance.recover_at_end(governance.call_end, timestamptz) is
-  'Pays debt out of what a call that has ended left free, and tells the call what is left.';
+  'Pays debt out of what a call that has ended left free; answers the call with what is left.';
 
 -- A call as it was read when it was to be settled, with what its account had then.
 create type governance.read_call as (place int, decision_id bigint, created_at timestamptz, account_id bigint,
@@ -189,7 +189,7 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
 declare
   c governance.active_config;
   v_count int := cardinality(p_calls);
-  -- A question to a variable costs a fifth of one that calls a function.
+  -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := v_count = 1;
   -- A call, what was read of it and of its account, and what this batch changed so far
   x governance.settle_arguments;
@@ -246,7 +246,7 @@ begin
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if v_is_alone then
     select * into v_key from governance.request_keys k where k.request_id = x.request_id;
-    -- An expression, at a fifth of what "perform" costs, which is a statement.
+    -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
@@ -290,7 +290,7 @@ begin
     if r.decision_id is null then
       perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
     end if;
-    -- As governance.needs_roll. What was read of the account and its calls before is not true any more.
+    -- As governance.needs_roll. What was read before of the account and its calls is out of date.
     if r.due_at <= v_now then
       if r.account_id is distinct from v_account_id then perform governance.roll_account(r.account_id, v_now); end if;
       select * into r from governance.read_call(r.place, r.decision_id, r.created_at, r.account_id, v_oldest, v_newest);
@@ -326,7 +326,8 @@ begin
     v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
       coalesce(x.metadata, '{}'))::text, 0);
     v_reserved := s.reserved_tokens - case r.status when 'held' then r.reserved_tokens else 0 end;
-    -- What hardly any call needs has a branch of its own: an expression is made ready whole, whatever of it runs.
+    -- What few calls need is in a branch of its own: an expression is prepared as a whole, also the parts that do not
+    -- run.
     v_charged := x.input_tokens + x.output_tokens;
     if r.cost_factor is not null then v_charged := least(ceil(v_charged * r.cost_factor), 9007199254740992); end if;
     if (r.status in ('held', 'expired') or r.status = 'quarantined' and p_above_ceiling) is not true
@@ -475,10 +476,11 @@ begin
 end
 $$;
 comment on function public.settle_usage(text, bigint, bigint, text, jsonb) is
-  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may say '
+  'Charges a call that was authorised: input and output tokens as the provider counted them. p_metadata may have '
   'cached_input_tokens, cache_write_tokens (parts of the input), cache_write_1h_tokens (part of those) and '
   'reasoning_tokens (part of the output), service_tier (as the provider names it), and by_other_models (parts that '
   'other models worked for). Above the setting settle_ceiling_tokens status is quarantined and nothing is charged. '
-  'Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_released, idempotency_conflict.';
+  'Safe to repeat. Errors: invalid_argument, unknown_request, not_authorized, already_released, '
+  'idempotency_conflict.';
 revoke all on function public.settle_usage(text, bigint, bigint, text, jsonb) from public, anon, authenticated;
 grant execute on function public.settle_usage(text, bigint, bigint, text, jsonb) to service_role;

@@ -7,7 +7,7 @@ declare
   v_call jsonb;
   v_key text;
 begin
-  -- One look at all of them; only then at each.
+  -- All of them at once; each by itself only where one is wrong.
   if exists (
     select from jsonb_array_elements(p_calls) e(call)
     where jsonb_typeof(e.call) <> 'object' or e.call - p_keys <> '{}') then
@@ -178,7 +178,8 @@ begin
     when others then
       if governance.refuses_no_call(sqlstate) then raise; end if;
   end;
-  -- Nothing has happened and no lock is kept. Now with patience: first all locks, then each call by itself if need be.
+  -- Nothing has happened and no lock is kept. Now wait: first take all locks, then run each call by itself if need
+  -- be.
   v_busy := governance.lock_batch(p_kind, p_calls);
   if v_busy = '{}' then return to_jsonb(governance.run_by_halves(p_kind, p_calls)); end if;
   return to_jsonb(governance.run_free_calls(p_kind, p_calls, v_busy));

@@ -1,5 +1,6 @@
--- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and taking
--- it back, counted against what one person may decide alone, kept with its effects, and undone by compensating entries.
+-- Corrections: what an operator changes of an account's tokens, plan or calls. Each is previewed by doing it and
+-- rolling it back, counted against what one person may decide alone, kept with its effects, and undone by
+-- compensating entries.
 
 create function governance.run_act(a governance.accounts, p_act jsonb, x governance.account_acts, p_command_id text,
   p_reason text, p_operator text, p_now timestamptz) returns jsonb
@@ -137,11 +138,11 @@ begin
 end
 $$;
 comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
-  'An operator''s correction of an account: p_act is {kind, ...} as governance.check_act says. Answers {act, account}. '
-  'Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) act.status is '
-  'proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers {effects, why, '
-  'version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, unknown_user, '
-  'version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
+  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Answers {act, '
+  'account}. Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) '
+  'act.status is proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers '
+  '{effects, why, version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, '
+  'unknown_user, version_conflict, idempotency_conflict, insufficient_tokens, unknown_request, nothing_to_refund, '
   'already_refunded, already_resolved, unknown_plan, nothing_to_change.';
 revoke all on function public.console_act(text, text, jsonb, text, text, int, boolean)
   from public, anon, authenticated;

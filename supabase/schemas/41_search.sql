@@ -45,9 +45,9 @@ create function governance.with_umlauts(p_word text) returns text
   select replace(replace(replace(replace(p_word, 'ae', 'ä'), 'oe', 'ö'), 'ue', 'ü'), 'ss', 'ß')
 $$;
 comment on function governance.with_umlauts(text) is
-  'A word with German letters where they were typed as two: mueller, strauss.';
+  'A word with German letters where two letters were typed for one: mueller, strauss.';
 
--- To compare words costs a hundred times what the planner thinks: it would rather read the table.
+-- Comparing words costs a hundred times what the planner estimates: left to itself it reads the whole table.
 create function governance.close_accounts(p_query text, p_limit int) returns bigint[]
   language plpgsql volatile set search_path = '' set enable_seqscan = off as $$
 declare
@@ -57,13 +57,13 @@ declare
     where char_length(w) between 3 and 50 order by char_length(w) desc, n limit 5);
   v_found bigint[];
 begin
-  -- Ids are meant as they are; a whole message is nobody's name.
+  -- An id is searched exactly; a whole message is no name.
   if v_schema is null or v_words = '{}' or cardinality(string_to_array(p_query, ' ')) > 6
     or p_query ~ '^(\w+_\S+|[0-9a-f-]{8,})$' then
     return '{}';
   end if;
-  -- More than 1,500 close ones are not all compared: a word that so many have tells nobody apart.
-  -- Two letters in the wrong order share two of the five trigrams of a word of four.
+  -- More than 1,500 close ones are not all compared: a word that so many share identifies nobody. Two letters in the
+  -- wrong order share two of the five trigrams of a word of four.
   perform set_config('pg_trgm.word_similarity_threshold', '0.39', true);
   execute format('select array_agg(x.account_id order by x.likeness desc, x.account_id) from (
       select l.account_id, %s as likeness
@@ -85,7 +85,7 @@ comment on function governance.close_accounts(text, int) is
 
 create function governance.account_rows(p_account_ids bigint[]) returns jsonb
   language sql stable set search_path = '' as $$
-  -- As governance.account_json says it, written out: a page asks for it twenty times.
+  -- As governance.account_json, written out here: a page needs it for twenty rows.
   select coalesce(jsonb_agg(jsonb_build_object(
       'user_id', a.user_id, 'display_name', a.display_name, 'email', a.email, 'plan_id', a.plan_id, 'timezone',
         a.timezone,
@@ -338,12 +338,11 @@ end
 $$;
 comment on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz) is
   'A page of the user table. The text is looked for anywhere in user id, name and e-mail, with fewer than three '
-  'characters at their beginning; in order of name, names that begin with it come first. Where nobody is written so, '
-  'those are searched whose id or e-mail stands in it, or whose payment, call or customer has an id with it '
-  '(is_by_id), else the 100 closest (is_close). '
-  'Filters: all, flagged, blocked, near_limit (80 % or more used), '
-  'low_balance (the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. '
-  'next_cursor is null on the last page. Errors: invalid_argument.';
+  'characters at their beginning; in order of name, names that begin with it come first. Where nobody has it so, '
+  'those are searched whose id or e-mail is in it, or whose payment, call or customer has an id with it (is_by_id), '
+  'else the 100 closest (is_close). Filters: all, flagged, blocked, near_limit (80 % or more used), low_balance '
+  '(the setting), in_debt, disputed (not decided yet), active_today; p_active_since beside any. next_cursor is null '
+  'on the last page. Errors: invalid_argument.';
 revoke all on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)
   from public, anon, authenticated;
 grant execute on function public.console_search_accounts(text, text, text, text, boolean, text, int, timestamptz)

@@ -80,7 +80,7 @@ create function governance.is_part(p_text text) returns boolean
   select p_text ~ '^\S{8,255}$' or p_text ~ '^\S{6,7}$' and p_text ~ '\d'
 $$;
 comment on function governance.is_part(text) is
-  'Whether a text is long enough to be looked for inside ids. A short word without a digit stands in many by chance.';
+  'Whether a text is long enough to be looked for inside ids. A short word without a digit is in many by chance.';
 
 create function governance.find_customers(p_id text) returns setof bigint
   language plpgsql stable set search_path = '' as $$
@@ -140,7 +140,7 @@ begin
   return query select r.decision_id from governance.requests r where r.decision_id = v_number
     union select k.decision_id from governance.request_keys k where k.request_id = p_id;
   if found then return; end if;
-  -- The beginning of a request id: in the order of any language an id stands right before what begins with it.
+  -- The beginning of a request id: in the order of any language an id comes right before what begins with it.
   if p_id ~ '^\S{6,}$' then
     return query select k.decision_id from (select x.request_id, x.decision_id from governance.request_keys x
       where x.request_id >= p_id order by x.request_id limit 20) k where starts_with(k.request_id, p_id) limit 5;
@@ -209,7 +209,7 @@ begin
         from unnest(v_words) w cross join lateral governance.find_calls(w, btrim(p_query) !~ '\s') f(decision_id)
         join governance.requests r using (decision_id) join governance.accounts a using (account_id) limit 5)
         union all
-        -- What was not credited comes after the event or difference that says why.
+        -- What was not credited comes after the event or difference that explains it.
         (select 1, case when z.tokens is null then 4 else 2 end, 'payment', y.id, y.id,
           concat_ws(' · ', a.user_id, coalesce(z.tokens || ' tokens', 'no tokens granted'),
             to_char(coalesce(p.paid_at, p.created_at) at time zone 'UTC', 'YYYY-MM-DD')), a.user_id, null
@@ -241,8 +241,9 @@ end
 $$;
 comment on function public.console_search(text, int) is
   'What a typed text may mean, best first: a request or decision by its id or a part of it; a payment by any id of '
-  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that name '
-  'it and were not credited; users, where nobody is written so by what of theirs has such an id, else by words with '
-  'typing errors; rules. Of several words those that look like ids are looked for too. Errors: invalid_argument.';
+  'Stripe''s, the order''s, the invoice''s number, or a part of one; Stripe''s events and open differences that '
+  'name it and were not credited; users, where nobody has it so by what of theirs has such an id, else by words '
+  'with typing errors; rules. Of several words those that look like ids are looked for too. Errors: '
+  'invalid_argument.';
 revoke all on function public.console_search(text, int) from public, anon, authenticated;
 grant execute on function public.console_search(text, int) to service_role;

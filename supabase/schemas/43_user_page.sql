@@ -59,7 +59,7 @@ begin
     'balance', governance.account_json(v_account) -> 'balance',
     'limits', governance.account_json(v_account) -> 'limits',
     'preferences', governance.preferences_json(v_account) - 'email' - 'languages',
-    -- One person with two accounts: a ticket may be about the other.
+    -- One person may have two accounts: a ticket may be about the other.
     'same_email', (select coalesce(jsonb_agg(jsonb_build_object('user_id', x.user_id, 'display_name', x.display_name,
         'plan_id', x.plan_id, 'last_activity', x.last_activity_at)), '[]')
       from (select o.* from governance.accounts o where lower(o.email) = lower(v_account.email)

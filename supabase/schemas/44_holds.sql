@@ -38,8 +38,8 @@ begin
 end
 $$;
 comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
-  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, a person is called. Answers '
-  'the alerts.';
+  'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, an alert is raised. '
+  'Answers the alerts.';
 
 create function governance.count_stuck_holds() returns bigint
   language sql stable set search_path = '' as $$
@@ -157,7 +157,7 @@ end
 $$;
 comment on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) is
   'A person ends a hold: settle it with the tokens it used (a quarantined one with those it reported, unless others '
-  'are said), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
+  'are given), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
   'unknown_request, already_resolved, idempotency_conflict.';
 revoke all on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint)
   from public, anon, authenticated;

@@ -254,8 +254,8 @@ begin
 end
 $$;
 comment on function governance.add_to_ranks(governance.day_ranks[]) is
-  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows counts for '
-  'nothing.';
+  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows is '
+  'ignored.';
 
 create function governance.leading_users(p_from timestamptz, p_to timestamptz, p_also bigint[],
   p_decision text default null, p_reason text default null, p_model text default null)

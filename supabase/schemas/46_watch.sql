@@ -296,7 +296,7 @@ begin
     if v_account_id is null then
       return jsonb_build_object('calls', '[]'::jsonb, 'next_before_decision_id', null);
     end if;
-    -- Calls of one account stand in one order by time and by id, and by time they have an index.
+    -- Calls of one account have the same order by time as by id, and there is an index by time.
     select least(v_to, r.created_at + interval '1 microsecond') into v_at from governance.requests r
       where r.decision_id = v_high;
     v_to := coalesce(v_at, v_to);

@@ -220,12 +220,12 @@ begin
 end
 $$;
 comment on function public.console_costs(date, date, text, text, jsonb) is
-  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many days '
-  'before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when the day '
-  'was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a call counts '
-  'when it settled; models without a price cost nothing. Of very many users the dearest of each day are read, and '
-  'part_count is null. Under the key '''' stands what names no session or agent, or one that was not among the 50 '
-  'that used and cost most on its day. savings are estimates, of everybody. Source: the roll-ups usage_totals, '
-  'usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
+  'Cost in micro-units of the currency, calls and tokens from p_from to p_to, both days included, beside as many '
+  'days before: in all, by day, week (from Monday) or month, and by model, provider, plan (that accounts had when '
+  'the day was closed), task_type, scope, user, session or agent, the 100 dearest. Days are each account''s own; a '
+  'call counts when it settled; models without a price cost nothing. Of very many users the dearest of each day are '
+  'read, and part_count is null. Under the key '''' is what names no session or agent, or one that was not among '
+  'the 50 that used and cost most on its day. savings are estimates, of everybody. Source: the roll-ups '
+  'usage_totals, usage_daily and named_usage. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;

@@ -4,10 +4,10 @@ create function governance.alert_kinds()
   returns table (kind text, metric text, unit text, severity text, is_for_operators boolean,
     needs_operator boolean, title text)
   language sql immutable set search_path = '' as $$
-  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed.
-  -- severity: as raised, where it does not depend on how much. is_for_operators: nobody asks for these alerts and no
-  -- operator must miss them; users never see them. needs_operator: it is on the operators' list; the others are
-  -- each user's own limits, which stand in the user's timeline and are counted. What users read of a kind is
+  -- A new kind: a line here, one in shared/governance/alerts/kinds.ts, and raise_alert where it is noticed. severity:
+  -- as raised, where it does not depend on how much. is_for_operators: raised without a preset asking for them;
+  -- operators always get them, users never see them. needs_operator: it is on the operators' list; the others are
+  -- each user's own limits, which are in the user's timeline and are counted. What users read of a kind is
   -- 'alert.<kind>' in the catalogue of words. Kinds of limits carry their percent: daily_limit_80.
   values
     ('budget', null, 'percent', null, false, true, 'Budget'),
@@ -396,7 +396,7 @@ create function governance.raise_unknown_price(p_model text, p_now timestamptz) 
 declare
   v_month text := to_char(p_now at time zone 'UTC', 'YYYY-MM');
 begin
-  -- Look first: two inserts of the same key would wait for each other.
+  -- Read first: two inserts of the same key would wait for each other.
   if exists (select from governance.alert_events e
     where e.kind = 'unknown_price' and e.period_key = v_month and e.subject = p_model) then return; end if;
   perform governance.raise_alert(null, null, 'unknown_price', 'warning',
@@ -405,12 +405,13 @@ begin
 end
 $$;
 comment on function governance.raise_unknown_price(text, timestamptz) is
-  'Tells operators of a model without a price, once a month of UTC.';
+  'Alerts operators to a model without a price, once a month of UTC.';
 
 create function governance.is_for_operators(p_kind text) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce((select k.is_for_operators from governance.alert_kinds() k
     where k.kind = governance.alert_kind(p_kind)), true)
 $$;
-comment on function governance.is_for_operators(text) is 'Alerts that nobody asked for and no operator must miss; they '
-  'are none of the business of the user whom they are about.';
+comment on function governance.is_for_operators(text) is
+  'Alerts that are raised without a preset asking for them; operators always get them, and the user whom they are '
+  'about never sees them.';

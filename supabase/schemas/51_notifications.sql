@@ -29,8 +29,8 @@ create index notifications_due on governance.notifications (due_at) where status
 
 create index notifications_time on governance.notifications (created_at);
 
-comment on table governance.notifications is 'Messages to send, each once: take them with claim_notifications, say how '
-  'it went with finish_notification.';
+comment on table governance.notifications is
+  'Messages to send, each once: take them with claim_notifications, report the outcome with finish_notification.';
 
 create index notifications_alert on governance.notifications (alert_event_id);
 
@@ -88,13 +88,13 @@ begin
 end
 $$;
 comment on function governance.check_routes(jsonb) is
-  'Refuses routes of alerts that name a severity, kind, channel or address that is none.';
+  'Refuses routes of alerts with an unknown severity, kind or channel, or an invalid address.';
 
 create function governance.severity_rank(p_severity text) returns int
   language sql immutable set search_path = '' as $$
   select array_position('{info,warning,critical}', p_severity)
 $$;
-comment on function governance.severity_rank(text) is 'What is higher is more urgent.';
+comment on function governance.severity_rank(text) is 'Higher is more urgent.';
 
 create function governance.takes_alert(p_route jsonb, p_kind text, p_severity text) returns boolean
   language sql immutable set search_path = '' as $$
@@ -110,7 +110,7 @@ create function governance.alert_routes() returns setof jsonb
   language sql stable set search_path = '' as $$
   select r.* from governance.settings s cross join jsonb_array_elements(s.value) r where s.key = 'alert_routes'
 $$;
-comment on function governance.alert_routes() is 'Who hears of which alerts: the setting alert_routes.';
+comment on function governance.alert_routes() is 'Who is notified of which alerts: the setting alert_routes.';
 
 create function governance.operator_addresses(p_routes text[]) returns text[]
   language sql stable set search_path = '' as $$
@@ -118,7 +118,7 @@ create function governance.operator_addresses(p_routes text[]) returns text[]
     select r ->> 'route' as route, coalesce(nullif(r -> 'emails', 'null'), '[]') as emails
     from governance.alert_routes() r
   ), addresses as (
-    -- The operators' own also for a route that has no addresses, or that is no more.
+    -- The operators' own also for a route that has no addresses, or that no longer exists.
     select 0 as at, o.address, o.place
     from unnest(governance.setting_texts('operator_emails', '{}')) with ordinality o(address, place)
     where p_routes = '{}' or exists (select from unnest(p_routes) n(name) left join own on own.route = n.name
@@ -154,8 +154,9 @@ create function governance.route_effect(p_route jsonb, p_now timestamptz) return
   select jsonb_build_object('alerts', coalesce(sum(t.n), 0), 'alert_kinds', coalesce((select jsonb_object_agg(k.kind,
     k.n) from (select x.kind, sum(x.n) as n from taken x group by 1) k), '{}')) from taken t
 $$;
-comment on function governance.route_effect(jsonb, timestamptz) is 'The alerts of the last 30 days that a route would '
-  'have told of, by kind; of very many the newest 10,000, and as many of users'' own limits.';
+comment on function governance.route_effect(jsonb, timestamptz) is
+  'The alerts of the last 30 days that a route would have sent, by kind; of very many the newest 10,000, and as '
+  'many of users'' own limits.';
 
 create function governance.queue_notifications(p_now timestamptz, p_limit int default 1000) returns int
   language plpgsql set search_path = '' as $$
@@ -179,7 +180,7 @@ begin
   loop
     -- An alert a day old is no longer news.
     continue when v_event.created_at < p_now - interval '1 day';
-    -- What users are to hear of an alert that came with a copy, they hear from the project that was copied.
+    -- This database is a copy: users are notified by the project that was copied.
     insert into governance.notifications (alert_event_id, channel, audience, recipient, account_id, routes, subject,
       body, payload, due_at, created_at)
     select v_event.alert_event_id, t.channel, t.audience, case t.audience
@@ -207,12 +208,12 @@ begin
       where v_event.alert_id is null and (v_event.kind ~ '^(daily_limit|monthly_limit|allowance)_\d+$'
         or v_event.kind = 'low_balance')
       union
-      -- Operators hear by every route that is for it.
+      -- Operators are notified by every route that takes it.
       select c.channel, 'operators', r ->> 'route'
       from jsonb_array_elements(v_routes) r cross join jsonb_array_elements_text(r -> 'channels') c(channel)
       where governance.takes_alert(r, v_event.kind, v_event.severity)
       union
-      -- No operator must miss it, though no route is for it.
+      -- Operators are always notified of it, also where no route takes it.
       select w, 'operators', '' from unnest(v_operator_channels) w
       where v_event.alert_id is null and governance.is_for_operators(v_event.kind)
         and not exists (select from jsonb_array_elements(v_routes) r
@@ -243,8 +244,8 @@ $$;
 comment on function governance.queue_notifications(timestamptz, int) is
   'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
   'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
-  'operator_emails. alert_routes says which of them hear of what, and how; operator_channels how they hear of what no '
-  'route is for.';
+  'operator_emails. alert_routes sets who is notified of what, and how; operator_channels how they are notified of '
+  'what no route takes.';
 
 create function public.claim_notifications(p_limit int default 50, p_channel text default null,
   p_lease_seconds int default 300) returns jsonb
@@ -313,7 +314,7 @@ declare
 begin
   select s.value into v_known from governance.maintenance_state s where s.key = 'database';
   if v_database is not null and v_known ->> 'id' is distinct from v_database then
-    -- Of several that notice, one waits here and finds it noted.
+    -- Where several notice at once, the others wait here and find it noted.
     insert into governance.maintenance_state as s (key, value) values ('database', jsonb_build_object('id', v_database))
     on conflict (key) do update set updated_at = p_now, value = jsonb_build_object('id', v_database, 'copied_at', p_now)
       where s.value ->> 'id' <> v_database;
@@ -387,7 +388,7 @@ begin
 end
 $$;
 comment on function public.finish_notification(bigint, text, boolean, int) is
-  'Says how sending went: sent, or with p_error, to be tried again (not before p_retry_after_seconds), or with '
+  'Records how sending went: sent, or with p_error, to be tried again (not before p_retry_after_seconds), or with '
   'p_is_final never. Errors: invalid_argument, not_found.';
 revoke all on function public.finish_notification(bigint, text, boolean, int) from public, anon, authenticated;
 grant execute on function public.finish_notification(bigint, text, boolean, int) to service_role;

@@ -1,4 +1,4 @@
--- What users are written, in which language, and what they turned off: by a function, or by the link in a mail.
+-- Messages to users: their text, their language, and what users turned off, by a function or by the link in a mail.
 
 create table governance.preferences (
   account_id bigint primary key references governance.accounts (account_id) on delete cascade,
@@ -29,7 +29,7 @@ create function governance.sent_topics() returns text[]
   select governance.setting_texts('user_messages', governance.message_topics())
 $$;
 comment on function governance.sent_topics() is
-  'Topics that the project writes to users about: the setting user_messages, all unless said.';
+  'Topics that the project writes to users about: the setting user_messages; all where it is not set.';
 
 create function governance.alert_topic(p_kind text) returns text
   language sql immutable set search_path = '' as $$
@@ -77,7 +77,7 @@ create function governance.word_message(p_word text, p_values jsonb, p_language 
     from jsonb_each(p_values) v))
 $$;
 comment on function governance.word_message(text, jsonb, text) is
-  'The sentence of a message. Numbers are counts, {minor, currency} is money, {key} a period.';
+  'The text of a message. Numbers are counts, {minor, currency} is money, {key} a period.';
 
 create function governance.tell_user(p_account_id bigint, p_topic text, p_word text, p_values jsonb,
   p_now timestamptz, p_happened_at timestamptz default null) returns void
@@ -104,8 +104,8 @@ begin
 end
 $$;
 comment on function governance.tell_user(bigint, text, text, jsonb, timestamptz, timestamptz) is
-  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. What '
-  'happened more than three days ago is not told.';
+  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. '
+  'Nothing is sent about what happened more than three days ago.';
 
 create function governance.hmac_sha256(p_key bytea, p_text text) returns bytea
   language sql immutable set search_path = '' as $$
@@ -144,7 +144,7 @@ create function governance.one_line(p_text text, p_length int default 500) retur
     '([\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]'
       '|[\U000E0000-\U000E007F]|\s)+', ' ', 'g')), p_length)
 $$;
-comment on function governance.one_line(text, int) is 'Another''s text as one line of a mail.';
+comment on function governance.one_line(text, int) is 'A text from outside as one line of a mail.';
 
 create function governance.html_text(p_text text) returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -178,7 +178,7 @@ create function governance.name_in_greeting(p_name text) returns text
   select case when governance.one_line(p_name, 80) ~ '[/@:<>\\]|\.[[:alpha:]]{2}|www\.' then null
     else nullif(governance.one_line(p_name, 80), '') end
 $$;
-comment on function governance.name_in_greeting(text) is 'A user''s name as a mail may say it; null for none.';
+comment on function governance.name_in_greeting(text) is 'A user''s name as a mail may show it; null for none.';
 
 create function governance.mail_steps(p_topic text, p_plan_id text, p_language text) returns jsonb[]
   language plpgsql stable set search_path = '' as $$

@@ -16,8 +16,9 @@ create table governance.usage_totals (
   primary key (day, plan_id, model, task_type, scope_id)
 );
 
-comment on table governance.usage_totals is 'Usage of everybody by day: of a day that is over all of it, of an open '
-  'one what was followed. Days are told by usage_days; rows of any other day count for nothing.';
+comment on table governance.usage_totals is
+  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
+  'the days; rows of any other day are ignored.';
 
 create table governance.usage_days (
   day date primary key,

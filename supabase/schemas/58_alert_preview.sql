@@ -166,7 +166,7 @@ begin
     'raised_now', case when p_old is not null then
       governance.raised_alerts(governance.check_alert(p_old, 'alerts', v_plans, v_currency), p_now) end);
 exception when sqlstate 'PT422' then
-  -- What is wrong with it is said already.
+  -- Its mistakes are reported already.
   return '{}';
 end
 $$;

@@ -76,7 +76,7 @@ begin
       return null;
     end if;
   end loop;
-  -- Written by hand, a key may be spelt in other letters.
+  -- Keys are typed by hand, so their spelling may differ.
   select btrim(x.value) into v_found
   from jsonb_each_text(governance.stripe_object(p_metadata)) x, unnest(p_keys) with ordinality k(key, n)
   where btrim(x.value) <> '' and governance.plain_key(x.key) = governance.plain_key(k.key) order by k.n, x.key limit 1;
@@ -115,8 +115,8 @@ comment on function governance.sum_credits(jsonb) is
 create function governance.released_minor(o jsonb, p_version text) returns bigint
   language sql immutable set search_path = '' as $$
   select case
-    -- It would be among what is refunded, which is less; or more than there was to refund; or all of it, and the charge
-    -- says whether that is all of the charge.
+    -- Not counted where less was refunded than was released. Counted where more was refunded than was captured. Where
+    -- both amounts would fit, the charge's own 'refunded' decides.
     when c.refunded < c.released then 0
     when c.refunded > c.captured then c.released
     when o -> 'refunded' = 'true' and c.refunded < c.captured + c.released then 0
@@ -139,7 +139,7 @@ create function governance.paid_by_records(o jsonb) returns bigint
   where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
 $$;
 comment on function governance.paid_by_records(jsonb) is
-  'What of an invoice was paid outside of Stripe as its payments tell it: since 2025-03-31 nothing else in it does.';
+  'What of an invoice was paid outside of Stripe by its payments: since 2025-03-31 nothing else in it shows that.';
 
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -148,7 +148,7 @@ create function governance.invoice_tax(o jsonb) returns bigint
       + governance.sum_amounts(o -> 'total_tax_amounts')), 0)
 $$;
 comment on function governance.invoice_tax(jsonb) is
-  'Tax within an invoice''s total, however its API version tells it.';
+  'Tax within an invoice''s total, in the form of any API version.';
 
 create function governance.is_proration(p_line jsonb) returns boolean
   language sql immutable set search_path = '' as $$
@@ -156,7 +156,7 @@ create function governance.is_proration(p_line jsonb) returns boolean
     p_line #> '{parent,invoice_item_details,proration}'), false)
 $$;
 comment on function governance.is_proration(jsonb) is
-  'Whether an invoice''s line is for a part of a period, however its API version tells it.';
+  'Whether an invoice''s line is for a part of a period, in the form of any API version.';
 
 create function governance.is_subscription_line(p_line jsonb) returns boolean
   language sql immutable set search_path = '' as $$

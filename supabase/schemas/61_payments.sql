@@ -16,9 +16,9 @@ create table governance.stripe_payments (
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
-  -- When its charge was made, where that was long before it was told: a bank debit succeeds days later.
+  -- When its charge was made, where Stripe reported it long after: a bank debit succeeds days later.
   charged_at timestamptz,
-  -- Largest cumulative figure that a charge told.
+  -- Largest cumulative figure that a charge reported.
   refunded_minor bigint not null default 0,
   -- Authorised, never captured, and a refund in Stripe's words before 2025-03-31.
   released_minor bigint not null default 0,
@@ -31,7 +31,7 @@ create table governance.stripe_payments (
   created_at timestamptz not null
 ) with (fillfactor = 80);
 
--- Also found by the beginning of an id, as it stands in a mail or a ticket.
+-- Also found by the beginning of an id, as it is in a mail or a ticket.
 create unique index stripe_payments_intent on governance.stripe_payments (payment_intent_id text_pattern_ops)
   where payment_intent_id is not null;
 
@@ -77,7 +77,7 @@ create table governance.stripe_payment_names (
   -- Mostly a PaymentIntent or a charge.
   name text primary key,
   payment_id bigint not null,
-  -- Of a charge: largest cumulative refund that it told.
+  -- Of a charge: largest cumulative refund that it reported.
   refunded_minor bigint not null default 0
 );
 
@@ -107,7 +107,7 @@ comment on table governance.stripe_merged_payments is
 
 create table governance.stripe_invoice_numbers (
   invoice_id text primary key,
-  -- What the invoice says, and so a user's mail.
+  -- As on the invoice, and so in a user's mail.
   number text not null
 );
 
@@ -139,7 +139,7 @@ create table governance.stripe_disputes (
   amount_minor bigint not null check (amount_minor >= 0),
   currency text,
   status text not null,
-  -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later stands.
+  -- 1 inquiry, 2 open, 3 decided: it only rises; of two decisions the later counts.
   stage smallint not null,
   is_lost boolean not null default false,
   -- The money came back before the decision.
@@ -327,7 +327,7 @@ begin
   values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
-    -- When it came to its state: that is told first, however often and late it is told again.
+    -- When it came to its state: the earliest time that was reported, however often and late it is reported again.
     told_at = case when excluded.state > r.state then excluded.told_at
       when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
   return v_pay.payment_id;
@@ -368,7 +368,7 @@ begin
     payment_name = coalesce(d.payment_name, excluded.payment_name),
     charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
-    -- Of two decisions the later stands; on a tie, lost wins.
+    -- Of two decisions the later counts; on a tie, lost wins.
     (status, stage, is_lost, told_at) = (
       select n.status, n.stage, n.is_lost, n.told_at
       from (values (d.status, d.stage, d.is_lost, d.told_at),

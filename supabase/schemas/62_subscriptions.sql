@@ -4,13 +4,13 @@ create table governance.stripe_subscriptions (
   subscription_id text primary key,
   -- No foreign key: its check would lock the account's row before the account's own lock is taken.
   account_id bigint,
-  -- When Stripe said so; null while only its customer tells whose it is.
+  -- When Stripe named the user; null while that is known from its customer only.
   owner_told_at timestamptz,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
-  -- When Stripe last told of its items, where a price of theirs names the plan: on a later invoice, a price that nobody
-  -- knows may be another plan's.
+  -- When Stripe last reported its items, where the price of one names the plan: an unknown price on a later invoice
+  -- may be another plan's.
   priced_at timestamptz,
   paid_plan_id text,
   -- Tokens a period, where its Checkout Session alone names them.
@@ -40,8 +40,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as subscriptions tell it: from 2025-03-31 an invoice''s line has only the id of the '
-  'price.';
+  'What a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line has only the id '
+  'of the price.';
 
 create table governance.paid_periods (
   lot_id bigint primary key,
@@ -226,8 +226,8 @@ begin
 end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
-  'Whose subscription it is: of what Stripe said at different times the latest stands, in whatever order it comes. '
-  'p_told_at is null where it was not said in so many words. Called before any account''s lock is taken.';
+  'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
+  'comes. p_told_at is null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -262,8 +262,8 @@ begin
   end if;
   perform governance.learn_customer(p_customer, p_account_id);
   if p_account_id is not null and p_customer is not null then
-    -- What was delivered before anybody knew whose it is. None of them waits while they are taken up: each may find the
-    -- others, and would take them up again.
+    -- Events that came before the user was known. None of them counts as waiting while they are processed: each may
+    -- find the others, and would process them again.
     for v_waiting in
       with waiting as (
         update governance.webhook_events_processed w set waits_for_customer = null
@@ -408,7 +408,7 @@ create function governance.price_plan(p_item jsonb) returns text
     join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
 $$;
 comment on function governance.price_plan(jsonb) is
-  'The plan that the price of a subscription item or invoice line is for, told with it or known from before.';
+  'The plan that the price of a subscription item or invoice line is for, given with it or known from before.';
 
 create function governance.plan_of(p_metadata jsonb, p_item jsonb) returns text
   language sql stable set search_path = '' as $$

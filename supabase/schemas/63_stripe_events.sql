@@ -11,7 +11,7 @@
 create table governance.webhook_events_processed (
   event_id text primary key,
   event_type text not null,
-  -- Stripe's own time of the event; null where it told none.
+  -- Stripe's own time of the event; null where it has none.
   event_created_at timestamptz,
   received_at timestamptz not null,
   attempts int not null default 1,
@@ -65,7 +65,7 @@ begin
   end if;
   if v_pack_id is null then v_pack_id := governance.metadata_text(v_metadata, 'packId', 'packid'); end if;
   if v_mode = 'subscription' then
-    -- The tokens come with invoice.paid; the session tells whose subscription it is.
+    -- The tokens come with invoice.paid; the session shows whose subscription it is.
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
     if governance.stripe_id(o -> 'subscription') is not null then
       v_account_id := governance.own_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
@@ -206,7 +206,7 @@ $$;
 comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
   boolean, text) is 'payment_intent.*';
 
--- No plan anew for each event, and no compiling of one.
+-- So that no statement is planned again, or compiled, for each event.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
   language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
@@ -317,7 +317,7 @@ begin
       else v_plan_id = any (p.plans) end
     into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
-  -- Allowed when its checkout began is allowed.
+  -- What was allowed when the checkout began is still allowed.
   v_may_buy := v_may_buy or exists (select from governance.checkouts c
     where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
@@ -327,7 +327,7 @@ begin
     and (v_invoice is null or not coalesce(o -> 'total_details' ?| array['amount_outside', 'amount_balance'], false))
     and v_balance + v_pack_tokens < 9007199254740992;
 
-  -- A payment that fits and that nobody has told of yet is made as a granted one, in one go.
+  -- A payment that fits and is new is inserted as granted, in one statement.
   if v_fits then
     insert into governance.stripe_payments (account_id, payment_intent_id, charge_id, checkout_session_id, invoice_id,
       customer_id, livemode, order_id,
@@ -379,7 +379,7 @@ begin
         limit 1);
   end if;
   if v_knows_customer is not true then perform governance.learn_customer(v_customer, v_account_id); end if;
-  -- What was refunded or disputed before it was paid for can only be known of a payment that was known.
+  -- Only a payment that was known before can have earlier refunds or disputes.
   if v_was_known then
     v_effects := v_effects || governance.settle_payment(v_pay.payment_id, p_now, p_event_id);
   end if;
@@ -395,7 +395,7 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
   language sql set search_path = '' as $$
   update governance.alert_events e set acknowledged_at = p_now, acknowledged_by = p_by, resolution = p_words
   where e.alert_event_id in (
-    -- One that an operator decides just now is theirs.
+    -- An alert that an operator is deciding at this moment is left to them.
     select x.alert_event_id from governance.alert_events x
     where x.kind = 'webhook_quarantined' and coalesce(x.alert_id, 0) = 0 and coalesce(x.account_id, 0) = 0
       and coalesce(x.threshold, 0) = 0 and x.period_key = p_event_id and x.period_key <> ''
@@ -403,7 +403,7 @@ create function governance.close_event_alert(p_event_id text, p_now timestamptz,
     for update skip locked)
 $$;
 comment on function governance.close_event_alert(text, timestamptz, text, text) is
-  'An event that waited for a decision does not wait any more: nor does its alert.';
+  'Closes the alert of an event that no longer waits for a decision.';
 
 create function governance.take_event(p_event_id text, p_event jsonb, p_now timestamptz,
   p_is_new boolean default false) returns jsonb
@@ -455,7 +455,7 @@ begin
     else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o);
     end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
-    -- Whatever stands in it, an event is kept for a person rather than sent back to Stripe for ever.
+    -- Whatever is in it, an event is kept for a person; if it were refused, Stripe would deliver it again and again.
     v_outcome := governance.outcome('quarantined', 'malformed');
   end;
   v_waits := v_outcome.status = 'quarantined';

@@ -75,7 +75,7 @@ end
 $$;
 comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
-  'checkouts (open_checkout_limit within open_checkout_minutes); message says it to the user. Allowed ones count. '
-  'Errors: invalid_argument, unknown_user, unknown_pack.';
+  'checkouts (open_checkout_limit within open_checkout_minutes); message is the text for the user. Allowed ones '
+  'count. Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;

@@ -58,7 +58,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.metadata_text(governance.stripe_object(l.line -> 'metadata'), 'plan_id', 'planId', 'plan')
         as own_plan_id,
       governance.metadata_text(p_metadata, 'plan_id', 'planId', 'plan') as subscription_plan_id,
-      -- Until a subscription has told what this price is for, nobody knows whether the plan has changed.
+      -- Until a subscription event shows what this price is for, it is not known whether the plan has changed.
       governance.price_of(l.line) is not null and governance.price_object(l.line) = '{}'
         and jsonb_typeof(l.line -> 'plan') is distinct from 'object' and not exists (
         select from governance.stripe_prices k where k.price_id = governance.price_of(l.line)) as has_new_price
@@ -86,7 +86,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.stripe_time(s.line #> '{period,end}') as period_to
     from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
-    -- Whole periods first, and of these the one to come: what was used and not yet paid may stand beside it.
+    -- Whole periods first, and of these the one to come: what was used and not yet paid may be beside it.
     select n.sale, case when n.sale like 'price %' and bool_and(n.tokens ~ '^[0-9]{1,15}$')
         then sum(case when n.tokens ~ '^[0-9]{1,15}$' then n.tokens::numeric end)::text
         else (array_agg(n.tokens order by n.is_proration, n.period_to desc nulls last, n.n))[1] end as tokens,
@@ -108,7 +108,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       when g.has_no_amount then 'amount_mismatch'
       when g.tokens is not null and (g.tokens !~ '^[0-9]{1,15}$' or g.tokens::bigint = 0) then 'invalid_tokens'
       when g.tokens::bigint > 100000000 then 'tokens_above_ceiling'
-      -- Part of a period of a price that names tokens: how many it buys only a person can say.
+      -- Part of a period of a price that names tokens: only a person can decide how many it buys.
       when g.is_proration and g.tokens is not null then 'proration'
     end,
     -- Older line ids name the subscription, not the line: then invoice and period make it one of a kind.
@@ -370,8 +370,8 @@ begin
     where w.event_id = p_event_id and w.status = 'quarantined' and w.reason = 'unknown_plan') then
     return governance.outcome('quarantined', 'unknown_plan', '[]', p_payment_id, p_customer);
   end if;
-  -- The plan may be told later, by the subscription or its Checkout Session: until governance.show_waiting_invoices has
-  -- shown it, it waits in silence.
+  -- The plan may come later, with the subscription or its Checkout Session: until then it waits without an alert,
+  -- which governance.show_waiting_invoices raises after a while.
   return governance.outcome('parked', 'not_known_yet', '[]', p_payment_id, p_customer);
 end
 $$;
@@ -430,7 +430,7 @@ begin
       select from governance.stripe_subscriptions s
       where s.subscription_id = v_subscription and s.owner_told_at < v_from);
     v_account_id := governance.own_subscription(p_now, p_event_id, v_subscription, v_account_id, v_from);
-    -- It is another's now, whom nobody knows yet.
+    -- It has a new user now, who is not known yet.
     if v_is_moved then return governance.outcome('quarantined', 'unknown_user', '[]', v_pay.payment_id); end if;
   end if;
   v_account_id := coalesce(v_account_id, (select c.account_id from governance.stripe_customers c

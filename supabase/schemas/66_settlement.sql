@@ -84,7 +84,7 @@ begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
   from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What expired unused is not owed: it is only called by another name.
+  -- What expired unused is not owed: only its name changes.
   v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
   if v_expired > 0 then
     update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
@@ -172,7 +172,8 @@ begin
     max(d.dispute_id), coalesce(max(d.amount_minor), 0)
   into v_back.lost, v_back.is_disputed, v_back.dispute_id, v_back.disputed
   from (select x.stage, x.is_lost, x.is_reinstated, x.dispute_id,
-      -- In another currency a part cannot be told from the whole: all that was paid by that payment is disputed.
+      -- In another currency a part cannot be distinguished from the whole: all that was paid by that payment counts
+      -- as disputed.
       case when x.currency <> p_pay.currency then coalesce(least(i.amount_minor, p_pay.amount_minor),
         p_pay.amount_minor) else x.amount_minor end as amount_minor
     from governance.stripe_disputes x left join governance.stripe_invoice_payments i on i.name = x.payment_name
@@ -181,7 +182,7 @@ begin
 end
 $$;
 comment on function governance.money_back(governance.stripe_payments) is
-  'What of a payment was refunded or lost in disputes, as far as Stripe has told.';
+  'What of a payment was refunded or lost in disputes, as far as Stripe has reported.';
 
 create function governance.settle_lot(p_lot governance.stripe_lots, p_pay governance.stripe_payments,
   p_back governance.money_back, p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text)
@@ -371,7 +372,7 @@ begin
   v_answer.currency := v_currency;
   v_answer.is_wrong_currency := v_sold_currency is distinct from p_currency;
   if v_answer.is_wrong_currency or least(v_total, v_tax, v_discount, v_shipping) < 0 then return v_answer; end if;
-  -- The price may have tax on top or within it; a discount is whatever Stripe says that it took off.
+  -- The price may have tax on top or within it; the discount is the amount that Stripe reports.
   if v_sold_total + v_discount - v_shipping in (p_price, p_price + v_tax)
     and (v_converted = '{}' or v_tax + v_discount + v_shipping = 0) then
     v_answer.collected_minor := v_total - v_outside - v_balance;
@@ -420,7 +421,7 @@ begin
   returning lot_id into v_lot_id;
   -- The transaction has its number, by the lot, before it draws the entry's id: readers of the feed rely on it.
   v_id := nextval('governance.event_ids');
-  -- The entry is put together where the account is: "was" is the same row as it stood before.
+  -- The entry is put together where the account is: "was" is the same row as it was before.
   update governance.accounts a set purchased_tokens = a.purchased_tokens + p_tokens, last_transaction_id = v_id,
     last_hash = governance.entry_hash(a.last_hash, governance.entry_payload(v_id, p_now, 'purchase', p_tokens,
       a.subscription_tokens + a.purchased_tokens + a.promotional_tokens,
@@ -486,4 +487,5 @@ begin
 end
 $$;
 comment on function governance.settled(bigint, timestamptz,
-  text) is 'What became of an event that told of this payment; one that names none is for a person.';
+  text) is
+  'The outcome of an event about this payment; an event that names no payment waits for a person.';

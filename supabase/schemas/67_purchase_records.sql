@@ -34,7 +34,7 @@ begin
     perform governance.record_purchase(v_lot.transaction_id, 'grant', v_lot.lot_id, v_pay.payment_id, v_lot.granted, 0,
       v_lot.amount_minor, v_lot.currency,
       p_line_id => v_lot.stripe_invoice_line_id);
-    -- Refunds and disputes that were booked before this bookkeeping was there, told by their entries.
+    -- Refunds and disputes that were booked before these records existed, derived from their entries.
     for v_entry in
       select t.*, lag(t.debt_after, 1, 0::bigint) over (order by t.transaction_id) as debt_before
       from governance.token_transactions t where t.account_id = v_lot.account_id order by t.transaction_id
@@ -119,7 +119,7 @@ begin
     select r.* from governance.purchase_records r
     where r.transaction_id > coalesce(p_cursor, '0')::bigint
       -- All that ever happened to a lot that was touched in the period, or within the three days after it for which
-      -- Stripe delivers again: the grant may be late, and an export tells refunds up to the day it was made.
+      -- Stripe delivers again: the grant may be late, and an export has refunds up to the day it was made.
       and ((p_from is null and p_to is null) or r.lot_id = any (v_corrected)
         or exists (select from governance.purchase_records x where x.lot_id = r.lot_id
         and (p_from is null or x.created_at >= p_from) and (p_to is null or x.created_at < p_to + interval '3 days'))
@@ -195,7 +195,7 @@ comment on function governance.sold_no_tokens(bigint) is
 create function public.console_known_payments(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
 declare
-  -- Stripe delivers again for three days, and an invoice may be told before its payment.
+  -- Stripe delivers again for three days, and an invoice may arrive before its payment.
   v_from timestamptz := p_from - interval '3 days';
   v_to timestamptz := p_to + interval '3 days';
 begin
@@ -210,7 +210,7 @@ begin
       cross join lateral (select unnest(array[p.invoice_id, p.payment_intent_id, p.charge_id]) as id
         union select n.name from governance.stripe_payment_names n where n.payment_id = p.payment_id) x
       where p.is_other_sale and x.id is not null and coalesce(p.paid_at, p.created_at) between v_from and v_to
-        -- Its invoice may have been told before the Checkout Session that sold tokens by it.
+        -- Its invoice may have arrived before the Checkout Session that sold tokens with it.
         and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
     'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
       from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
@@ -219,7 +219,7 @@ begin
         select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
           where d.told_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
-      -- Where it was not said, only a payment by one charge tells which it was.
+      -- Where it was not named, it is known only of a payment by one charge.
       cross join lateral (select coalesce(x.charge_id, case when not exists (
         select from governance.stripe_payment_names n where n.payment_id = p.payment_id and n.name ~ '^(ch|py)_')
         then p.charge_id end) as charge_id) c
@@ -233,7 +233,7 @@ begin
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
-  'What the project knows of a period''s payments and Stripe''s files may not tell. other_sales: ids (invoices, '
+  'What the project knows of a period''s payments and Stripe''s files may not show. other_sales: ids (invoices, '
   'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
   'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
   'several charges that paid it together. Errors: invalid_argument.';
@@ -332,7 +332,7 @@ begin
       sum(p.restored)::bigint as restored, sum(p.consumed)::bigint as consumed, sum(p.refunded)::bigint as refunded,
         sum(p.disputed)::bigint as disputed,
       sum(p.expired)::bigint as expired, sum(p.adjusted)::bigint as adjusted, sum(p.closing)::bigint as closing,
-      -- The lots as they stand, less what moved since: not a sum of the same movements.
+      -- The lots as they are now, less what moved since: not a sum of the same movements.
       sum(p.remaining - p.later)::bigint as ledger, sum(p.deferred_opening)::bigint as deferred_opening,
         sum(p.deferred_closing)::bigint as deferred_closing,
       sum(p.given_back)::bigint as given_back,
@@ -356,7 +356,7 @@ create table governance.stripe_refund_figures (
 );
 
 comment on table governance.stripe_refund_figures is
-  'What a charge told was refunded of it in all, each time that more was: after a refund failed the figure is lower.';
+  'The refunded total that a charge reported, each time that it rose: after a refund failed the figure is lower.';
 
 create function governance.note_refund_figure(p_charge text, p_told_at timestamptz, p_refunded bigint) returns void
   language sql set search_path = '' as $$
@@ -365,7 +365,7 @@ create function governance.note_refund_figure(p_charge text, p_told_at timestamp
   on conflict (charge_id, told_at) do update set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
 $$;
 comment on function governance.note_refund_figure(text, timestamptz, bigint) is
-  'Notes what a charge told was refunded of it in all.';
+  'Notes the refunded total that a charge reported.';
 
 create function governance.refunded_again(p_pay governance.stripe_payments) returns bigint
   language sql stable set search_path = '' as $$
@@ -393,6 +393,6 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
   having count(l.charge_id) > 0
 $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
-  'What was refunded where a refund failed and another was made, by what its charges told last: that they told no more '
-  'than before, though of another refund, shows that the failed one is no longer in the figure. Null where nothing '
-  'shows it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
+  'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
+  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
+  'it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';

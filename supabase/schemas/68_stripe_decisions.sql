@@ -11,7 +11,7 @@ create function governance.raise_event_alert(p_event_id text, p_type text, p_rea
   on conflict do nothing
 $$;
 comment on function governance.raise_event_alert(text, text, text, bigint, timestamptz) is
-  'An event that waits for a person is an alert, once.';
+  'Raises an alert, once, for an event that waits for a person.';
 
 create function governance.show_waiting_invoices(p_now timestamptz, p_limit int) returns int
   language plpgsql set search_path = '' as $$
@@ -100,7 +100,7 @@ begin
   if v_known.event_id is null then
     perform governance.fail('PT404', 'not_found', 'There is no such event');
   elsif v_known.status = 'processed' and v_known.decided_at is null then
-    -- It went through by itself meanwhile: what the person wants has been done.
+    -- It was processed by itself meanwhile: what the person wanted is done.
     return governance.end_command('release_stripe_event', p_command_id, jsonb_build_object('event_id', p_event_id,
       'status', 'processed', 'reason', 'already_processed', 'effects', v_known.effects));
   elsif v_known.status not in ('quarantined', 'parked') then
@@ -167,8 +167,8 @@ begin
 end
 $$;
 comment on function public.console_release_stripe_event(text, text, text, text, text, text, bigint) is
-  'A person lets a quarantined event through: as it stands if what was missing is there now, else a paid order with '
-  'the user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
+  'A person lets a quarantined event through: as it is if what was missing is there now, else a paid order with the '
+  'user, pack or tokens given. Audited. Errors: invalid_argument, not_found, already_decided, still_quarantined, '
   'not_paid, already_granted, unknown_user, idempotency_conflict.';
 revoke all on function public.console_release_stripe_event(text, text, text, text, text, text, bigint)
   from public, anon, authenticated;

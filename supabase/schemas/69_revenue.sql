@@ -12,7 +12,7 @@ create table governance.lot_positions (
   given_back_minor bigint not null
 ) with (fillfactor = 70);
 
-comment on table governance.lot_positions is 'Where each paid lot stands in revenue_days.';
+comment on table governance.lot_positions is 'How far each paid lot is counted in revenue_days.';
 
 create table governance.revenue_days (
   -- Of UTC.

@@ -391,7 +391,7 @@ begin
   elsif jsonb_typeof(p_expected_versions) <> 'object' then
     perform governance.fail('PT400', 'invalid_argument', 'p_expected_versions is an object: difference id → version');
   elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
-    -- A version that cannot be read would be no check at all.
+    -- A version that cannot be read would check nothing.
     perform governance.fail('PT400', 'invalid_argument',
       'A version in p_expected_versions is a whole number, as the case was answered with');
   end if;

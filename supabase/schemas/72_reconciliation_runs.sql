@@ -108,7 +108,7 @@ begin
       and c.last_run_id <> p_run.run_id and (c.posted_at is null or c.posted_at <= p_run.ledger_read_at)
       and not exists (select from governance.reconciliation_run_differences x
         where x.run_id = p_run.run_id and x.difference_id = c.difference_id)
-      -- That a difference is gone says nothing about whether its correction is to be undone.
+      -- That a difference is gone does not decide whether its correction is to be undone.
       and not (c.correction ? 'undoes' and c.status in ('proposed', 'approved'))
     order by c.difference_id for update
   ), ended as (
@@ -153,7 +153,7 @@ begin
   -- Pages, runs and closes one after the other, and no case changes meanwhile.
   perform pg_advisory_xact_lock(7254101);
   v_now := governance.now();
-  -- Nobody has read the ledger of a moment to come.
+  -- A ledger cannot have been read in the future.
   v_read_at := least(coalesce(v_read_at, v_now), v_now);
   insert into governance.reconciliation_runs as r (run_id, period_from, period_to, tied_out, report, created_at,
     created_by, ledger_read_at)
@@ -167,7 +167,8 @@ begin
     return v_run.outcome;
   end if;
   v_read_at := v_run.ledger_read_at;
-  -- What was posted just before may have been committed just after: better to look again than to book again.
+  -- What was posted just before the reading may have been committed just after it: looking again is safer than
+  -- booking again.
   v_sees := v_read_at - interval '10 seconds';
 
   with page as (
@@ -221,7 +222,7 @@ begin
           when c.status = 'written_off'
             and (abs(excluded.amount_minor) > abs(c.amount_minor) or abs(excluded.tokens) > abs(c.tokens)
             or excluded.currency is distinct from c.currency) then 'More than was written off in run ' end as reason) x)
-    -- A run that read an older ledger tells nothing new.
+    -- A run that read an older ledger has nothing new.
     where c.checked_at <= excluded.checked_at
     returning c.history -> -1 as last_entry)
   select count(*) filter (where k.last_entry ->> 'action' = 'reopened' and k.last_entry ->> 'reason' in
@@ -265,7 +266,7 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
           and coalesce(governance.stripe_whole(n -> 'rows') >= governance.stripe_whole(o -> 'rows'), true)
           and coalesce(n #>> '{window,from}' <= o #>> '{window,from}' and n #>> '{window,to}' >= o #>> '{window,to}',
             true))))
-    -- One file does not stand for two of its kind.
+    -- One file does not count as two of its kind.
     and not exists (
       select from (select o ->> 'kind' as kind, sum(governance.stripe_whole(o -> 'rows')) as rows
         from jsonb_array_elements(coalesce(p_old -> 'inputs', '[]')) o group by 1) k
@@ -274,8 +275,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
         where n ->> 'kind' is not distinct from k.kind), 0))
 $$;
 comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in files '
-  'with as wide windows. Only then is what is gone gone.';
+  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in '
+  'files with as wide windows. Only then does a difference that is not found again count as gone.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$

@@ -116,7 +116,7 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
 begin
-  -- Stripe's word stands for every dispute of the payment; one that Stripe never sent is noted now.
+  -- Every dispute of the payment takes the state that Stripe reports; one that Stripe never sent is noted now.
   update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
@@ -266,7 +266,7 @@ declare
   v_before jsonb;
   v_after jsonb;
 begin
-  -- Done and undone: the preview is what will happen, not a guess at it.
+  -- Done, then rolled back: the preview is what will happen, not a guess.
   begin
     v_effects := governance.apply_correction(c.difference_id, c.correction, p_now);
     select coalesce(array_agg(distinct e ->> 'user_id'), '{}') into v_users from jsonb_array_elements(v_effects) e
@@ -357,7 +357,7 @@ begin
   end if;
   update governance.reconciliation_cases x set status = 'posted', status_at = v_now, posted_at = v_now,
     posted_by = p_operator, effects = v_effects, before_posting = v_before, updated_at = v_now, version = x.version + 1,
-    -- What was posted, and whom it was posted to, is what the case says from now on.
+    -- From now on the case has what was posted, and to whom.
     user_id = coalesce(v_effects #>> '{0,user_id}', x.user_id),
     tokens = coalesce(-nullif((select sum((e.value ->> 'tokens')::bigint) from jsonb_array_elements(v_effects) e), 0),
       x.tokens),

@@ -92,7 +92,7 @@ create function public.console_closed_periods() returns jsonb
   select governance.refuse_others('console_closed_periods');
   select coalesce(jsonb_agg(jsonb_build_object('period_from', p.period_from, 'period_to', p.period_to, 'run_id',
     p.run_id, 'seal', encode(p.seal, 'hex'),
-    -- What is shown is what was sealed; only a text that fits is read.
+    -- Shows what was sealed, and reads it only where it matches the seal.
     'is_intact', case when p.seal = sha256(convert_to(p.sealed::text, 'UTF8')) then
       (p.run_id, p.period_from, p.period_to, p.closed_at, p.closed_by, p.sign_off)
         is not distinct from (p.sealed ->> 'run_id', (p.sealed #>> '{period,from}')::timestamptz,
@@ -136,7 +136,7 @@ comment on function governance.cases_closed_with(governance.reconciliation_runs)
 create function governance.is_unexplained(p_figure jsonb, p_explained numeric default 0) returns boolean
   language sql immutable set search_path = '' as $$
   select coalesce(p_figure, 'null') <> 'null'
-    -- Nothing is never unexplained, whatever else is explained.
+    -- A figure of zero is never unexplained, whatever p_explained is.
     and coalesce(governance.stripe_whole(p_figure) not in (0, -coalesce(p_explained, 0)), true)
 $$;
 comment on function governance.is_unexplained(jsonb,
@@ -219,7 +219,7 @@ begin
     true, 'count', v_posted,
     'says', case v_posted when 0 then 'Every posted correction is verified by a run'
       else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
-  -- To know, not to block.
+  -- For information: it does not block.
   select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
   if v_closed.run_id is not null then
     v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks',

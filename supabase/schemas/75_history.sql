@@ -12,7 +12,8 @@ create function governance.history_kinds() returns text[]
   select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
 $$;
 comment on function governance.history_kinds() is
-  'What an account''s history is made of. Of what happened at one moment, the later of these is the newer.';
+  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
+  'as newer.';
 
 -- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
 create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
@@ -47,7 +48,7 @@ create function governance.history_money(p_account_id bigint)
       'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
   union all
-  -- A charge may tell what was refunded without naming the refunds.
+  -- A charge may report what was refunded without naming the refunds.
   select 'refund', p.refunded_at, p.payment_id, p.names || jsonb_build_object('refund_id', null, 'amount_minor',
     p.refunded_minor, 'state', 'succeeded')
   from payments p
@@ -204,7 +205,7 @@ create function public.console_account_ledger(p_user_id text, p_filter jsonb def
   language plpgsql stable security definer set search_path = '' set jit = off
     set plan_cache_mode = 'force_custom_plan' as $$
 declare
-  -- So many entries are looked at for one page; where more are to be looked at, the page says from where to go on.
+  -- So many entries are looked at for one page; where more are to be looked at, the page answers where to go on.
   c_looked constant int := 20000;
   v_account_id bigint;
   v_unknown text;

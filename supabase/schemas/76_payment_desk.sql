@@ -1,5 +1,5 @@
--- The finance desk's payments: found, with how each stands; who may have paid one that names nobody; and why a balance
--- is what it is.
+-- The finance desk's payments: found, with the state of each; who may have paid one that names nobody; and why a
+-- balance is what it is.
 
 create function governance.payment_cases(p governance.stripe_payments)
   returns setof governance.reconciliation_cases
@@ -114,7 +114,7 @@ create function governance.event_texts(p_object jsonb) returns table (what text,
   where nullif(btrim(x.value), '') is not null
 $$;
 comment on function governance.event_texts(jsonb) is
-  'What an object of Stripe''s tells of who paid: customer, order, e-mail, reference.';
+  'What an object of Stripe''s has about who paid: customer, order, e-mail, reference.';
 
 create function public.console_suggest_payers(p_difference_id text default null, p_event_id text default null)
   returns jsonb
@@ -144,7 +144,7 @@ begin
     ), texts as (
       select t.* from governance.event_texts(governance.stripe_object(v_payload #> '{data,object}')) t
       union
-      -- What else Stripe told of the payment and still waits.
+      -- Other events about the payment that still wait.
       select t.* from payments p join governance.webhook_events_processed w using (payment_id)
         cross join lateral governance.event_texts(governance.stripe_object(w.payload #> '{data,object}')) t
       union select 'customer', v_side ->> 'customer_id' where v_side ->> 'customer_id' is not null

@@ -20,7 +20,7 @@ begin
     window w as (partition by t.account_id order by t.transaction_id)
   
   )
-  -- What calls were charged stands in their entries for ever: what left the lots, and what was added to the debt.
+  -- What calls were charged is in their entries for ever: what left the lots, and what was added to the debt.
   select c.account_id, count(*) as entries, count(c.decision_id) as calls,
     sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
     array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
@@ -48,7 +48,7 @@ create function governance.check_lots(p_account_id bigint)
 begin
   return query
   with moved as (
-    -- Nearly every entry moves one lot: only the others are taken apart. Of a lot's seals the last one stands.
+    -- Nearly every entry moves one lot: only the others are taken apart. Of a lot's seals the last one counts.
     select m.account_id, m.lot_id, sum(m.tokens) as net, max(m.seal collate "C") as seal
     from (
       select t.account_id, t.lot_changes[1] as lot_id, t.lot_changes[2] as tokens,
@@ -73,8 +73,8 @@ begin
       or substr(m.seal, 20) <> governance.lot_seal(l) or (not l.is_open and l.remaining + l.frozen > 0)
   
   ), source_problems as (
-    -- Where a lot's money came from: as its payment is called, and as the last record of its price says, which says
-    -- what its entry says.
+    -- Where a lot's money came from: its ids must be those of its payment; its price must be that of its last record,
+    -- and that of its entry.
     select x.account_id, x.lot_id
     from (
       select distinct on (l.lot_id) l.account_id, l.lot_id,
@@ -165,8 +165,8 @@ begin
     sum(r.reserved_tokens) filter (where r.status = 'held') as held,
       min(r.created_at) filter (where r.status = 'held') as held_from,
     min(r.expires_at) filter (where r.status = 'held') as held_until,
-    -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days matter
-    -- to nobody.
+    -- The last call: what it saw of the day's messages, and whether its day is the account's still. Older days are
+    -- not checked.
     max(array[r.decision_id, (r.facts).messages_today,
       (r.day_ends_at = a.day_ends_at)::int]) filter (where r.day_ends_at > a.day_ends_at - interval
         '4 days') as last_seen

@@ -6,7 +6,7 @@ create function governance.check_anchors(p_account_id bigint)
 begin
   return query
   with anchors as (
-    -- A forged one may say anything: what is no number and no hash is a mismatch.
+    -- A forged anchor may hold anything: what is not a number or not a hash is a mismatch.
     select x.audit_id, x.upto, x.hash, coalesce(lag(x.upto) over w, 0) as after,
       coalesce(lag(x.hash) over w, '') as hash_before,
       lead(x.audit_id) over w is null as is_last

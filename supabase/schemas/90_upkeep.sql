@@ -372,9 +372,9 @@ begin
 
   -- Last what calls and operators wait for until this transaction ends: listings, accounts, months; together for less
   -- than 100 ms, which a busy server stretches. Listings come before accounts, which are only tried: see Locks in
-  -- supabase/CONVENTIONS.md.
-  -- What the round before had no time to copy comes first. Who copies follows too, so nobody waits to do the same:
-  -- having read the calls, it would stand in the way of who makes a month of them before it lets go.
+  -- supabase/CONVENTIONS.md. What the round before had no time to copy comes first. Who copies also follows events,
+  -- so that no other transaction waits to do the same: having read the calls, it would block the making of a month of
+  -- calls until it ends.
   v_account_ids := array(select x::bigint from jsonb_array_elements_text(coalesce(v_state -> 'to_copy', '[]')) x);
   v_is_copier := pg_try_advisory_xact_lock(7254014);
   if not v_is_copier then

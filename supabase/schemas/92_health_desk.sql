@@ -33,7 +33,7 @@ begin
         and s.query !~* '^\s*(create|comment|grant|revoke|alter|drop)\M'
       group by 1 order by 3 desc limit 10) x$sql$, v_schema) into functions;
 exception when others then
-  -- Not preloaded, or its figures are not for this role: the desk says why.
+  -- Not preloaded, or its figures are not for this role: the desk shows why.
   functions := null;
   reason := left(sqlerrm, 300);
 end
@@ -110,10 +110,9 @@ begin
 end
 $$;
 comment on function public.console_health_details() is
-  'What stands behind console_health: upkeep''s last rounds and what they did, deliveries, what backends'' guards owe, '
-  'open holds by age, holds '
-  'and settlements that wait, partitions, rules compiled, who verified the ledger when, sizes in bytes, slow '
-  'functions in milliseconds. Reads only.';
+  'The figures behind console_health: upkeep''s last rounds and what they did, deliveries, what backends'' guards '
+  'owe, open holds by age, holds and settlements that wait, partitions, rules compiled, who verified the ledger '
+  'when, sizes in bytes, slow functions in milliseconds. Reads only.';
 revoke all on function public.console_health_details() from public, anon, authenticated;
 grant execute on function public.console_health_details() to service_role;
 

@@ -8,8 +8,8 @@ create table governance.guard_queues (
   reported_at timestamptz not null
 );
 
-comment on table governance.guard_queues is 'The queue of each backend''s guard as it last told; by the server''s own '
-  'clock.';
+comment on table governance.guard_queues is
+  'The queue of each backend''s guard as it last reported it; by the server''s own clock.';
 
 create function public.report_guard_queue(p_backend text, p_waiting int, p_parked int default 0,
   p_oldest_seconds bigint default null) returns void
@@ -28,15 +28,15 @@ begin
   values (p_backend, p_waiting, p_parked, v_now - p_oldest_seconds * interval '1 second', v_now)
   on conflict (backend) do update set waiting = excluded.waiting, parked = excluded.parked,
     oldest_at = excluded.oldest_at, reported_at = excluded.reported_at;
-  -- Backends that owe nothing and are gone, and the oldest of far too many.
+  -- Drops backends that owe nothing and no longer report, and the oldest where there are too many.
   delete from governance.guard_queues q where (q.waiting + q.parked = 0 and q.reported_at < v_now - interval '7 days')
     or q.backend in (select x.backend from governance.guard_queues x order by x.reported_at desc offset 1000);
 end
 $$;
 comment on function public.report_guard_queue(text, int, int, bigint) is
-  'A backend tells what its guard''s store holds: settlements that wait, those parked for a person, and the age in '
-  'seconds of the oldest that waits. The guard calls it by itself when that changes. The last word of each backend is '
-  'kept, of at most 1,000. Errors: invalid_argument.';
+  'Reports what the store of a backend''s guard holds: settlements that wait, those parked for a person, and the '
+  'age in seconds of the oldest that waits. The guard calls it by itself when that changes. The last report of each '
+  'backend is kept, of at most 1,000. Errors: invalid_argument.';
 revoke all on function public.report_guard_queue(text, int, int, bigint) from public, anon, authenticated;
 grant execute on function public.report_guard_queue(text, int, int, bigint) to service_role;
 
