@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
 import { expect, test } from "@playwright/test";
 import { authorize, connectProject, enter, makeUser, type Project, run, startConsole } from "./console.ts";
+import { freePort } from "../support/free-port.ts";
 
 test("offline: what was read stays, a block is kept and sent once when the project answers", async ({
   page,
@@ -11,7 +12,7 @@ test("offline: what was read stays, a block is kept and sent once when the proje
   const folder = mkdtempSync(join(tmpdir(), "governance-offline-"));
   const local = (port: string) =>
     run(["cli/local-project.ts", "--port", port, "--data-dir", join(folder, "project")], /(\{"url".*\})/);
-  let running = await local("0");
+  let running = await local(String(await freePort()));
   const { url, serviceRoleKey } = JSON.parse(running.ready[1] ?? "") as Project;
   const project: Project = {
     url,

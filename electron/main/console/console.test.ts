@@ -30,6 +30,7 @@ import type {
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { defaultResourcesDir, readMigrations } from "../../../local-project/migrations.ts";
 import { shortestOfFive } from "../../../tests/support/console-calls.ts";
+import { freePort } from "../../../tests/support/free-port.ts";
 import type { Console, ConsoleOptions } from "./console.ts";
 import { createConsole, openConsoles } from "./consoles.ts";
 
@@ -55,7 +56,7 @@ async function openLine(targetPort: number): Promise<Line> {
   const sockets = new Set<Socket>();
   let isSilent = false;
   let server: Server;
-  let port = 0;
+  const port = await freePort();
   const listen = (): Promise<void> => {
     server = createServer((socket) => {
       sockets.add(socket);
@@ -69,10 +70,7 @@ async function openLine(targetPort: number): Promise<Line> {
       socket.pipe(far).pipe(socket);
     });
     return new Promise((resolve) => {
-      server.listen(port, "127.0.0.1", () => {
-        port = (server.address() as { port: number }).port;
-        resolve();
-      });
+      server.listen(port, "127.0.0.1", resolve);
     });
   };
   const cut = (): Promise<void> =>
@@ -821,6 +819,20 @@ test("rules go out as a file and come back as they are; a draft is read, replaye
   });
   await expect.poll(() => last.status, { timeout: 60_000 }).toBe("third finished");
 }, 180_000);
+
+test("a project that does not answer is not shown as live", async () => {
+  const line = await openLine(projectPort());
+  const console_ = await connected(line.port);
+  const status = async (): Promise<string> => (await value(console_, "connection.state", {})).status;
+  expect(await status()).toBe("live");
+  line.silence();
+  await value(console_, "connection.retry", {});
+  await expect.poll(status, { timeout: 10_000 }).toBe("catching_up");
+  await line.cut();
+  await line.mend();
+  await expect.poll(status, { timeout: 60_000 }).toBe("live");
+  await line.close();
+}, 120_000);
 
 test("killed between writing an act and its answer, the next start sends it, and it is done once", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));

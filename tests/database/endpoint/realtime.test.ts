@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
 import { createEmptyDatabase } from "../../support/database.ts";
 import { startFixtureProject, type TestProject, writeFixtureResources } from "../../support/endpoint.ts";
+import { freePort } from "../../support/free-port.ts";
 import { postgresUrls } from "../../support/project.ts";
 
 const urls = postgresUrls();
@@ -392,13 +393,13 @@ describe.each(databases)("realtime on $name", ({ server }) => {
 
 describe("realtime across a restart of the local project", () => {
   it("lets supabase-js join again by itself, and delivers what comes then", async () => {
-    const first = await startFixtureProject({ resourcesDir });
+    const port = await freePort();
+    const first = await startFixtureProject({ resourcesDir, port });
     const client = await clientOf(first, first.serviceRoleKey);
     const { changes, systems } = await subscribe(client, { table: "wake_ups" });
     await client.rpc("wake", { p_topic: "before" });
     await vi.waitFor(() => expect(changes).toHaveLength(1), 60_000);
     await first.stop();
-    const port = Number(new URL(first.url).port);
     const second = await startFixtureProject({ resourcesDir, dataDir: first.dataDir, port });
     expect(second.serviceRoleKey).toBe(first.serviceRoleKey);
     await vi.waitFor(() => expect(systems.filter(({ status }) => status === "ok")).toHaveLength(2), 60_000);

@@ -5,7 +5,6 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -17,6 +16,7 @@ import { postgresStore, redisStore, type SettlementStore } from "../../../packag
 import { sqliteStore } from "../../../packages/guard/src/sqlite.ts";
 import { openTool } from "../../../packages/tools.ts";
 import { createProjectDatabase } from "../../support/database.ts";
+import { freePort } from "../../support/free-port.ts";
 import { postgresUrls } from "../../support/project.ts";
 import { type Provider, startProvider, words } from "../../support/provider.ts";
 import { sized } from "../../support/size.ts";
@@ -288,10 +288,7 @@ describe.runIf(sized(0, 1) === 1)("a route handler of Next.js", () => {
       OPENAI_BASE_URL: `${provider.url}/v1`,
     };
     await run(process.execPath, [next, "build"], app, more);
-    const probe = createServer();
-    await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-    const { port } = probe.address() as AddressInfo;
-    await new Promise((resolve) => probe.close(resolve));
+    const port = await freePort();
     const server: ChildProcess = spawn(process.execPath, [next, "start", "-p", String(port)], {
       cwd: app,
       env: { ...env, ...more },
