@@ -34,7 +34,9 @@ export interface Session {
   stop(): Promise<void>;
 }
 
-const pollMs = 20_000;
+const pollMs = 10_000;
+/** A read that takes longer is shown as catching up: what is on the screen may be old. */
+const slowReadMs = 3_000;
 const shortestRetryMs = 1_000;
 const longestRetryMs = 30_000;
 /**
@@ -103,7 +105,8 @@ export function startSession(options: SessionOptions): Session {
     try {
       while (!isStopped) {
         isWoken = false;
-        const answer = await read();
+        const slow = setTimeout(() => become("catching_up"), slowReadMs);
+        const answer = await read().finally(() => clearTimeout(slow));
         if (!answer.ok) return answer.error;
         become("live");
         await wait(answer.value > 0 ? busyMs : pollMs);
