@@ -5,6 +5,7 @@ import type { SearchHit } from "../../../shared/contract/frame.ts";
 import { useCall } from "../lib/console.tsx";
 import { useOffered } from "../lib/offered.ts";
 import { hitAddress } from "../lib/hit-address.ts";
+import { currentLanguage } from "../lib/language.ts";
 import { searchable } from "../lib/pasted.ts";
 import { navigate } from "../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
@@ -48,6 +49,22 @@ function selectFirst(open: boolean): void {
   if (open) first?.click();
 }
 
+/** Rules by their names in the person's language: the project finds them by their codes, which are English. */
+function useRulesNamed(wanted: string): readonly SearchHit[] {
+  const isNeeded = currentLanguage() !== "en" && wanted.length > 1;
+  const { data } = useCall("rules.list", {}, { enabled: isNeeded, staleMs: 60_000 });
+  return isNeeded
+    ? (data?.rules ?? [])
+        .filter((rule) => !rule.is_retired && codeWords(rule.rule_name).toLowerCase().includes(wanted))
+        .map(({ rule_name, rule_type }) => ({
+          kind: "rule",
+          id: rule_name,
+          title: rule_name,
+          subtitle: rule_type,
+        }))
+    : [];
+}
+
 /** Ctrl/Cmd-K: users, rules, requests, payments and actions in one place. */
 export function CommandPalette({ actions }: { readonly actions: readonly Action[] }): ReactNode {
   const [query, setQuery] = useState("");
@@ -57,8 +74,11 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
     { query: settled },
     { enabled: settled.length > 0, keepPrevious: true, staleMs: 5000 },
   );
-  const hits = settled && query.trim() ? (found.data ?? []) : [];
   const wanted = query.trim().toLowerCase();
+  const named = useRulesNamed(wanted);
+  const answered = settled && wanted ? (found.data ?? []) : [];
+  const known = new Set(answered.filter(({ kind }) => kind === "rule").map(({ id }) => id));
+  const hits = [...answered, ...named.filter(({ id }) => !known.has(id))];
   const offered = useOffered((state) => state.actions);
   const matching = [
     ...offered,
@@ -137,13 +157,14 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
             ))}
           </Spotlight.ActionsGroup>
         ) : null}
-        {groups.length === 0 && matching.length === 0 ? (
+        {isSearching ? (
+          <Spotlight.Empty>Searching…</Spotlight.Empty>
+        ) : wanted !== "" && found.error ? (
+          <Spotlight.Empty>{found.error.message}</Spotlight.Empty>
+        ) : groups.length === 0 && matching.length === 0 ? (
           <Spotlight.Empty>
-            {isSearching
-              ? "Searching…"
-              : found.error
-                ? found.error.message
-                : "Nothing found. Try part of a name or e-mail, or an id. Of a request id, take its beginning or end: the middle is known of the newest 50,000 calls alone."}
+            Nothing found. Try part of a name or e-mail, or an id. Of a request id, take its beginning or end:
+            the middle is known of the newest 50,000 calls alone.
           </Spotlight.Empty>
         ) : null}
       </Spotlight.ActionsList>

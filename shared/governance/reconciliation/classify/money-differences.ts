@@ -17,9 +17,8 @@ export function createMoneyDifferences(
     const currency = stripe.currency[event];
     const amount = paidAmount(event);
     const booked = paidFor(ledger, record);
-    const relabel = `elabel entry ${ledger.transaction[record]} as ${money(amount, currency)}`;
-    if (booked >= 0 && ledger.currency[record] !== currency) currencyDiffers(event, record, relabel);
-    else if (booked >= 0 && booked !== amount) amountDiffers(event, record, relabel);
+    if (booked >= 0 && ledger.currency[record] !== currency) currencyDiffers(event, record);
+    else if (booked >= 0 && booked !== amount) amountDiffers(event, record);
     else if (mispriced !== null)
       amountMismatch(
         event,
@@ -34,11 +33,16 @@ export function createMoneyDifferences(
         record,
         amount,
         `The grant belongs to this payment of ${money(amount, currency)}, but the ledger has no amount for it.`,
-        `R${relabel}.`,
+        relabel(event, record),
       );
   }
 
-  function currencyDiffers(event: number, record: number, relabel: string): void {
+  function relabel(event: number, record: number): string {
+    const amount = money(paidAmount(event), stripe.currency[event]);
+    return `Relabel entry ${ledger.transaction[record]} as ${amount}.`;
+  }
+
+  function currencyDiffers(event: number, record: number): void {
     const currency = stripe.currency[event];
     const amount = paidAmount(event);
     const ledgerCurrency = ledger.currency[record];
@@ -65,13 +69,13 @@ export function createMoneyDifferences(
       action: isSettledOnly ? "investigate" : "relabel",
       words: isSettledOnly
         ? "Export with the column Customer Facing Amount, or add the Payments export."
-        : `R${relabel}.`,
+        : relabel(event, record),
       correctionAmount: amount,
       correctionCurrency: currency,
     });
   }
 
-  function amountDiffers(event: number, record: number, relabel: string): void {
+  function amountDiffers(event: number, record: number): void {
     const currency = stripe.currency[event];
     const amount = paidAmount(event);
     const booked = paidFor(ledger, record);
@@ -93,7 +97,7 @@ export function createMoneyDifferences(
         record,
         amount - booked,
         `Paid ${money(amount, currency)}, but the ledger has ${money(booked, currency)} for it.`,
-        `Find out why; then r${relabel}, or refund the rest in Stripe.`,
+        `Find out why; then relabel entry ${ledger.transaction[record]} as ${money(amount, currency)}, or refund the rest in Stripe.`,
       );
   }
 }
