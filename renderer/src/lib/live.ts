@@ -1,11 +1,12 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { create } from "zustand";
 import type { ConsoleClient, TransportStatus } from "../../../shared/contract/client.ts";
-import type { ConnectionState } from "../../../shared/contract/connection.ts";
+import type { ConnectionState, ProjectInfo } from "../../../shared/contract/connection.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
 import type { StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { absoluteAddress } from "./router.ts";
+import { cleanText, clip } from "./text.ts";
 
 /** What the console sends without being asked, kept for every screen. */
 export interface LiveState {
@@ -80,6 +81,11 @@ export function startLive(
 /** A link to a screen of the project that is open, for a ticket or a chat. */
 export function linkHere(address: string): string {
   return absoluteAddress(address, useLive.getState().connection?.profile ?? null);
+}
+
+/** A plan's name; its id where the plan is gone or has no name. */
+export function planName(plans: ProjectInfo["plans"] | undefined, id: string): string {
+  return clip(cleanText(plans?.find((plan) => plan.plan_id === id)?.name ?? "") || cleanText(id), 40);
 }
 
 /** The currency of the project, for places whose record does not say one. */

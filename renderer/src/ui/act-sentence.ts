@@ -1,11 +1,13 @@
 import type { AccountAct } from "../../../shared/contract/corrections.ts";
 import { useZone } from "../lib/clock.ts";
 import { formatInstant, formatTokens } from "../lib/format.ts";
+import { planName, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 
 /** An act in a line: "Give 1,000 promotional tokens until 1 Mar 2027". */
 export function useActSentence(): (act: Pick<AccountAct, "kind" | "fields" | "undoes">) => string {
   const zone = useZone(null);
+  const plans = useLive((state) => state.connection?.project?.plans);
   return (act) => {
     const { fields } = act;
     const count = typeof fields["tokens"] === "number" ? `${formatTokens(fields["tokens"])} ` : "";
@@ -21,7 +23,7 @@ export function useActSentence(): (act: Pick<AccountAct, "kind" | "fields" | "un
       refund_call: () => `refund the call ${text("request_id")}`,
       end_hold: () => `${text("action")} the hold of ${text("request_id")}`,
       change_plan: () =>
-        `move to the plan ${text("plan_id")}` +
+        `move to the plan ${planName(plans, text("plan_id"))}` +
         (fields["when"] === "next_period" ? " when their next month begins" : ""),
       raise_limit: () =>
         `raise ${(["daily_limit", "monthly_limit"] as const)

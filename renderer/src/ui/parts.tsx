@@ -14,6 +14,7 @@ import {
   formatTokens,
 } from "../lib/format.ts";
 import { translated } from "../lib/language.ts";
+import { planName, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, reasonWords, shortenId } from "../lib/text.ts";
 import { CheckIcon, CopyIcon, InfoIcon, WarningIcon } from "./icons.tsx";
 import css from "./parts.module.css";
@@ -65,6 +66,12 @@ export function NameAmong({
       {isShared && name ? <small>{shortenId(user.user_id, 0, 6)}</small> : null}
     </span>
   );
+}
+
+/** A plan by its name, with its id in the tip; one that is gone, or has no name, by its id. */
+export function PlanName({ id }: { readonly id: string | null }): ReactNode {
+  const name = useLive((state) => (id === null ? "" : planName(state.connection?.project?.plans, id)));
+  return id === null ? "—" : <span title={clip(cleanText(id), 200)}>{name}</span>;
 }
 
 /** A user in a table: names are not unique, so the e-mail is below and the id in the tip. */

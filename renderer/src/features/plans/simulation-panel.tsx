@@ -12,7 +12,7 @@ import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
 import { showFailure } from "../../ui/notices.tsx";
-import { Note, Section, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { Note, PlanName, Section, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import { RunState } from "../../ui/run-state.tsx";
 import css from "./plans.module.css";
@@ -134,7 +134,7 @@ function PlanPrices({
 }
 
 const outcomeColumns = (currency: string): readonly Column<PlanOutcome>[] => [
-  { id: "plan", header: "Plan", width: 80, cell: (plan) => cleanText(plan.plan_id) },
+  { id: "plan", header: "Plan", width: 80, cell: (plan) => <PlanName id={plan.plan_id} /> },
   {
     id: "cost",
     width: 150,
@@ -190,7 +190,7 @@ const runsOutColumns: readonly Column<RunsOut>[] = [
       </a>
     ),
   },
-  { id: "plan", header: "Plan", width: 80, cell: (each) => cleanText(each.plan_id) },
+  { id: "plan", header: "Plan", width: 80, cell: (each) => <PlanName id={each.plan_id} /> },
   { id: "at", header: "From", width: 120, cell: (each) => <Time at={each.at} form="short" /> },
   { id: "why", header: "By", width: 110, cell: (each) => codeWords(each.why) },
 ];

@@ -4,7 +4,7 @@ import { type BulkKind, type ManyPreview, movesTokens } from "../../../../shared
 import { useNow, useZone } from "../../lib/clock.ts";
 import { formatChange, formatShortInstant, formatTokens } from "../../lib/format.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
-import { Facts, Note, ProposalNote, UserLine } from "../../ui/parts.tsx";
+import { Facts, Note, PlanName, ProposalNote, UserLine } from "../../ui/parts.tsx";
 import { PlainTable } from "../../ui/plain-table.tsx";
 import css from "./bulk.module.css";
 
@@ -146,7 +146,7 @@ function columnsOf(
   given: Given,
   when: (at: string) => string,
 ): readonly [header: string, now: (row: Shown) => ReactNode, then: (row: Shown) => ReactNode] {
-  const planName = (row: Shown): string => clip(cleanText(row.plan_id), 30);
+  const planName = (row: Shown): ReactNode => <PlanName id={row.plan_id} />;
   const limit = (value: number | null): string => (value === null ? "no limit" : formatTokens(value));
   const blocked = (row: Shown): string =>
     row.is_blocked
@@ -187,8 +187,16 @@ function columnsOf(
     case "change_plan":
       return [
         "Plan and free tokens now",
-        (row) => `${planName(row)}, ${formatTokens(row.before)}`,
-        (row) => `${clip(cleanText(String(given["plan_id"])), 30)}, ${formatTokens(row.after)}`,
+        (row) => (
+          <>
+            {planName(row)}, {formatTokens(row.before)}
+          </>
+        ),
+        (row) => (
+          <>
+            <PlanName id={String(given["plan_id"])} />, {formatTokens(row.after)}
+          </>
+        ),
       ];
     case "give_tokens":
     case "take_tokens":

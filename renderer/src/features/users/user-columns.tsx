@@ -4,7 +4,7 @@ import type { AccountFigure, AccountRow } from "../../../../shared/contract/user
 import { accountSigns } from "../../lib/signs.ts";
 import { cleanText, clip } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
-import { Cost, Id, Meter, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
+import { Cost, Id, Meter, PlanName, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import css from "./users.module.css";
 
 const nameColumn: Column<AccountRow> = {
@@ -84,7 +84,7 @@ export const columns: readonly Column<AccountRow>[] = [
     grow: 1.3,
     cell: (row) => (row.email ? <SafeText text={row.email} length={80} /> : null),
   },
-  { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => clip(cleanText(row.plan_id), 40) },
+  { id: "plan", header: "Plan", width: 88, grow: 0.4, cell: (row) => <PlanName id={row.plan_id} /> },
   ...Object.entries(figures).map(
     ([id, figure]): Column<AccountRow> => ({ ...figure, id, sort: id, align: "right" }),
   ),

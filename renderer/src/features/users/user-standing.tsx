@@ -11,7 +11,7 @@ import { cleanText, clip, codeWords, counted, reasonWords } from "../../lib/text
 import { useActSentence } from "../../ui/act-sentence.ts";
 import { CorrectionButton, DecideButtons } from "../../ui/correction-form.tsx";
 import { SyncIcon } from "../../ui/icons.tsx";
-import { Id, Note, SafeText, Time, TimedText, Tokens } from "../../ui/parts.tsx";
+import { Id, Note, PlanName, SafeText, Time, TimedText, Tokens } from "../../ui/parts.tsx";
 import css from "./users.module.css";
 
 type Detail = OperationOutput<"users.get">;
@@ -40,7 +40,7 @@ function SameEmail({ detail: { same_email: others = [] } }: { readonly detail: D
           <a href={`#${placeAddress(["users", other.user_id])}`}>
             <SafeText text={other.user_id} length={40} />
           </a>{" "}
-          on {clip(cleanText(other.plan_id), 40)}, last active <Time at={other.last_activity} />
+          on <PlanName id={other.plan_id} />, last active <Time at={other.last_activity} />
         </Fragment>
       ))}
       .

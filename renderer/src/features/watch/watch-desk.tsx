@@ -7,13 +7,12 @@ import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
 import { isFlag, recall, remember, useRemembered } from "../../lib/remember.ts";
 import { currentPlace, navigate, placeAddress, usePlace } from "../../lib/router.ts";
-import { eventSign } from "../../lib/signs.ts";
-import { capitalise, cleanText, clip, codeWords, counted, reasonWords } from "../../lib/text.ts";
-import { type Column, DataTable } from "../../ui/data-table.tsx";
+
+import { capitalise, counted, reasonWords } from "../../lib/text.ts";
+import { DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { ArrowUpIcon, ChartIcon, CloseIcon, PauseIcon, PlayIcon } from "../../ui/icons.tsx";
 import { showDone } from "../../ui/notices.tsx";
-import { Cost, Id, Reason, SafeText, Tag, Time, Tokens, UserName } from "../../ui/parts.tsx";
 import { ReceiptView } from "../../ui/receipt.tsx";
 import { DetailBar, DetailScroll, SideDetail } from "../../ui/side-detail.tsx";
 import { EmptyView, FailureLine, QueryView, Skeleton } from "../../ui/states.tsx";
@@ -22,115 +21,8 @@ import { useFeed } from "./feed.ts";
 import { FirstCall } from "./first-call.tsx";
 import { type CallFilter, type Look, lookQuery, readLook, windows } from "./look.ts";
 import { Counters, OverviewCharts, stretchWords } from "./overview.tsx";
+import { columns, datedColumns } from "./watch-columns.tsx";
 import css from "./watch.module.css";
-
-const columns: readonly Column<UsageEvent>[] = [
-  { id: "at", header: "Time", width: 74, fixed: true, cell: (event) => <Time at={event.at} form="clock" /> },
-  {
-    id: "what",
-    header: "What",
-    width: 92,
-    fixed: true,
-    cell: (event) => {
-      const sign = eventSign(event);
-      return (
-        <Tag tone={sign.tone} dot plain>
-          {sign.word}
-        </Tag>
-      );
-    },
-  },
-  {
-    id: "user",
-    header: "User",
-    width: 120,
-    grow: 1.5,
-    fixed: true,
-    cell: (event) => <UserName name={event.display_name} id={event.user_id} />,
-  },
-  {
-    id: "tokens",
-    header: "Tokens",
-    width: 76,
-    align: "right",
-    hint: "Charged; held, asked for or given back where nothing was charged",
-    cell: (event) => <Tokens value={event.tokens} />,
-  },
-  {
-    id: "model",
-    header: "Model",
-    width: 120,
-    grow: 1.3,
-    cell: (event) => {
-      const asked = event.requested_model;
-      const used = event.model ?? asked;
-      if (!used) return <span className={css.where}>—</span>;
-      if (asked && asked !== used)
-        return (
-          <span title={`Asked for ${cleanText(asked)}, routed to ${cleanText(used)}`}>
-            <span className={css.route}>{clip(cleanText(asked), 40)} → </span>
-            {clip(cleanText(used), 40)}
-          </span>
-        );
-      return <SafeText text={used} length={60} />;
-    },
-  },
-  {
-    id: "reason",
-    header: "Reason",
-    width: 110,
-    grow: 1.1,
-    cell: (event) => (event.reason ? <Reason reason={event.reason} /> : null),
-  },
-  {
-    id: "task",
-    header: "Task",
-    width: 80,
-    grow: 0.7,
-    cell: (event) => (event.task_type ? codeWords(event.task_type) : null),
-  },
-  {
-    id: "cost",
-    header: "Cost",
-    width: 104,
-    align: "right",
-    cell: (event) =>
-      event.kind === "settled" ? (
-        <Cost of="call" micros={event.cost_micros} currency={event.currency} />
-      ) : null,
-  },
-  {
-    id: "input",
-    header: "Input",
-    width: 70,
-    align: "right",
-    hidden: true,
-    cell: (event) => <Tokens value={event.input_tokens} />,
-  },
-  {
-    id: "output",
-    header: "Output",
-    width: 70,
-    align: "right",
-    hidden: true,
-    cell: (event) => <Tokens value={event.output_tokens} />,
-  },
-  { id: "plan", header: "Plan", width: 80, grow: 0.5, hidden: true, cell: (event) => event.plan_id ?? "—" },
-  {
-    id: "request",
-    header: "Request",
-    width: 130,
-    hidden: true,
-    cell: (event) => <Id value={event.request_id} copy={false} />,
-  },
-];
-
-/** Over days, the time of day alone does not say when. */
-const datedColumns: readonly Column<UsageEvent>[] = columns.map((column) =>
-  column.id === "at"
-    ? { ...column, width: 120, cell: (event) => <Time at={event.at} form="short" /> }
-    : column,
-);
 
 const eventKey = (event: UsageEvent): string => String(event.event_id);
 
