@@ -115,7 +115,7 @@ async function benchRules(): Promise<BenchResult> {
   );
 }
 
-/** Calls as the feed tells them, some with their settlements. */
+/** Calls as in the feed, some with their settlements. */
 function eventLines(): readonly string[] {
   const lines: string[] = [];
   for (let index = 0; lines.length < 20_000; index++) {

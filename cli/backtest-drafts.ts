@@ -105,7 +105,7 @@ export function readScenario(path: string, prices: readonly PriceRecord[] | null
     plans: Object.fromEntries(
       plans.map(({ plan_id, monthly_allowance, daily_limit, monthly_limit }) => [
         plan_id,
-        // A key that is there and undefined would not be one that is left out.
+        // A key set to undefined does not count as left out.
         JSON.parse(JSON.stringify({ monthly_allowance, daily_limit, monthly_limit })) as Partial<PlanNumbers>,
       ]),
     ),

@@ -21,7 +21,7 @@ const sources = [
 const builtFiles = ["out/main/index.js", "out/preload/index.cjs", "out/renderer/index.html"];
 const stampFile = join(repositoryDir, "out/build.sha256");
 
-/** The build failed; the message holds the end of what the builder said. */
+/** The build failed; the message holds the end of the builder's output. */
 export class BuildError extends Error {
   override readonly name = "BuildError";
 }
@@ -50,7 +50,7 @@ function isBuilt(hash: string): boolean {
   );
 }
 
-/** Answers once out/ is that of the sources. Two starts at once build once. */
+/** Resolves once out/ matches the sources. Two starts at once build once. */
 export async function ensureBuilt(say: (sentence: string) => void): Promise<void> {
   const hash = hashSources();
   if (isBuilt(hash)) return;

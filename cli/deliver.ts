@@ -1,4 +1,4 @@
-/** `npm run deliver`: sends what alerts have to say by e-mail, Slack and a webhook; runs on, or once for a scheduler. */
+/** `npm run deliver`: sends the messages of alerts by e-mail, Slack and a webhook; runs on, or once for a scheduler. */
 import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
 import { deliverDue, ProjectError } from "../supabase/functions/deliver-notifications/deliver.ts";
@@ -72,7 +72,7 @@ try {
   fail(2, error.message);
 }
 
-/** What is being sent is sent and said; nothing more is begun. */
+/** A message on its way is finished and reported; no further one is begun. */
 const ending = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
@@ -83,7 +83,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 let hasProblem = false;
-/** Said once, not at every look. */
+/** Reported once, not in every round. */
 let lastProblem = "";
 do {
   try {

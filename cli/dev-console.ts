@@ -1,6 +1,7 @@
 /**
  * The console's process while it is worked on: started again by cli/dev.ts whenever a file it is made of changes. The
- * page's files come from Vite's server, through this host, with the policy of the product but for what hot reload needs.
+ * page's files come from Vite's server, through this host, with the product's security policy, loosened where hot
+ * reload needs it.
  */
 import { randomBytes } from "node:crypto";
 import { request as ask, type IncomingMessage, type ServerResponse } from "node:http";
@@ -18,7 +19,7 @@ export interface DevStart {
   readonly noncePlaceholder: string;
   readonly sessions: readonly string[];
 }
-/** What it says to its parent. */
+/** What it sends to its parent. */
 export type DevNews =
   | { readonly type: "ready"; readonly port: number; readonly link: string }
   | { readonly type: "session"; readonly sha256: string };

@@ -7,7 +7,7 @@ import { createLogger, createServer } from "vite";
 import { repositoryDir } from "./build.ts";
 import { languagePlugin } from "./language/plugin.ts";
 
-/** Stands where each answer puts its own nonce: the page's security policy lets no other script run. */
+/** A placeholder where each answer puts its own nonce: the page's security policy lets no other script run. */
 export const noncePlaceholder = "NONCE-OF-THIS-ANSWER";
 
 export interface RendererServer {

@@ -1,6 +1,7 @@
 /**
- * `npm run language`: the catalogue beside the sources. Says which texts have no German yet and which are not in the
- * sources any more; `--write` puts the first into their file, with an empty German text to fill in, and takes the others out.
+ * `npm run language`: the catalogue beside the sources. Lists texts that have no German yet and texts that are no
+ * longer in the sources; `--write` puts the first into their file, with an empty German text to fill in, and takes the
+ * others out.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -58,7 +58,7 @@ function readArguments(): Arguments {
   return { databaseUrl, preset: values.preset };
 }
 
-/** Says what went wrong without the address: it may hold a password. */
+/** Reports what went wrong without the address, which may hold a password. */
 function explainConnection(error: unknown, databaseUrl: string): string {
   const { hostname, port, username, pathname } = new URL(databaseUrl);
   const where = `${hostname}:${port || "5432"}${pathname} as ${decodeURIComponent(username) || "the default user"}`;

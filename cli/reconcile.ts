@@ -249,7 +249,7 @@ interface StripeRead {
   readonly options: Pick<ReconcileOptions, "account_id" | "data_from" | "data_through">;
 }
 
-/** Stripe would not, or could not, be read. */
+/** Stripe refused, or could not be reached. */
 class StripeFailed extends Error {
   constructor({ message, advice, details }: Failure) {
     super([message, advice, details && `(${details})`].filter(Boolean).join(" "));

@@ -1,4 +1,4 @@
-/** `npm run sign-feed`: signs the feeds that electron-builder wrote, so that installed programs believe them. */
+/** `npm run sign-feed`: signs the feeds that electron-builder wrote, so that installed programs accept them. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

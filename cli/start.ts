@@ -31,7 +31,7 @@ interface Arguments {
   readonly sampleData: boolean;
 }
 
-/** stdout carries the one line with the address; everything said to the person goes to stderr. */
+/** stdout carries the one line with the address; every other message goes to stderr. */
 const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 function fail(exitCode: 1 | 2, sentence: string): never {

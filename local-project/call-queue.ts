@@ -7,7 +7,7 @@ import { fromDatabaseError, HttpError } from "./errors.ts";
 import type { Caller } from "./keys.ts";
 import type { RpcRequest, RpcResponse } from "./rpc-messages.ts";
 
-/** What a call may say and what it must: one that says anything else is answered by its single function. */
+/** The arguments that a call may have and must have: a call with any other is answered by its single function. */
 const parameters: Readonly<
   Record<string, { readonly must: readonly string[]; readonly may: readonly string[] }>
 > = {

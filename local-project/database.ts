@@ -26,7 +26,7 @@ export interface Database {
   runShared(statements: Statements): Promise<Row[]>;
   /** Several round trips in one transaction; rolled back where `work` throws. */
   transaction<T>(work: (run: RunSql) => Promise<T>): Promise<T>;
-  /** Hears notifications until closed. `onReconnect`: some may have been missed. */
+  /** Receives notifications until closed. `onReconnect`: some may have been missed. */
   listen(
     channels: readonly string[],
     onNotification: (channel: string, payload: string) => void,
@@ -109,7 +109,7 @@ export function pgliteDatabase(db: PGlite): Database {
 export interface PostgresDatabaseOptions {
   /** Connections at most, beside the one that listens. */
   readonly poolSize?: number;
-  /** Told about a lost or regained listening connection. */
+  /** Called when the listening connection is lost or regained. */
   readonly log?: (sentence: string) => void;
 }
 

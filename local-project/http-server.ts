@@ -14,7 +14,7 @@ export interface HttpServerOptions {
   readonly rpc: RpcEndpoint;
   /** Takes over a WebSocket handshake on /realtime/v1/websocket. */
   readonly onRealtime: (request: IncomingMessage, socket: Duplex, head: Buffer, url: URL) => void;
-  /** Told about a failure of ours, never a key or a body. */
+  /** Called with a failure of ours; it never holds a key or a body. */
   readonly log: (sentence: string) => void;
 }
 
@@ -31,8 +31,8 @@ const METHODS = "GET, HEAD, POST, OPTIONS";
 
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const server = createServer((request, response) => {
-    // Said by hand, Node adds no `Keep-Alive: timeout`: clients then let an idle connection go after a few seconds,
-    // long before we would, and never send a call into one that is just being closed.
+    // Set by hand, so that Node adds no `Keep-Alive: timeout`: clients then let an idle connection go after a few
+    // seconds, long before we would, and never send a call into one that is just being closed.
     response.setHeader("connection", server.listening ? "keep-alive" : "close");
     answer(options, request, response).catch((error: unknown) => {
       options.log(`A request failed: ${error instanceof Error ? error.message : String(error)}`);
@@ -40,7 +40,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     });
   });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    // Node leaves the socket to us from here on: unheard, its error would end the program.
+    // From here on the socket is ours: an error without a listener would end the program.
     socket.on("error", () => socket.destroy());
     const url = readUrl(request);
     const refused =

@@ -21,7 +21,7 @@ export interface LocalProject extends ProjectAddress {
 export interface StartOptions extends LocalProjectOptions {
   /** The worker's entry where the program is bundled. */
   readonly workerUrl?: URL;
-  /** Told what happens, in sentences that hold no key. */
+  /** Called with what happens, in sentences that hold no key. */
   readonly log?: (sentence: string) => void;
 }
 

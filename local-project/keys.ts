@@ -96,7 +96,7 @@ export function createGate(keys: ProjectKeys): Gate {
       await verify(apiKey);
       return true;
     } catch (error) {
-      // Ours but expired: let it through to be told so.
+      // Ours but expired: let it through, so that the answer says that it has expired.
       return error instanceof HttpError && error.body.code === "PGRST303";
     }
   }

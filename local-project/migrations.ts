@@ -29,7 +29,7 @@ export interface MigrateOptions {
   readonly preset?: { readonly name: string; readonly ifFresh?: boolean };
   /** The role that owns what is created, where the connection's own role should not (it must be a member). */
   readonly role?: string;
-  /** Told after each step, in one sentence. */
+  /** Called after each step, with one sentence. */
   readonly onProgress?: (sentence: string) => void;
 }
 

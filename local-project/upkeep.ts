@@ -21,7 +21,7 @@ export function startUpkeep({ run, intervalMs, log }: UpkeepOptions): Upkeep {
   let stopped = false;
   let timer: NodeJS.Timeout | null = null;
   let round: Promise<void> = Promise.resolve();
-  /** What went wrong the last time: said once, not every minute. */
+  /** What went wrong the last time: reported once, not every minute. */
   let problem: string | null = null;
 
   function next(afterMs: number): void {

@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { Row } from "./database.ts";
 import { isExpected, type LocalProjectOptions, type ProjectAddress, serveProject } from "./project.ts";
 
-/** What the worker says to the thread that started it. */
+/** Messages from the worker to the thread that started it. */
 export type WorkerMessage =
   | { readonly type: "ready"; readonly address: ProjectAddress }
   | { readonly type: "failed"; readonly message: string; readonly isExpected: boolean }
@@ -12,7 +12,7 @@ export type WorkerMessage =
   | { readonly type: "rows"; readonly id: number; readonly rows: Row[] }
   | { readonly type: "refused"; readonly id: number; readonly message: string };
 
-/** What that thread says to the worker. */
+/** Messages from that thread to the worker. */
 export type HostMessage =
   | { readonly type: "stop" }
   | { readonly type: "run"; readonly id: number; readonly sql: string };

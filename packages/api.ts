@@ -48,7 +48,7 @@ try {
           compilerMessageReporting: { default: { logLevel: "error" } },
           extractorMessageReporting: {
             default: silent,
-            // The guard's own types are all to be had by name; the core's helpers need not be.
+            // All of the guard's own types are exported by name; the core's helpers need not be.
             "ae-forgotten-export": name === "guard" ? { logLevel: "error" } : silent,
           },
           tsdocMessageReporting: { default: silent },

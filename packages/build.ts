@@ -72,7 +72,7 @@ for (const [name, entries] of Object.entries(packages)) {
   const reached = new Set<string>();
   for (const entry of entries) reachTypes(join(dist, `types/packages/${name}/src/${entry}.d.ts`), reached);
   for (const file of types) {
-    // What no type of the package's own names is nobody's to import.
+    // Only what the package's own types name can be imported.
     if (!reached.has(file)) rmSync(file);
     // The compiler leaves the sources' endings in types.
     else writeFileSync(file, readFileSync(file, "utf8").replaceAll(namesFile, '$1$2.js"'));

@@ -1,4 +1,4 @@
-/** What the sources say beside what the catalogue has. */
+/** Compares the texts of the sources with the catalogue. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {

@@ -1,4 +1,4 @@
-/** Which files speak to people, and the catalogue of what they say. */
+/** Which files have texts for people, and the catalogue of these texts. */
 import { globSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 export const repositoryDir = fileURLToPath(new URL("../..", import.meta.url));
 export const catalogueDir = join(repositoryDir, "shared/language/de");
 
-/** Files whose texts the build step looks up: the screens, and what the screens say with the core's words. */
+/** Files whose texts the build step looks up: the screens, and those of the core that the screens show. */
 const spoken = [
   /^renderer\/src\//,
   /^shared\/contract\//,
@@ -51,7 +51,7 @@ export function catalogueOf(file: string): string {
   return `${desk ?? (file.startsWith("renderer/") ? "screens" : "core")}.json`;
 }
 
-/** What the database says: its sources are SQL, and a test looks for their words there. */
+/** Texts of the database: their source is SQL, and a test looks for them there. */
 export const databaseCatalogue = "database.json";
 /** Words that codes are shown as (`daily_limit`): no source has them as texts. */
 export const codesCatalogue = "codes.json";

@@ -62,7 +62,7 @@ export const isTextCall = (name: string, file: string): boolean =>
   textCalls.has(name) || textCallsOfFiles.some(([files, names]) => files.test(file) && names.has(name));
 export const isCodeCall = (name: string): boolean => codeCalls.has(name);
 
-/** Code, wherever it stands: colours, addresses, commands, keys; in the console's process SQL too. */
+/** Code, wherever it is: colours, addresses, commands, keys; in the console's process SQL too. */
 // oxlint-disable no-control-regex -- \u0001 marks where a value is put in
 export const isCodeText = (text: string, file: string): boolean =>
   /^(?:\p{Ll}|\d+px|inherit|busy)?$|^\s*<|^(?:#[\da-f]{3,8}$|https?:|var\(|calc\(|postgresql:|npm |npx |psql |rk_live|token-governance:|[a-z-]+[:.]\ufffc|[a-z]+_[a-z_]+$)/iu.test(

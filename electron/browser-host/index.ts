@@ -30,7 +30,7 @@ export interface BrowserHostOptions {
   /** 0 for any free port. */
   readonly port: number;
   readonly log: Log;
-  /** Milliseconds since 1970; the system's clock unless a test says otherwise. */
+  /** Milliseconds since 1970; the system's clock; a test may give another. */
   readonly now?: () => number;
 }
 
@@ -63,7 +63,9 @@ interface Session {
 
 export async function startBrowserHost(options: BrowserHostOptions): Promise<BrowserHost> {
   const { dispatcher, rendererDir, log } = options;
-  /** SHA-256 of tokens and sessions: what is looked up tells nothing by its timing, and memory holds no bearer. */
+  /**
+   * SHA-256 of tokens and sessions: looking one up leaks nothing through its timing, and no token is held in memory.
+   */
   const tokens = new Map<string, number>();
   const now = options.now ?? Date.now;
   const started = (): Session => ({ endsAt: now() + sessionMs, usedAt: now() });

@@ -10,7 +10,7 @@ import { conventionalDataDir } from "./store/data-dir.ts";
 // What is written here (the store, the embedded database, its secret) is for this user alone.
 process.umask(0o077);
 
-// Chromium's own switches stand among the arguments too: what is not known here is its.
+// Chromium's own switches are among the arguments too: unknown ones are left to it.
 const { values } = parseArgs({
   // A packaged program has no script among its arguments: the first one is already the person's.
   args: process.argv.slice("defaultApp" in process && process.defaultApp ? 2 : 1),

@@ -1,7 +1,7 @@
 /**
- * What one sample user did up to now: a pure function of the seed, the person and the moment at which the history
- * ends. It plays the rules of the product (holds, lots spent in order, allowances by the local month, limits,
- * expiry, refunds, disputes), so that what it tells could have happened, and adds up.
+ * What one sample user did up to now: a pure function of the seed, the person and the moment at which the history ends.
+ * It plays the rules of the product (holds, lots spent in order, allowances by the local month, limits, expiry,
+ * refunds, disputes), so that the history could have happened, and adds up.
  */
 import {
   dayOf,

@@ -48,7 +48,7 @@ interface Simulation {
   readonly client: SupabaseClient;
   readonly scene: Scene;
   readonly callsPerSecond: number;
-  /** Tells the requests of this run from those of others. */
+  /** Distinguishes the requests of this run from those of others. */
   readonly run: string;
   readonly actors: Actor[];
   readonly inFlight: Set<Promise<unknown>>;

@@ -44,7 +44,11 @@ function Gallery(): ReactNode {
     showDone("Blocked Una Example until someone unblocks", { run: () => undefined });
     showFailure("Not blocked", failure);
     showNotice("info", "A newer version is there", "Load the page again when it suits you.");
-    showNotice("warning", "The local store was made anew", "It was damaged; nothing of the project is lost.");
+    showNotice(
+      "warning",
+      "The local store was created again",
+      "It was damaged; nothing of the project is lost.",
+    );
   }, []);
   return (
     <main style={{ padding: 16, display: "flex", flexDirection: "column", gap: 20 }}>

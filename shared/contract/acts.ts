@@ -427,7 +427,7 @@ export type ActOf<Subject extends SubjectName> = {
 }[ActName];
 export type ActInput<Name extends ActName> = z.output<(typeof acts)[Name]["input"]>;
 
-/** An act whose types are not known here: as the outbox and the forms use it. */
+/** An act without its exact types, as the outbox and the forms use it. */
 export type AnyAct = Description<string, SubjectName, z.ZodRawShape>;
 export const actNamed = (name: ActName): AnyAct => acts[name] as unknown as AnyAct;
 

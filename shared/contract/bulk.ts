@@ -173,7 +173,7 @@ export const bulkOperations = {
         user_ids: userIds,
         correction: manyAct,
         reason,
-        /** As the preview said. */
+        /** As in the preview. */
         expected_changes: whole,
         expected_tokens: tokens,
       })

@@ -44,7 +44,7 @@ export type ReconciliationRun = z.infer<typeof reconciliationRun>;
 /** A permission of a restricted key of Stripe's: as the dashboard's form and as the API calls it. */
 const stripePermission = z.object({ row: z.string(), name: z.string(), is_granted: z.boolean() });
 
-/** What Stripe says of a key. */
+/** What Stripe reports about a key. */
 export const stripeKeyCheck = z.object({
   account_id: z.string(),
   account_name: z.string().nullable(),

@@ -61,7 +61,10 @@ export const financeCase = z.looseObject({
   version: whole,
   amount_minor: signed,
   currency: z.string().nullable(),
-  /** Too many in the ledger (+) or too few (−). A correction moves as many the other way; posted, this is what it moved. */
+  /**
+   * Tokens that the ledger has too many (+) or too few (−). A correction moves as many the other way; once posted, this
+   * is what it moved.
+   */
   tokens: signed,
   /** Whom it is about: from the files, named by the proposer, or booked to; null only where nobody is known. */
   user_id: z.string().nullable(),
@@ -248,7 +251,7 @@ export const closing = z.looseObject({
     z.looseObject({
       check: z.string(),
       ok: z.boolean(),
-      /** False: only to know. */
+      /** False: for information only. */
       blocks: z.boolean(),
       count: whole,
       says: z.string(),

@@ -20,7 +20,7 @@ export const waitingOf = ({ open_alerts: alerts = 0, conflicts = 0 }: Partial<Ra
 export const notice = z.object({
   level: z.enum(["info", "warning", "error"]),
   title: z.string(),
-  /** Whom it is about, as they call themselves: behind the title. */
+  /** Whom it is about, by their own name: shown after the title. */
   about: z.string().optional(),
   body: z.string(),
   /** The screen that shows it, such as `/alerts`. */

@@ -11,7 +11,7 @@ export const configKind = z.enum(configKinds as unknown as [ConfigKind, ...Confi
 const record = z.record(z.string(), z.unknown());
 const key = z.string().min(1).max(500);
 
-/** A record as it stands: `id` is its kind and key, `plan:gold`. Its fields: shared/governance/configuration. */
+/** A record as it is now: `id` is its kind and key, `plan:gold`. Its fields: shared/governance/configuration. */
 export const configRecord = z.looseObject({
   id: z.string(),
   kind: configKind,
@@ -54,7 +54,7 @@ const raisedAlerts = z.looseObject({
   is_part: z.boolean().nullish(),
   /** How often, from then on. */
   times: whole,
-  /** Where a day passed several thresholds, each may have been raised, one after the other; `times` counts the day once. */
+  /** Where several thresholds were passed on one day, each may have been raised; `times` counts the day once. */
   times_at_most: whole.nullish(),
   /** Of how many users; null where it is about all. */
   users: whole.nullable(),
@@ -91,7 +91,7 @@ const configEffect = z.looseObject({
   open_checkouts: whole.nullish(),
   buyers: whole.nullish(),
   rules: whole.nullish(),
-  /** Of a route: the alerts that it would have told of, by kind. */
+  /** Of a route: the alerts that it would have sent, by kind. */
   alerts: whole.nullish(),
   alert_kinds: z.record(z.string(), whole).nullish(),
   /** Of an alert: when it would have been raised. */

@@ -20,7 +20,7 @@ export const about = z.object({
   keychain: z.object({
     kind: z.enum(["keytar", "napi-keyring", "none"]),
     note: z.string().nullable(),
-    /** What the system answered, in its own words. */
+    /** The system's own message. */
     detail: z.string().nullable(),
   }),
   store: z.object({ path: z.string(), note: z.string().nullable() }),

@@ -24,7 +24,7 @@ export type Intent = z.infer<typeof intent>;
 
 export const syncOperations = {
   "sync.intents": operation(nothing, z.array(intent)),
-  /** Puts a conflict or failure to rest: send mine on top of theirs, or drop mine. */
+  /** Resolves a conflict or failure: send mine on top of theirs, or drop mine. */
   "sync.resolve": operation(
     z.object({ command_id: z.string(), choice: z.enum(["mine", "theirs"]) }).strict(),
     z.array(intent),

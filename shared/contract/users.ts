@@ -138,9 +138,9 @@ export const accountPage = z.looseObject({
   /** An estimate for large tables. */
   total: whole,
   total_is_exact: z.boolean(),
-  /** Nobody is written as it was asked for: these are the closest. */
+  /** No user has the text that was asked for: these are the closest. */
   is_close: z.boolean().optional(),
-  /** Nobody is written so; these have a payment, a call or a customer with such an id. */
+  /** No user has that text; these have a payment, a call or a customer with such an id. */
   is_by_id: z.boolean().optional(),
 });
 export type AccountPage = z.infer<typeof accountPage>;
@@ -216,7 +216,7 @@ export const auditEntry = z.looseObject({
   reason: z.string().nullable(),
   /** The operator's command that did it; null for what rules and upkeep did. */
   command_id: z.string().nullish(),
-  /** The machine that the console said it was done from. */
+  /** The machine that the console named. */
   device: z.string().nullish(),
   details: z.record(z.string(), z.unknown()),
 });

@@ -92,7 +92,7 @@ export const overviewStep = z.looseObject({
 });
 export type OverviewStep = z.infer<typeof overviewStep>;
 
-/** What went on: sums over the time asked for, and states as they are now. Source: console_overview. */
+/** Figures: sums over the time asked for, and states as they are now. Source: console_overview. */
 export const overview = z.looseObject({
   at: instant,
   /** The time that is shown: `to` is not part of it. */

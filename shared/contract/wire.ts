@@ -30,7 +30,7 @@ export const clientFrame = z.discriminatedUnion("type", [
 export type ClientFrame = z.infer<typeof clientFrame>;
 
 export type ServerFrame =
-  /** The first frame: the session is known, the console listens. */
+  /** The first frame: the session is known, and the console is ready. */
   | { readonly type: "ready" }
   | { readonly type: "result"; readonly id: number; readonly result: Reply<unknown> }
   | { readonly type: "item"; readonly id: number; readonly item: unknown }

@@ -1,4 +1,4 @@
-/** The German catalogue, loaded where German is spoken. */
+/** The German catalogue, loaded where the screens are in German. */
 import type { Catalogue } from "./index.ts";
 
 export async function germanCatalogue(): Promise<Catalogue> {

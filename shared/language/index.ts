@@ -1,6 +1,6 @@
 /**
- * The language that the screens speak. The sources are written in English; a build step (`cli/language/`) looks each
- * text up here. Texts that were made elsewhere (the console's process, the database) are looked up as they are shown, by
+ * The language of the screens. The sources are written in English; a build step (`cli/language/`) looks each text up
+ * here. Texts that were made elsewhere (the console's process, the database) are looked up as they are shown, by
  * `translated`. Without a catalogue everything is English.
  */
 
@@ -23,7 +23,7 @@ let plurals = new Intl.PluralRules("en");
 let found = new Map<string, string>();
 let patterns: readonly Pattern[] | null = null;
 
-/** Sets what is spoken. Texts that are already on the screen stay: the page is loaded again. */
+/** Sets the language. Texts that are already on the screen stay: the page is loaded again. */
 export function setLanguage(language: LanguageInUse, locale: string, catalogue: Catalogue): void {
   spoken = { language, locale, catalogue };
   plurals = new Intl.PluralRules(language === "pseudo" ? "en" : language);

@@ -6416,7 +6416,7 @@ begin
         replace(v_rule.rule_name, '_', ' '));
     elsif r.rule_version_id is not null then
       v_remedies := v_remedies
-        || format('The rule %s must not match: unblocking the user makes its message counters start anew; or change '
+        || format('The rule %s must not match: unblocking the user makes its message counters start again; or change '
           'the rule, or put it in shadow.',
         replace(v_rule.rule_name, '_', ' '));
     end if;
@@ -18934,7 +18934,7 @@ begin
       governance.stripe_whole(v_object -> 'amount_received'), governance.stripe_whole(v_object -> 'amount'));
     v_currency := governance.stripe_currency(v_object -> 'currency');
     if coalesce(v_object ->> 'payment_status', 'paid') not in ('paid', 'no_payment_required') then
-      perform governance.fail('PT409', 'not_paid', 'Stripe has not said that this was paid');
+      perform governance.fail('PT409', 'not_paid', 'Stripe has not reported that this was paid');
     elsif v_tokens is null then
       perform governance.fail('PT400', 'invalid_argument',
         'p_tokens or a known p_pack_id is needed: the event names none');
@@ -18942,7 +18942,7 @@ begin
       perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
     elsif v_amount is null or v_amount < 0 or v_currency is null then
       perform governance.fail('PT409', 'still_quarantined',
-        'The event tells no amount that was paid: dismiss it, and book by reconciliation');
+        'The event has no amount that was paid: dismiss it, and book by reconciliation');
     end if;
     v_pay := governance.note_payment(v_now,
       coalesce(governance.stripe_id(v_object -> 'payment_intent'), case

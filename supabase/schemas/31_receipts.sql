@@ -193,7 +193,7 @@ begin
         replace(v_rule.rule_name, '_', ' '));
     elsif r.rule_version_id is not null then
       v_remedies := v_remedies
-        || format('The rule %s must not match: unblocking the user makes its message counters start anew; or change '
+        || format('The rule %s must not match: unblocking the user makes its message counters start again; or change '
           'the rule, or put it in shadow.',
         replace(v_rule.rule_name, '_', ' '));
     end if;

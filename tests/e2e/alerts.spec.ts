@@ -21,13 +21,13 @@ async function setBudgetAndRoute(page: Page, origin: string): Promise<void> {
   await page.goto(`${origin}#/alerts?show=set`);
   await expect(page.getByRole("table", { name: "Alerts that are set" })).toContainText("$100");
 
-  // Who hears of it.
+  // Who is notified of it.
   await page.getByRole("link", { name: "New route" }).click();
   await page.getByLabel("Name", { exact: true }).fill("on_call");
   await page.getByLabel("From severity").selectOption("critical");
   await page.getByLabel("Upkeep was not run").check();
   await page.getByLabel("Sent by").fill("pager");
-  await expect(ahead.getByText("It would have told of 1 alert in the last 30 days.")).toBeVisible();
+  await expect(ahead.getByText("It would have sent 1 alert in the last 30 days.")).toBeVisible();
   await page.getByRole("textbox", { name: "Why" }).fill("nights");
   await page.getByRole("button", { name: "Save" }).click();
   await expect(page.getByText(/on_call is saved/)).toBeVisible();

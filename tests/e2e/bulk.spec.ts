@@ -25,7 +25,7 @@ test("many get tokens at once: looked at, stopped, gone on with, and undone as a
   await form.getByRole("textbox", { name: "Tokens" }).fill("1500");
   await expect(form.getByText("180,000")).toBeVisible();
   await form.getByText("The first 100 of them").click();
-  await expect(form.getByRole("table", { name: "Whom it hits" })).toContainText(`Crowd ${stamp}-0`);
+  await expect(form.getByRole("table", { name: "Whom it affects" })).toContainText(`Crowd ${stamp}-0`);
   const startButton = form.getByRole("button", { name: "Give tokens: 120 users" });
   await startButton.click();
   await expect(form.getByText("Give a reason of at least 3 characters.")).toBeVisible();
@@ -126,7 +126,7 @@ test("many are blocked at once, with whom it hits and what they use; the undo un
   await expect(form.getByText("3 users", { exact: true }).first()).toBeVisible();
   await expect(form.getByText("1 user (blocked for as long already)")).toBeVisible();
   await form.getByText("All of them, one by one").click();
-  await expect(form.getByRole("table", { name: "Whom it hits" })).toContainText(/until \d/);
+  await expect(form.getByRole("table", { name: "Whom it affects" })).toContainText(/until \d/);
   await form.getByRole("button", { name: "Automated use" }).click();
   await form.getByRole("button", { name: "Block: 3 users" }).click();
 

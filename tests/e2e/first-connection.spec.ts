@@ -55,7 +55,7 @@ test("a new project is prepared, configured and called without leaving the conso
     await expect(page.getByRole("button", { name: "Live" })).toBeVisible();
 
     await page.goto(page.url().replace(/#.*/, "#/watch"));
-    await expect(page.getByText("How shall this project govern?")).toBeVisible();
+    await expect(page.getByText("How should this project be governed?")).toBeVisible();
     expect([...(await seriousFaults(page)), ...(await faintTexts(page))]).toEqual([]);
     await page.getByRole("button", { name: "Use default" }).click();
     await expect(page.getByText("No calls yet")).toBeVisible();

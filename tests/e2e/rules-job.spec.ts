@@ -149,7 +149,7 @@ test.describe("on a project with a month of calls", () => {
       const waiting = other.getByRole("list", { name: "Proposed changes" }).getByRole("listitem");
       for (const words of [/long.conversation/i, /Less in a day/, /Lower from 2030 on/]) {
         const one = waiting.filter({ hasText: words }).filter({ hasText: "Ann" });
-        await one.getByRole("textbox", { name: "What you say to it" }).fill("Looked at it");
+        await one.getByRole("textbox", { name: "Your comment" }).fill("Looked at it");
         await one.getByRole("button", { name: "Approve" }).click();
         await expect(one.getByText("approved", { exact: true })).toBeVisible();
       }

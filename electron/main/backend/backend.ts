@@ -35,7 +35,7 @@ export interface Backend {
   ): Promise<Result<z.output<S>, Failure>>;
   /**
    * Calls `onSignal` when there may be something new, and with null when wake-ups may have been missed (after each
-   * subscribe). What happened must be read: a wake-up says nothing. Answers how to stop.
+   * subscribe). What happened must be read: a wake-up carries no content. Answers how to stop.
    */
   listen(onSignal: (topic: SignalTopic | null) => void): () => void;
   close(): Promise<void>;
@@ -48,7 +48,7 @@ export interface BackendOptions {
   readonly readUrl?: string | null;
   /** Refuses every function that may change something. */
   readonly isReadOnly?: boolean;
-  /** The machine this runs on: the audit says from where an act came. */
+  /** The machine this runs on: the audit log records where an act came from. */
   readonly device?: string | null;
 }
 
@@ -136,7 +136,7 @@ export function createBackend({
       if (response.status === 0 && options.signal?.aborted) {
         return fail({ code: "cancelled", message: "This was cancelled.", advice: null, details: null });
       }
-      // What is no PostgREST may answer anything at all.
+      // A server that is not PostgREST may answer anything.
       const { message, code, details, hint } = response.error as Partial<RpcError>;
       const error: RpcError = {
         message: String(message ?? ""),
@@ -172,7 +172,7 @@ export function createBackend({
       if (reader && route.takes(name, Date.now())) {
         const answer = await once("replica", name, parameters, schema, options);
         if (answer.ok || answer.error.code === "cancelled") return answer;
-        // Whatever it refuses may be for want of what it does not have yet: the primary has the last word.
+        // A replica may refuse because it does not have something yet: the primary decides.
         if (isUnreachable(answer.error)) route.failed(Date.now());
       }
       // An act names the command or the operator; nothing that only reads does.

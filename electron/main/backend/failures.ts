@@ -29,7 +29,7 @@ const adviceByWord: Readonly<Record<string, string>> = {
   unknown_user: "The project has no such user. Search again: the id may have changed.",
   not_found: "It is not there any more. Refresh the list.",
   version_conflict: "Somebody changed it in the meantime: compare, then decide.",
-  idempotency_conflict: "This command was sent before with other content. Start the action anew.",
+  idempotency_conflict: "This command was sent before with other content. Start the action again.",
   insufficient_tokens: "Take less, or wait until more is free.",
   approval_needed: "Ask somebody else to approve it.",
 };

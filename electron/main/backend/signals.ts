@@ -1,4 +1,4 @@
-/** Wake-ups of a project: told by Realtime where it tells them, else read. */
+/** Wake-ups of a project: from Realtime where it delivers them, else by polling. */
 import { z } from "zod";
 
 export type SignalTopic = "feed" | "rules" | "accounts" | "alerts";
@@ -9,20 +9,20 @@ export type SignalBeats = z.infer<typeof signalBeats>;
 
 /** Reading them costs one row a topic; so an alert is on the screen within a second without Realtime too. */
 const deafMs = 500;
-/** Realtime tells; this only finds out should it stop to. */
+/** Realtime delivers; polling only notices if it stops. */
 const heardMs = 3_000;
 
 export interface Signals {
-  /** Realtime told this. */
+  /** Realtime delivered this signal. */
   heard(topic: SignalTopic, beats: number): void;
-  /** Realtime is not there, or not any more. */
+  /** Realtime is not available, or no longer. */
   lost(): void;
   stop(): void;
 }
 
 /**
- * Reads the signals at intervals, and calls `onSignal` for each topic that was rung since. Realtime is trusted once it
- * told something and until a beat is found that it did not tell: a project may say that it listens and never tell.
+ * Reads the signals at intervals, and calls `onSignal` for each topic that was rung since. Realtime is trusted from its
+ * first delivery until polling finds a signal that it missed: a project may confirm a subscription and never deliver.
  */
 export function followSignals(
   read: () => Promise<SignalBeats | null>,

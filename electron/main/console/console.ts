@@ -38,7 +38,7 @@ export interface ConsoleOptions {
   readonly migrations: readonly string[];
   /** The reconciliation worker's entry where the program is bundled. */
   readonly reconciliationWorkerUrl?: URL;
-  /** The same of the replay's. */
+  /** The entry of the replay's worker, likewise. */
   readonly replayWorkerUrl?: URL;
   /** The catalogue of public list prices, as YAML; left out: none. */
   readonly priceCatalogue?: string;
@@ -199,7 +199,7 @@ function underWay(isReconciling: boolean, isOnMany: boolean): string | null {
 
 const madeAnew = (note: string): Notice => ({
   level: "warning",
-  title: "The local store was made anew",
+  title: "The local store was created again",
   body: note,
 });
 

@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { type KeychainLibrary, openKeychain } from "./keychain.ts";
 
-/** The libraries talk to the system; here stands what each of them was seen to do on a machine. */
+/** The libraries talk to the system; these stand-ins do what each of them was seen to do on a real machine. */
 function library(change: Partial<KeychainLibrary> = {}): KeychainLibrary & { entries: Map<string, string> } {
   const entries = new Map<string, string>();
   return {

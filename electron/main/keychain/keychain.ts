@@ -11,7 +11,7 @@ export interface Keychain {
   readonly kind: KeychainKind;
   /** For a person: why there is none, or what changed. */
   readonly note: string | null;
-  /** What the system answered, in its own words. */
+  /** The system's own message. */
   readonly detail?: string;
   get(account: string): Promise<string | null>;
   /** False where it could not be kept. */

@@ -28,7 +28,7 @@ export interface Target {
   readonly project: string | null;
 }
 
-/** Null for what is no link to a screen of ours. */
+/** Null where it is not a link to one of our screens. */
 export function targetOfLink(link: string): Target | null {
   if (link.length > maxLength) return null;
   const found = /^token-governance:\/\/([^/?#]+)([^?#]*)(\?[^#]*)?(?:#.*)?$/i.exec(link);
@@ -37,7 +37,7 @@ export function targetOfLink(link: string): Target | null {
   const path = (found[2] ?? "").replace(/\/+$/, "");
   const given = found[3]?.slice(1).split("&") ?? [];
   const project = given.find((each) => each.startsWith("project="))?.slice("project=".length) ?? null;
-  // Files are named by the program alone.
+  // Only the program itself names files, never a link.
   const query = given.filter((each) => !/^(project|files)=/.test(each)).join("&");
   const place = `/${desk}${path}${query ? `?${query}` : ""}`;
   // Printable and without spaces, quotes or brackets: anything else comes percent-encoded.

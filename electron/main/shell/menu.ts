@@ -12,7 +12,7 @@ export interface MenuActs {
   readonly go: (place: string) => void;
   readonly openWindow: () => void;
   readonly print: () => void;
-  /** Gives the page a key, as if it was pressed: what the keys mean is the page's affair. */
+  /** Gives the page a key, as if it was pressed: the page decides what the keys mean. */
   readonly press: (key: string, modifiers: readonly Modifier[]) => void;
   readonly logFolder: string;
   /** The licences of all parts, as a file. */
@@ -52,7 +52,7 @@ function actItems(press: MenuActs["press"], platform: NodeJS.Platform): MenuItem
       byKey.set(key, [...(byKey.get(key) ?? []), words]);
     const submenu = [...byKey].map(([key, words]) => ({
       id: `act-${subject}-${key}`,
-      // macOS takes every key that a menu shows, also from a field that is typed in: there it is a word.
+      // macOS takes every key that a menu shows, also from a field that is typed in: there it is part of the text.
       ...(platform === "darwin"
         ? { label: `${words.join(" or ")} (${key})` }
         : { label: words.join(" or "), accelerator: key.toUpperCase(), registerAccelerator: false }),

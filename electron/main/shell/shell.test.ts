@@ -607,7 +607,7 @@ test("each project has a window of its own; links, notices and the next start fi
   again("token-governance://audit");
   again("token-governance://watch?project=gone.supabase.co");
   expect(ofAcme).toEqual(["app://console/#/rules/spam"]);
-  // The fake window tells nothing of its focus: beta's is the one that was opened last.
+  // The fake window does not report its focus: beta's is the one that was opened last.
   expect(ofBeta).toEqual(["app://console/#/audit"]);
   expect(electron.errors).toEqual([expect.stringContaining("gone.supabase.co")]);
 
@@ -649,7 +649,7 @@ test("the windows that are open are kept at once, and not forgotten by quitting"
 
 test("files that are dropped on the icon go to Finance's import, together, in the window used last", async () => {
   const event = { preventDefault: () => electron.calls.push("prevented") };
-  // macOS may tell of one before there is a window.
+  // macOS may send one before there is a window.
   const starting = start();
   electron.appListeners.get("open-file")?.(event as never, "/tmp/first.csv" as never);
   await starting;

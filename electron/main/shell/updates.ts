@@ -15,7 +15,7 @@ export interface UpdatesOptions {
   readonly dataDir: string;
   /** Holds app-update.yml, which names the server. */
   readonly resourcesDir: string;
-  /** Holds build/update-key.pem: whose feeds are believed. */
+  /** Holds build/update-key.pem: whose feeds are accepted. */
   readonly appDir: string;
   readonly isPackaged: boolean;
   readonly version: string;

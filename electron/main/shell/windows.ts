@@ -45,7 +45,7 @@ function sayUnknown(host: string): void {
   );
 }
 
-/** All windows, and what they stand on. */
+/** All windows, and what they share. */
 interface Desk extends WindowsOptions {
   readonly statePath: string;
   /** In the order of their use: the last one is the newest. */
@@ -73,7 +73,7 @@ function showBadge({ waiting }: Desk): void {
   app.setBadgeCount([...waiting.values()].reduce((sum, each) => sum + each, 0));
 }
 
-/** What a project tells, also while it has no window. */
+/** Notices of a project, also while it has no window. */
 function attend(desk: Desk, served: Console): void {
   const { waiting, consoles, log } = desk;
   if (waiting.has(served)) return;
@@ -211,7 +211,7 @@ export function createWindows(options: WindowsOptions): Windows {
   };
 }
 
-/** The windows to open: what the program was started for has the last word in its own. */
+/** The windows to open: what the program was started for decides what its own window shows. */
 function asLeft(kept: readonly OpenWindow[], target: Target | null, project: string | null): OpenWindow[] {
   if (!target) return [...kept];
   const at = project === null ? kept.length - 1 : kept.findLastIndex((each) => each.project === project);

@@ -118,14 +118,14 @@ export function openDatabase(
     const kept = keepAside(path, now());
     const database = openFile(path);
     const saved = salvage(database, kept);
-    const note = `The local store was damaged. It was kept as ${kept} and made anew${saved > 0 ? `, with ${saved} settings, profiles and pending intents read out of it` : ""}.`;
+    const note = `The local store was damaged. It was kept as ${kept} and created again${saved > 0 ? `, with ${saved} settings, profiles and pending intents read out of it` : ""}.`;
     return ok({ database, path, note });
   } catch (error) {
     return fail(unwritable(dataDir, error));
   }
 }
 
-/** Not mkdir's `recursive`: below some folders (/proc) that never ends. */
+/** Not mkdir's `recursive`: in some folders (/proc) it never returns. */
 function makeFolder(path: string): void {
   if (existsSync(path)) return;
   makeFolder(dirname(path));

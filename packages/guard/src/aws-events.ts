@@ -7,7 +7,7 @@ export interface SentEvent {
   readonly json: unknown;
 }
 
-/** Bytes that the values of headers take, by their type; null for those that say their own length. */
+/** Bytes that the values of headers take, by their type; null for those that carry their own length. */
 const headerSizes: readonly (number | null)[] = [0, 0, 1, 2, 4, 8, null, null, 8, 16];
 
 /** The name that a frame gives to its event, `error` for an exception; null where it has none. */
@@ -30,7 +30,7 @@ function nameOf(frame: DataView, end: number): string | null {
   return null;
 }
 
-/** What a frame says, as AWS's SDK gives it: `{[event]: …}`; of InvokeModel the model's own chunk. */
+/** The content of a frame, as AWS's SDK gives it: `{[event]: …}`; of InvokeModel the model's own chunk. */
 function jsonOf(bytes: Uint8Array): unknown {
   try {
     const frame = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

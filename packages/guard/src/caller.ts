@@ -7,7 +7,9 @@ import type {
 
 /** For whom a call is made. The rest of a call (model, message, length) the integrations read from the call itself. */
 export type Caller = Omit<GuardRequest, "model" | "message" | "request_id" | "signal"> & {
-  /** Told what was decided of each call that was made: its `warnings` are for the user, its `balance` for the page. */
+  /**
+   * Called with the decision on each call that was made: its `warnings` are for the user, its `balance` for the page.
+   */
   readonly onAnswer?: (answer: AuthorizeAnswer) => void;
 };
 
@@ -21,7 +23,7 @@ export function requestOf(
   return { input_tokens, ...request, model, ...(message === undefined ? {} : { message }) };
 }
 
-/** Tells the caller what was decided of a call that was made. */
+/** Calls it with the decision on a call that was made. */
 export function tellAnswer<T>(caller: Caller, result: GuardResult<T>): void {
   const made: Guarded<T> | null = result.ok ? result.value : null;
   if (made?.answer) caller.onAnswer?.(made.answer);

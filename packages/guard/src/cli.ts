@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npx @token-governance/guard`: checks that a backend's settings will do, and says what is wrong. */
+/** `npx @token-governance/guard`: checks that a backend's settings will do, and reports what is wrong. */
 import process from "node:process";
 import { checkProject } from "./check.ts";
 import { connect } from "./connect.ts";

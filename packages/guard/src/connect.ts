@@ -37,7 +37,7 @@ export function connect({ url, key }: Project, send: typeof fetch = fetch): RpcC
       try {
         body = text === "" ? null : JSON.parse(text);
       } catch {
-        // A gateway's page: its status says what it means.
+        // A gateway's page: its status is all there is to go by.
         if (response.ok) return { data: null, error: { message: "The answer is no JSON." }, status: 502 };
       }
       return response.ok

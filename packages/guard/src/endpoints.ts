@@ -87,7 +87,7 @@ const spoken: ReadonlySet<string> = new Set([
   "instructions",
 ]);
 
-/** UTF-16 units of what a prompt says, whatever its shape: pictures and sounds are not counted. */
+/** UTF-16 units of a prompt's text, whatever its shape: pictures and sounds are not counted. */
 export function lengthOfPrompt(value: unknown, depth = 0): number {
   if (depth > 10 || typeof value !== "object" || value === null) return 0;
   let length = 0;
@@ -121,7 +121,7 @@ export function readCall(url: string, text: string): ProviderCall | null {
   }
   if (!isRecord(body)) return null;
   const inPath = modelOf(address);
-  // Mistral's and Google's agents stand in the model's place.
+  // Mistral's and Google's agents take the model's place.
   const named = body["model"] ?? body["agent_id"] ?? body["agent"];
   const model = inPath ?? named;
   if (typeof model !== "string") return null;
@@ -160,7 +160,7 @@ export function readCall(url: string, text: string): ProviderCall | null {
   };
 }
 
-/** Reads a request that is a form, as OpenAI takes pictures to edit and sounds to write down; null for any other. */
+/** Reads a request that is a form, as OpenAI takes pictures to edit and audio to transcribe; null for any other. */
 export function readForm(url: string, form: FormData): ProviderCall | null {
   const address = new URL(url);
   if (!calls.test(address.pathname)) return null;
@@ -169,7 +169,7 @@ export function readForm(url: string, form: FormData): ProviderCall | null {
   const model = inPath ?? form.get("model") ?? "dall-e-2";
   if (typeof model !== "string") return null;
   const prompt = form.get("prompt");
-  // A sound's prompt is no message: it says how to write it down.
+  // A sound's prompt is no message: it describes how to transcribe it.
   const message = typeof prompt === "string" && address.pathname.includes("/images/") ? prompt : undefined;
   return {
     model,

@@ -46,7 +46,7 @@ function eventsOf(raw: string): SentEvent[] {
   return lines.map((line, index) => ({ raw: index === 0 ? raw : "", json: parsed(line) }));
 }
 
-/** An event that never ends is none. */
+/** What never ends is not an event. */
 const longestEvent = 16_000_000;
 
 /** Takes whole events off the text that came; answers them, and what is left of the text. */
@@ -211,7 +211,7 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
 type Send = (context: CallContext) => Promise<Response>;
 
 /**
- * The counts of Bedrock's InvokeModel, where the model itself tells none
+ * The counts of Bedrock's InvokeModel, where the model itself reports none
  * (docs.aws.amazon.com/bedrock/latest/userguide/inference-invoke.html).
  */
 function countsInHeaders({ headers }: Response): object | null {

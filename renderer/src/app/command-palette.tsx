@@ -94,7 +94,7 @@ export function CommandPalette({ actions }: { readonly actions: readonly Action[
     .map((kind) => ({ kind, hits: hits.filter((hit) => hit.kind === kind).slice(0, 7) }))
     .filter((group) => group.hits.length > 0);
   const isSearching = wanted !== "" && (found.isFetching || settled !== query.trim());
-  // Enter before the answer is there means the first of what will come, not what is listed now.
+  // Enter pressed before the answer opens the first result of the answer, not what is listed now.
   const opensFirst = useRef(false);
   useEffect(() => {
     if (isSearching || wanted === "") return;

@@ -302,7 +302,7 @@ function CurrentDesk(): ReactNode {
         />
       );
   }
-  // Another project is another world: screens start anew.
+  // Another project: every screen starts again.
   const project = connection.profile?.profile_id ?? "none";
   return (
     <ErrorBoundary resetKey={`${project} ${place.parts.join("/")}`}>

@@ -92,7 +92,7 @@ function replicaWords(replica: ConnectionState["replica"]): string {
   return replica.lag_seconds === 0 ? "up to date" : `${formatDuration(replica.lag_seconds * 1000)} behind`;
 }
 
-/** How the connection stands, in a word or two. */
+/** The state of the connection, in a word or two. */
 export function standing(
   state: Pick<LiveState, "transport" | "transportSinceMs" | "connection">,
   zone: string,

@@ -33,7 +33,7 @@ export function Chart({
   readonly table: ChartTable;
   readonly fileName: string;
   readonly tools?: ReactNode;
-  /** A mark, or the column it stands in, was clicked: its place on the category axis. */
+  /** A mark, or its column, was clicked: its place on the category axis. */
   readonly onPick?: (index: number) => void;
 }): ReactNode {
   const [asTable, setAsTable] = useState(false);
@@ -117,7 +117,7 @@ function Plot({
         if (gone) return;
         const plot = init(element, null, { renderer: "svg" });
         made = plot;
-        // The whole column of a mark is its door: a small bar is hard to hit.
+        // The whole column of a mark can be clicked: a small bar is hard to hit.
         const columnAt = ({
           offsetX: x,
           offsetY: y,

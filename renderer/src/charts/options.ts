@@ -23,7 +23,7 @@ interface Stack {
   readonly name: string;
   readonly color: string;
   readonly values: readonly number[];
-  /** Stacks of one group stand on each other; groups stand side by side. */
+  /** Stacks of one group are on top of each other; groups are side by side. */
   readonly group?: string;
 }
 

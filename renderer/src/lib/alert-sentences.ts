@@ -1,4 +1,4 @@
-/** What an alert says, in the person's language. */
+/** The sentence of an alert, in the person's language. */
 import * as core from "../../../shared/governance/alerts/words.ts";
 import { formatPeriod } from "./format.ts";
 import { translated } from "./language.ts";

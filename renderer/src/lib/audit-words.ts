@@ -23,7 +23,7 @@ export function auditDetails({ details }: Entry): string {
   return Object.entries(details)
     .filter(([key, value]) => key !== "act_id" && value !== null && value !== "" && value !== false)
     .map(([key, value]) =>
-      // What has parts of its own is in the export; what is true is said by its name.
+      // What has parts of its own is in the export; a true value is shown by its name.
       typeof value === "string" || typeof value === "number"
         ? `${codeWords(key).replace(/ id$/, "")} ${codeInWords(String(value))}`
         : codeWords(key),

@@ -81,7 +81,7 @@ export function useCall<N extends OperationName>(
 
 /**
  * What the shown answer was asked with: while `keepPrevious` still shows the answer to the question before, that
- * question. Words about an answer come from here, or new words would stand over old figures.
+ * question. Words about an answer come from here, or new words would be shown over old figures.
  */
 export function useAnswered<T>(query: { readonly isPlaceholderData: boolean }, asked: T): T {
   const [answered, setAnswered] = useState(asked);
@@ -119,7 +119,7 @@ function asQuery<N extends OperationName>(
 export function createQueryClient(): QueryClient {
   return new QueryClient({
     defaultOptions: {
-      // The console retries and answers from its store by itself; asking again here would only hide what it says.
+      // The console retries and answers from its store by itself; asking again here would only hide its answer.
       queries: { retry: false, refetchOnWindowFocus: false, networkMode: "always", gcTime: 10 * 60_000 },
       mutations: { retry: false, networkMode: "always" },
     },

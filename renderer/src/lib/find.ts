@@ -1,4 +1,4 @@
-/** Where a text stands on the page, in the order in which it is read. */
+/** The places of a text on the page, in reading order. */
 const mostFound = 1_000;
 
 export function findRanges(root: Element, text: string): Range[] {

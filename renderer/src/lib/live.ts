@@ -44,7 +44,7 @@ export function startLive(
       const before = useLive.getState().connection;
       useLive.setState({ connection });
       if (before?.profile?.profile_id !== connection.profile?.profile_id) {
-        // Nothing of one project may be seen under the name of another.
+        // Nothing of one project may be shown under the name of another.
         if (before) queries.clear();
       } else if (connection.status === "live" && before?.status !== "live") {
         void queries.invalidateQueries();
@@ -88,7 +88,7 @@ export function planName(plans: ProjectInfo["plans"] | undefined, id: string): s
   return clip(cleanText(plans?.find((plan) => plan.plan_id === id)?.name ?? "") || cleanText(id), 40);
 }
 
-/** The currency of the project, for places whose record does not say one. */
+/** The currency of the project, for places whose record does not name one. */
 export function useProjectCurrency(): string {
   return useLive((state) => state.connection?.project?.currency ?? "");
 }

@@ -1,4 +1,4 @@
-/** What a payment comes to and how it stands, in words: the same on the user's page and on the finance desk. */
+/** The amount and state of a payment, in words: the same on the user's page and on the finance desk. */
 import { currencyExponent } from "../../../shared/governance/money/currency.ts";
 import type { Payment } from "../../../shared/contract/users.ts";
 import type { Tone } from "../ui/theme.ts";
@@ -8,7 +8,7 @@ import { codeWords } from "./text.ts";
 export const money = (minor: number, currency: string): string =>
   formatMinorMoney(minor, currency, currencyExponent(currency));
 
-/** The words of how a payment stands, the gravest first; empty where it was simply paid. */
+/** The words of the state of a payment, the gravest first; empty where it was simply paid. */
 export function paymentSigns(payment: Payment): readonly { readonly tone: Tone; readonly word: string }[] {
   const signs: { tone: Tone; word: string }[] = [];
   const states = new Set(payment.lots.map((lot) => lot.dispute_state));

@@ -1,4 +1,4 @@
-/** The console answers in English; what it says to people reaches the screens in their language. */
+/** The console answers in English; its messages reach the screens in the language of the person. */
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import { translated } from "./language.ts";
 

@@ -32,7 +32,7 @@ export function actEffects(
       return {
         lines: [
           ["Calls", calls, asRules, ""],
-          ["Repeated messages", "counted", "counted anew", ""],
+          ["Repeated messages", "counted", "counted from zero", ""],
         ],
         user: "the next call may pass. No mail is sent.",
       };

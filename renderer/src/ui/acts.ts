@@ -102,7 +102,7 @@ export type RunAct = (
     /** One id for one form: sending it again after a lost answer does it once. */
     readonly commandId?: string;
     readonly isUndo?: boolean;
-    /** Says nothing when it was done at once: the screen shows it anyway. */
+    /** No notice when it was done at once: the screen shows it anyway. */
     readonly isQuiet?: boolean;
     /** A form with a reason has asked already. */
     readonly isAsked?: boolean;
@@ -122,7 +122,7 @@ export async function afterActs<Record extends Seen>(subject: SubjectName, recor
   return after ? { ...record, ...after } : record;
 }
 
-/** Resolves when the screen has drawn what the cache holds now: the cache tells it in a task of its own. */
+/** Resolves when the screen has drawn what the cache holds now: the cache notifies in a task of its own. */
 const drawn = (): Promise<void> =>
   new Promise((resolve) => {
     notifyManager.schedule(() => setTimeout(resolve));

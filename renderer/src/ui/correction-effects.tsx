@@ -84,7 +84,7 @@ function seenByUser(effects: Effects): string {
   if (effects.told && effects.told.length > 0)
     return `the mail ${effects.told.map((text) => `“${clip(cleanText(text), 300)}”`).join(", ")}`;
   if (effectLines(effects).length === 0) return "nothing.";
-  // An older project does not say.
+  // Not there in answers of older projects.
   return effects.told === undefined
     ? "the new figures, wherever your product shows them."
     : "the new figures, wherever your product shows them. No mail is sent.";

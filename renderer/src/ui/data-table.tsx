@@ -254,7 +254,7 @@ function useColumns<T extends object>({ id, columns, rows, rowKey }: DataTablePr
       return set ? `${set}px` : `minmax(${own?.width ?? 80}px, ${own?.grow ?? 0.001}fr)`;
     })
     .join(" ");
-  // Every row is as wide as the widest of them could need, so that all columns stand under their heads.
+  // Every row is as wide as the widest of them could need, so that all columns are below their headers.
   const leastWidth = visible.reduce(
     (sum, column) => sum + (columnSizing[column.id] ?? byId.get(column.id)?.width ?? 80),
     0,

@@ -22,7 +22,7 @@ function Desk() {
   );
 }
 const box = (name: string) => screen.getByLabelText<HTMLInputElement>(name);
-/** As the browser tells it: a whole date at each key. */
+/** As the browser reports it: a whole date at each key. */
 const type = (name: string, values: readonly string[]): void => {
   for (const value of values) fireEvent.change(box(name), { target: { value } });
 };

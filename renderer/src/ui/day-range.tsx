@@ -36,7 +36,7 @@ export function DayRange({
   onChange,
 }: Days & {
   readonly longestDays?: number;
-  /** Stands between the two. */
+  /** Shown between the two. */
   readonly between?: ReactNode;
   readonly onChange: (days: Days) => void;
 }): ReactNode {

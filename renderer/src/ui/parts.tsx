@@ -383,7 +383,7 @@ export function Facts({ rows }: { readonly rows: readonly (readonly [string, Rea
   );
 }
 
-/** One calm line that says what the state is. */
+/** One quiet line with the state. */
 export function Note({
   tone,
   children,
@@ -401,7 +401,7 @@ export function Note({
   );
 }
 
-/** Why a second person decides, as the database says it. */
+/** Why a second person decides, in the database's words. */
 export function ProposalNote({ why }: { readonly why: string }): ReactNode {
   return <Note tone="amber">{translated(why)}. You propose it; nothing moves until then.</Note>;
 }

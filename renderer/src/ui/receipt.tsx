@@ -256,7 +256,7 @@ function splitEmphasis(text: string): readonly string[] {
 
 type Trace = Receipt["rules"][number];
 
-/** What the rule was in that version, in one sentence; null where the project did not say. */
+/** What the rule was in that version, in one sentence; null where the project does not give it. */
 function traceSentence(trace: Trace, currency: string | null | undefined): string | null {
   if (typeof trace.rule !== "object" || trace.rule === null) return null;
   const parsed = parseRule({ ...trace.rule, rule_name: trace.rule_name });

@@ -1,7 +1,7 @@
 /**
- * The only colours of the console. Both themes have the same names, and colour only ever means something:
- * red stopped or lost, amber warning or waiting, green settled, blue selected, violet shadow mode, grey retired.
- * Every text colour keeps 4.5:1 on every surface it stands on (tokens.test.ts).
+ * The only colours of the console. Both themes have the same names, and colour only ever means something: red stopped
+ * or lost, amber warning or waiting, green settled, blue selected, violet shadow mode, grey retired. Every text colour
+ * keeps 4.5:1 on every surface it is used on (tokens.test.ts).
  */
 export interface Palette {
   /** Surfaces, from the back to the front. */

@@ -1,5 +1,5 @@
 /**
- * Every kind of alert there is, and what a preset may have watched: the same lists as `governance.alert_kinds` and
+ * Every kind of alert, and what a preset may watch: the same lists as `governance.alert_kinds` and
  * `governance.alert_metrics` in supabase/schemas/50_alerts.sql; a test compares them. A new kind: a line in each, and
  * `raise_alert` where the database notices it.
  */
@@ -13,7 +13,7 @@ export interface AlertKind {
   readonly unit: AlertUnit;
   /** As raised; null where it depends on how much. */
   readonly severity: "info" | "warning" | "critical" | null;
-  /** Nobody asks for it and no operator must miss it; users never see it. */
+  /** Raised without a preset asking for it; operators always get it, users never see it. */
   readonly is_for_operators: boolean;
   /** It is on the operators' list; the others are each user's own limits. */
   readonly needs_operator: boolean;

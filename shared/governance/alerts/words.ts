@@ -1,4 +1,4 @@
-/** What an alert says to operators: one catalogue for the screens, their notices and those of the desktop. */
+/** The words of an alert for operators: one catalogue for the screens, their notices and those of the desktop. */
 import { showCost, showCount, showPercent } from "../money/shown.ts";
 import { sayPeriod } from "../rules/user-words.ts";
 import { alertKind } from "./kinds.ts";

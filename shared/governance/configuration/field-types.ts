@@ -30,9 +30,9 @@ export interface Field {
   readonly label: string;
   readonly hint?: string;
   readonly type: FieldType;
-  /** What it is where the record leaves it out; undefined: it is needed. */
+  /** The value where the record leaves the field out; undefined: the field is needed. */
   readonly otherwise?: unknown;
-  /** What nothing means, where it may be left empty. */
+  /** What an empty field means, where it may be empty. */
   readonly empty?: string;
   /** Part of the record's name: set when it is made, and never after. */
   readonly isName?: boolean;

@@ -31,7 +31,7 @@ const settingLists = [
   ["route", "alert_routes"],
 ] as const;
 
-/** The records of a preset, its rules left out. `preset` is what a file holds: nothing of it is taken for granted. */
+/** The records of a preset, its rules left out. `preset` is what a file holds: nothing about its shape is assumed. */
 export function presetRecords(preset: ConfigRecord): ConfigItem[] {
   const currency = typeof preset["currency"] === "string" ? preset["currency"].toLowerCase() : "usd";
   const settings = (preset["settings"] ?? {}) as ConfigRecord;

@@ -131,7 +131,7 @@ export function checkConfig(
   return problems;
 }
 
-/** What holds but may not be meant: a sentence each. */
+/** What is valid but may not be meant: a sentence each. */
 export function configWarnings(
   kind: ConfigKind,
   record: ConfigRecord | null,

@@ -23,7 +23,7 @@ const debtWords = { free: "whatever is free, at once", grants: "the next grants 
 /** What messages to users are about: `governance.message_topics`. */
 const messageTopics = ["limits", "low_balance", "purchases", "subscription", "tokens_taken"];
 
-/** Settings by name: what each is, and what holds where it is not set. */
+/** Settings by name: what each is, and what applies where it is not set. */
 export const settingFields: ReadonlyMap<string, Field> = new Map([
   setting(
     "hold_minutes",

@@ -12,7 +12,7 @@ export interface Forecast {
   readonly days: number;
 }
 
-/** Fewer days than this say nothing about the next. */
+/** Fewer days than this are too few for an estimate. */
 const fewestDays = 7;
 /** Of a normal distribution, between -z and z lie four fifths. */
 const z = 1.2816;

@@ -32,7 +32,7 @@ function isAnswer(value: unknown): value is AuthorizeAnswer {
 /** What names something, and is kept as it is given. */
 const names = ["request_id", "user", "model", "conversation", "task", "scope"] as const;
 
-/** What is wrong with a request before anybody is asked, or null. What a user sends need not be what its type says. */
+/** What is wrong with a request before anybody is asked, or null. Input of users need not have its declared type. */
 function misuseOf(request: GuardRequest): GuardFailure | null {
   for (const [name, least] of [
     ["estimated_tokens", 1],
@@ -55,7 +55,7 @@ function misuseOf(request: GuardRequest): GuardFailure | null {
     };
   for (const name of names) {
     const text: unknown = request[name];
-    // Under another name it would be somebody else's, or another call.
+    // Altered, the name would be another user's, or another call's.
     if (typeof text === "string" && text !== storable(text))
       return {
         kind: "misuse",
@@ -150,7 +150,7 @@ export function createAdmission(
       const estimate = estimateCall({ estimated_tokens: known, message: request.message ?? null }, {});
       return ok({ ...asked, answer: null, expected_tokens: estimate.tokens });
     }
-    // The question may have been heard, its answer lost: give back what it may hold.
+    // The request may have arrived and only its answer been lost: give back what it may hold.
     if (reply.ok || reply.error.kind !== "unasked")
       void release(requestId, "no answer to authorize_usage", null);
     return fail({ kind: "unavailable", http_status: 503, reason: why });

@@ -15,7 +15,7 @@ interface Trip {
   fail(): void;
 }
 
-/** A clock that stands until the test moves it: no stall of the machine passes for a slow database. */
+/** A clock that moves only when the test moves it: no stall of the machine passes for a slow database. */
 function stillClock() {
   let nowMs = 0;
   const set = new Set<{ readonly atMs: number; readonly run: () => void }>();

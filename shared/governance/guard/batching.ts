@@ -16,7 +16,7 @@ const batched: ReadonlySet<string> = new Set(["authorize_usage", "settle_usage",
 const mostEver = 500;
 /** A batch that takes longer than this no longer keeps other accounts' calls waiting: one locked account must not. */
 const slowAfterMs = 250;
-/** Slow batches and others under way at once, as a multiple of `mostBatches`: a slow database gets no flood. */
+/** Slow batches and others under way at once, as a multiple of `mostBatches`: a slow database is not flooded. */
 const mostSlow = 4;
 /**
  * A batch is not made smaller than this to give other batches a share: each has a cost of its own, as high as that of two
@@ -55,11 +55,11 @@ function utf8Bytes(text: string): number {
 const asCall = (args: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(args).map(([name, value]) => [name.replace(/^p_/, ""), value]));
 
-/** Whether the database, or a gateway before it, took offence at what a batch contains: a smaller one may pass. */
+/** Whether the database, or a gateway before it, refused the content of a batch: a smaller one may pass. */
 const isAboutContent = ({ error, status }: RpcReply): boolean =>
   error !== null && (status === 413 || /^(PT400|22...)$/.test(error.code ?? ""));
 
-/** What a slot of a batch says, as the single function would have said it. */
+/** The answer in a slot of a batch, in the form that the single function has. */
 function replyOf(slot: unknown, status: number | undefined): RpcReply {
   if (!isRecord(slot) || !isRecord(slot["error"]))
     return { data: slot, error: null, ...(status ? { status } : {}) };
@@ -73,9 +73,12 @@ function replyOf(slot: unknown, status: number | undefined): RpcReply {
   };
 }
 
-/** What is remembered of requests: whose they are, and which had no answer. */
+/** What is remembered of requests: their accounts, and which had no answer. */
 function rememberRequests(mostCalls: number) {
-  /** Whose a request is, for its settlement, which does not say. Where it is forgotten, only order is lost. */
+  /**
+   * The account of a request, for its settlement, which does not name it. Where it is forgotten, only the order is
+   * lost.
+   */
   const accounts = new Map<string, string>();
   /** Requests whose batch had no answer, and in how large a one they may go. */
   const wary = new Map<string, number>();
@@ -156,7 +159,7 @@ const fullReply = (queue: { readonly size: number; readonly bytes: number }): Rp
  * Makes a client whose calls travel in batches: what waits while batches are under way goes with the next, a call that
  * finds none under way goes at once and alone. Each call is answered as its single function answers it, a call that is
  * refused harms no other, calls of one account keep their order. When a batch's answer is lost, each of its callers
- * hears so, and asks again with the same request id.
+ * gets an error, and asks again with the same request id.
  *
  * A full queue answers an error at once, with `too_many_waiting` as its hint.
  */

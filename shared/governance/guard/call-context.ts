@@ -10,9 +10,9 @@ export interface Admission {
   /** null: nobody could be asked, and the plan lets calls through. */
   readonly answer: AuthorizeAnswer | null;
   readonly args: Readonly<Record<string, unknown>>;
-  /** What the call is charged, before any factor, where nobody can tell what it used. */
+  /** What the call is charged, before any factor, where its usage is not known. */
   readonly expected_tokens: number;
-  /** The estimate is the learner's: it says nothing about how wrong the others are. */
+  /** The estimate is the learner's, so its error is not counted for the other estimates. */
   readonly is_learnt: boolean;
   /** The key is the caller's, so others may come under it. */
   readonly is_repeatable: boolean;

@@ -78,7 +78,7 @@ export function createCharges(options: GuardOptions, settlements: Settlements) {
     return settle(admission, usage, { ...metadata, estimated: true });
   }
 
-  /** Charges what was expected of a call whose usage nobody can tell. */
+  /** Charges what was expected of a call whose usage is not known. */
   function settleUnknown(admission: Admission, why: string): Promise<SettlementOutcome> {
     const expected = { input: admission.expected_tokens, output: 0, read: null };
     return settleEstimate(admission, expected, { usage_unknown: storable(why, 200) });

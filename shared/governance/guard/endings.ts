@@ -77,11 +77,11 @@ export function createEndings(
     const read = least ?? (reported?.ok ? reported.value.counts : null);
     const input = (read?.input_tokens ?? 0) || expectedInput(admission.request);
     const output = Math.max(least?.output_tokens ?? 0, Math.ceil(lengthOfOutput(value) / 4));
-    // What a provider reported and is no count, for its parts disagree, is nearer than what was expected.
+    // A report whose parts disagree is not a count, but still closer than what was expected.
     const isReported = least !== undefined && least.input_tokens + least.output_tokens > 0;
     if (!isReported && input + output <= admission.expected_tokens)
       return settleUnknown(admission, usage.error.message);
-    // What is there to see is more than was expected.
+    // The visible part alone is more than was expected.
     return settleEstimate(
       admission,
       { input, output, read },
@@ -90,8 +90,8 @@ export function createEndings(
   }
 
   /**
-   * What threw is charged where it reports its usage: the provider had answered before. Else its tokens are given back,
-   * and said unless the provider plainly refused the call: it may have worked, and will be on its bill.
+   * An error that reports usage is charged: the provider had answered before. Otherwise the tokens are given back.
+   * Unless the provider clearly refused the call, that is reported: the provider may have worked, and will bill it.
    */
   function endFailed(admission: Admission, cause: unknown, what: string): Promise<SettlementOutcome> {
     const told = countsOf(cause, readUsage);

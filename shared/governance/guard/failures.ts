@@ -1,4 +1,4 @@
-/** What an error of a provider says about the work that it did. */
+/** What an error of a provider shows about the work that it did. */
 import { isRecord } from "../rules/problems.ts";
 
 /** Codes of Node's network errors that come before anything was sent. */
@@ -15,7 +15,7 @@ function* causesOf(cause: unknown): Generator<Readonly<Record<string, unknown>>>
   }
 }
 
-/** The HTTP status that an error tells: most SDKs', AWS's, axios'. NaN for none. */
+/** The HTTP status that an error carries: most SDKs', AWS's, axios'. NaN for none. */
 function statusOf(error: Readonly<Record<string, unknown>>): number {
   const { $metadata: aws, response } = error;
   const told = [
@@ -62,8 +62,8 @@ function toldIn(value: Readonly<Record<string, unknown>>): unknown {
 }
 
 /**
- * The error that an answer, or a chunk of a stream, tells instead of throwing it: `error` in a body of status 200
- * (OpenRouter, OpenAI's `response.failed`), the event `error` (Anthropic, OpenAI). Null where it tells none.
+ * The error that an answer, or a chunk of a stream, carries instead of throwing it: `error` in a body of status 200
+ * (OpenRouter, OpenAI's `response.failed`), the event `error` (Anthropic, OpenAI). Null where it carries none.
  */
 export function toldError(value: unknown): Error | null {
   if (!isRecord(value)) return null;

@@ -18,7 +18,10 @@ export interface PassOnOptions {
   readonly report: (problem: GuardProblem) => void;
 }
 
-/** Charges what a stream used; `broken` says why it did not come to its end, `told` is an error that a chunk told of. */
+/**
+ * Charges what a stream used; `broken` is the reason why it did not come to its end, `told` an error that a chunk
+ * carried.
+ */
 function settleStream(
   { charges, endings, report }: PassOnOptions,
   admission: Admission,
@@ -37,7 +40,7 @@ function settleStream(
     report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
   }
   const reported = partial.reported?.counts ?? partial.at_least ?? null;
-  // A stream of a shape that nobody knows is not free because it was left before its end.
+  // A stream of an unknown shape is not free because it was left before its end.
   const unknown = broken !== null && reported === null ? (partial.unknown_text_length ?? 0) : 0;
   const spoken = Math.ceil((partial.text_since_report + unknown) / 4);
   if (partial.chunks === 0)
@@ -48,7 +51,7 @@ function settleStream(
     return settleUnknown(admission, "the stream ended without usage or text");
   const metadata =
     broken === null ? { usage_unknown: "stream without usage" } : { stream_broken: storable(broken, 200) };
-  // What was thought and not said is in no count yet.
+  // Reasoning that has not appeared in the output is in no count yet.
   const isCounted = partial.reported !== null && !partial.is_beginning && (reported?.output_tokens ?? 0) > 0;
   if (reported && isCounted && spoken === 0) return settle(admission, reported, metadata);
   // A placeholder of zero is no count.

@@ -13,7 +13,7 @@ const owed = (id: string, parked?: string): QueuedSettlement => ({
   ...(parked ? { parked } : {}),
 });
 
-/** A guard over a project that is away until told otherwise, with what it told of its queue. */
+/** A guard over a project that is away until the test ends that, with what it reported of its queue. */
 async function guardWith(entries: readonly QueuedSettlement[], options: { readonly name?: string } = {}) {
   const store = memoryStore();
   for (const entry of entries) await store.put(entry);

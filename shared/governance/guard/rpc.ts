@@ -13,11 +13,14 @@ export type RpcFailure =
       readonly reason: string;
       readonly message: string;
     }
-  /** The project is not set up for the question (wrong key, missing migration): a person mends that, not the caller. */
+  /**
+   * The project is not set up for the question (wrong key, missing migration): a person must put that right, not the
+   * caller.
+   */
   | { readonly kind: "misconfigured"; readonly message: string }
   /** It was never sent: too many wait, or it waited too long or until its caller had left. */
   | { readonly kind: "unasked"; readonly message: string }
-  /** Nobody knows whether it was done: ask again with the same key. */
+  /** It is not known whether it was done: ask again with the same key. */
   | { readonly kind: "unknown"; readonly message: string };
 
 /** SQLSTATEs that mean "not done, try again": conflicts, too many connections, shutting down, cancelled. */
@@ -114,7 +117,7 @@ export async function ask(
       const pending = options.client.rpc(name, { ...args });
       const reply = await within(pending, options.rpcTimeoutMs ?? 5_000, options.timer, null, signal);
       if (reply !== null) answer = judge(reply);
-      // Sent before, it may have been heard then.
+      // An earlier attempt was sent, so the database may have it.
       else if (pending.cancel() && attempt === 0)
         answer = fail({ kind: "unasked", message: `${name} waited too long behind other calls.` });
       else answer = fail({ kind: "unknown", message: `${name} did not answer in time.` });

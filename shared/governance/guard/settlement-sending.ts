@@ -13,7 +13,7 @@ import type {
 /** The guard's options with a client that sends what waits together. */
 export type SendingOptions = GuardOptions & { readonly client: BatchingClient };
 
-/** What the database said: it has the settlement, cannot be asked now, or will never take it. */
+/** The outcome: the database has the settlement, cannot be asked now, or will never take it. */
 export type Sent =
   | { readonly kind: "done"; readonly outcome: SettlementOutcome }
   | { readonly kind: "queued" }
@@ -43,7 +43,7 @@ async function chargeAs(
       message: "The call was made, and the database would have stopped it.",
     });
   const metadata = isRecord(entry.args["p_metadata"]) ? entry.args["p_metadata"] : {};
-  // Not authorised under this key for another reason: then the settlement is refused as well, and says why.
+  // Not authorised under this key for another reason: then the settlement is refused as well, with the reason.
   return ask(
     options,
     entry.function,
@@ -76,7 +76,7 @@ export async function sendSettlement(
   if (answer.ok) {
     const record = isRecord(answer.value) ? answer.value : {};
     const status = record["status"];
-    // A gateway's empty page is no word of the database: supabase-js takes a 404 without a body for success.
+    // A gateway's empty page is not an answer of the database: supabase-js takes a 404 without a body for success.
     if (typeof status !== "string") {
       report({
         kind: "malformed_answer",
@@ -104,7 +104,7 @@ export async function sendSettlement(
       },
     };
   }
-  // What is not set up is mended by a person: keep trying rather than lose what is owed.
+  // A project that is not set up must be put right by a person: keep trying rather than lose what is owed.
   if (answer.error.kind !== "refused") return { kind: "queued" };
   // Nothing was held under this key, or it has ended already: then there is nothing to give back.
   if (entry.function === "release_usage")

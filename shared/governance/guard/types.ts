@@ -129,7 +129,7 @@ export type GuardFailure =
     }
   /** No decision could be had and the plan's fail mode is closed. */
   | { readonly kind: "unavailable"; readonly http_status: 503; readonly reason: string }
-  /** The caller's `signal` said stop before the call was made. */
+  /** The caller's `signal` was aborted before the call was made. */
   | { readonly kind: "aborted"; readonly http_status: 499; readonly reason: string }
   /** The database refused the question: a mistake of the caller's. */
   | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
@@ -170,8 +170,8 @@ export type GuardResult<T> = Result<Guarded<T>, GuardFailure>;
 /** One settlement that is still owed to the database. Plain JSON. */
 export interface QueuedSettlement {
   /**
-   * Names the entry in its store: a request id does not, for a key that is repeated may owe twice. A repeat of a key
-   * that had ended already (the provider was asked twice, so it was used twice) is charged under it.
+   * The id of the entry in its store. A request id would not do: a repeated key may owe twice. A repeat of a key that
+   * had ended already (the provider was asked twice, so it was used twice) is charged under it.
    */
   readonly id: string;
   readonly request_id: string;
@@ -179,7 +179,7 @@ export interface QueuedSettlement {
   readonly args: Readonly<Record<string, unknown>>;
   readonly queued_at_ms: number;
   /**
-   * On settlements: how the call was asked for, without its message. A call that the database never heard of is
+   * On settlements: how the call was asked for, without its message. A call that the database does not know is
    * authorised by it now.
    */
   readonly call_args?: Readonly<Record<string, unknown>>;
@@ -203,7 +203,7 @@ export interface GuardProblem {
     | "usage_unknown"
     /** A call threw without usage after its provider may have worked; its tokens were given back. */
     | "released_unsure"
-    /** A call was cut off and nobody can tell what it used; what was expected of it is charged. */
+    /** A call was cut off and its usage is not known; what was expected of it is charged. */
     | "settled_unsure"
     | "settlement_parked"
     | "settlement_quarantined"
@@ -296,7 +296,10 @@ export interface GuardOptions {
   readonly unsure?: UnsureSetting;
   /** How long a stream may be silent. Default 60,000. */
   readonly chunkTimeoutMs?: number;
-  /** What to do for a user when no decision can be had; by default what the user's plan said last, else closed. */
+  /**
+   * What to do for a user when no decision can be had; by default the fail mode of the user's plan, as last known, else
+   * closed.
+   */
   readonly failMode?: (user: string) => "closed" | "open";
   /** Keeps the process awake until a settlement was sent: an Edge runtime's waitUntil. */
   readonly waitUntil?: (promise: Promise<unknown>) => void;

@@ -154,7 +154,7 @@ export interface StatementCheck {
   report(): StatementReport;
 }
 
-/** Keys of a row that must say what the payload says, where they are there. */
+/** Keys of a row that must equal the payload, where they are present. */
 const shown = [
   "transaction_id",
   "transaction_type",
@@ -165,7 +165,7 @@ const shown = [
 ] as const;
 const maximalProblems = 1_000;
 
-/** What a seal says: kind, created, expires, then tokens granted, frozen, expired and clawed back. */
+/** The parts of a seal: kind, created, expires, then tokens granted, frozen, expired and clawed back. */
 const sealText = /^[a-z]+\|[\d.]+\|(?:-|[\d.]+)\|(\d{1,16})\|(\d{1,16})\|(\d{1,16})\|(\d{1,16})$/;
 
 /**
@@ -221,7 +221,7 @@ export function checkStatement(previousHash: string | null = null): StatementChe
         problem("negative_lot", entry.transaction_id, `Lot ${lot_id} gave ${-left} tokens more than it had.`);
     }
     if (sum !== entry.amount)
-      problem("lots", entry.transaction_id, `The lots changed by ${sum}, the entry says ${entry.amount}.`);
+      problem("lots", entry.transaction_id, `The lots changed by ${sum}, the entry has ${entry.amount}.`);
     const room = previousHash === null ? sealedRoom(entry) : null;
     const lotId = entry.lot_changes[0]?.lot_id ?? 0;
     const left = lots.get(lotId) ?? 0;
@@ -265,7 +265,7 @@ export function checkStatement(previousHash: string | null = null): StatementChe
           problem(
             "shown_differs",
             id,
-            `${key} is shown as ${JSON.stringify(row[key])}, the entry says ${JSON.stringify(entry[key])}.`,
+            `${key} is shown as ${JSON.stringify(row[key])}, the entry has ${JSON.stringify(entry[key])}.`,
           );
       userId ??= entry.user_id;
       if (entry.user_id !== userId) problem("other_user", id, "The entry belongs to another user.");

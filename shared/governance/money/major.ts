@@ -16,7 +16,7 @@ export interface AmountProblem {
   readonly message: string;
 }
 
-/** What is known of the file that an amount stands in. */
+/** What is known of the file that an amount is in. */
 export interface ParseMajorOptions {
   /** The file's decimal sign, where it is known; settles "1,234" and "1.234". Without it these are refused where they can mean two amounts. */
   readonly decimal?: "." | ",";

@@ -5,7 +5,7 @@ import { compareBytes } from "../rules/evaluate.ts";
 import { isRecord, type Problem, show } from "../rules/problems.ts";
 import { type UsageCounts } from "../usage/counts.ts";
 
-/** Highest price that is believed: a thousand million major units per million tokens. */
+/** Highest price that is accepted: a thousand million major units per million tokens. */
 const maximalPrice = 1_000_000_000_000_000;
 
 /** Prices by model and time, ready to look up. */

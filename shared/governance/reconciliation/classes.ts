@@ -1,6 +1,6 @@
 /**
  * Every class of difference, in the order of the report: what people call it, what it means, and whether it keeps its
- * period open. The database has the same table (`governance.difference_classes`); a test holds the two equal.
+ * period open. The database has the same table (`governance.difference_classes`); a test keeps the two equal.
  */
 export const CLASSES = {
   PAID_NOT_GRANTED: {

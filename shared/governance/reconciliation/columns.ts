@@ -155,8 +155,8 @@ export function createKeyQueue<S extends ColumnSpec>(
 }
 
 /**
- * Which whole numbers were added: `has` may err with yes, never with no. Of numbers that lie close together, as serial
- * ones do, it does not err at all.
+ * Which whole numbers were added: `has` may wrongly answer true, never wrongly false. Of numbers that lie close
+ * together, as serial ones do, it does not err at all.
  */
 export interface Sieve {
   add(value: number): void;
@@ -176,7 +176,7 @@ export function createSieve(count: number): Sieve {
   };
 }
 
-/** Numbers that may be there more than once, but for the one that means none; null where surely none is. */
+/** Numbers that may occur more than once, without the one that means none; null where certainly no number does. */
 export function findRepeated(
   values: Uint32Array | Float64Array,
   length: number,

@@ -143,7 +143,7 @@ export class CsvScanner {
         0,
         "The file was encoded as UTF-8 twice (its first bytes are a garbled byte order mark): use the file as it was downloaded.",
       );
-    // UTF-16, as Excel's "Unicode text" is: with its mark, or told by every other byte.
+    // UTF-16, as Excel's "Unicode text" is: with its mark, or recognised by every other byte.
     const isLittle = starts(0xff, 0xfe) || (b[0] > 0 && b[1] === 0 && b[2] > 0 && b[3] === 0);
     if (isLittle || starts(0xfe, 0xff) || (b[0] === 0 && b[1] > 0 && b[2] === 0 && b[3] > 0)) {
       this.wide = utf16Reader(isLittle);

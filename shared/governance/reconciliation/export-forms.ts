@@ -196,7 +196,7 @@ export const FORMS: readonly ExportForm[] = [
   },
 ];
 
-/** Where Stripe offers a column that a file lacks, and what it would say. */
+/** Where Stripe offers a column that a file lacks, and what it would add. */
 export const OFFERED: Partial<
   Record<StripeExportKind, Partial<Record<Field, readonly [string, string, string]>>>
 > = {

@@ -154,7 +154,7 @@ const unknownExport = (file: string, cells: readonly string[], plain: readonly s
     message: `${titleAbove(cells) ?? otherExport(plain) ?? "This header belongs to none of Stripe's exports that we read"} (payments, balance history, balance change itemized, payout reconciliation itemized, disputes).${nearestForm(plain)}`,
   });
 
-/** All columns of each meaning, the one that is asked first first. */
+/** All columns of each meaning, in the order in which they are asked. */
 function findColumns(
   form: ExportForm,
   plain: readonly string[],
@@ -178,17 +178,17 @@ const columnName = (form: ExportForm, field: Field): string =>
 /** A line above the header, as people and spreadsheets add it. */
 const titleAbove = (cells: readonly string[]): string | null =>
   cells.filter((cell) => cell !== "").length === 1
-    ? "The first line has one cell and is no header: remove what stands above the header; commas, semicolons or tabs separate cells. These exports of Stripe are read"
+    ? "The first line has one cell and is no header: remove what is above the header; commas, semicolons or tabs separate cells. These exports of Stripe are read"
     : null;
 
 function otherExport(plain: readonly string[]): string | null {
   const other = OTHER_EXPORTS.find(({ signature }) => signature.every((name) => plain.includes(name)));
   return other
-    ? `This is Stripe's list "${other.title}", which tells too little to reconcile with: bring one of the exports that we read`
+    ? `This is Stripe's list "${other.title}", which has too little to reconcile with: bring one of the exports that we read`
     : null;
 }
 
-/** Which form has most of these columns, and what is lacking; nothing where that would be a guess. */
+/** The form that has most of these columns, and what is lacking; null where that would be a guess. */
 function nearestForm(plain: readonly string[]): string {
   if (otherExport(plain) !== null) return "";
   const known = (form: ExportForm): number => {

@@ -97,7 +97,7 @@ function warnOfGaps(
       problem(
         "no_payments",
         names,
-        "No file tells about payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
+        "No file has payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
       ),
     );
     return;

@@ -1,7 +1,7 @@
 /**
  * Histories of payments against a plain model: captures in part, refunds that fail, payments that fail after they were
- * booked, told by any of Stripe's exports in any order of rows, beside a ledger that is right or has one fault. The model
- * knows what is due; the reconciliation must find the fault in its class, and nothing where there is none.
+ * booked, reported by any of Stripe's exports in any order of rows, beside a ledger that is right or has one fault. The
+ * model knows what is due; the reconciliation must find the fault in its class, and nothing where there is none.
  */
 import { env } from "node:process";
 import fc from "fast-check";
@@ -47,7 +47,7 @@ const payment = (n: number): fc.Arbitrary<Payment> =>
     .record({
       amount: fc.integer({ min: 100, max: 9_999 }),
       uncaptured: fc.option(fc.integer({ min: 1, max: 5_000 }), { nil: 0, freq: 4 }),
-      // Enough that each cent stands for a token: a refund of none leaves no trace in the ledger.
+      // Enough that each cent corresponds to a token: a refund of none leaves no trace in the ledger.
       tokens: fc.integer({ min: 10_000, max: 5_000_000 }),
       day: fc.integer({ min: 0, max: 24 }),
       parts: fc.array(

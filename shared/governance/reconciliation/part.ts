@@ -30,11 +30,11 @@ interface ReadPart extends Part {
   readonly currencies: readonly string[];
   readonly warnings: readonly InputProblem[];
   readonly sha256: string | null;
-  /** What the file tells, where it is one of Stripe's; null of a ledger export. */
+  /** What the file contains, where it is one of Stripe's; null of a ledger export. */
   readonly stripe: Pick<StripeSide, "files" | "kinds" | "has" | "ids" | "namesTokens"> | null;
 }
 
-/** What the numbers in the columns of a part stand for. */
+/** What the numbers in the columns of a part mean. */
 interface NumbersOf<Name> {
   /** Ids, of which a row mostly has its own. */
   readonly ids: readonly Name[];
@@ -165,7 +165,7 @@ function takeRows<S extends ColumnSpec>(
     for (let row = from; row < rows; row++) column[row] = codes[column[row]];
 }
 
-/** Answers what was answered before; mostly the same is asked again at once. */
+/** Keeps the last answer: mostly the same is asked again right away. */
 function eachOnce(find: (value: number) => number): (value: number) => number {
   const known = new Map<number, number>();
   let last = 0;

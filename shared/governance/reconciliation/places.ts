@@ -2,7 +2,7 @@
 export const PENDING_ROW = 0;
 export const MATCHED = 1;
 export const IN_DIFFERENCE = 2;
-/** Second sight of an event that is in another file too. */
+/** An event that another file has too. */
 export const MERGED = 3;
 /** The same id again in one file. */
 export const DUPLICATE = 4;

@@ -270,7 +270,7 @@ describe("spreadsheets", () => {
       "The times are of America/New_York",
     );
     await expect(run([`Payments of October,,,\n${PAYMENTS}\n${row("ch_A")}\n`], [])).rejects.toThrow(
-      "remove what stands above",
+      "remove what is above",
     );
   });
 

@@ -213,7 +213,7 @@ const MOST_THREADS = 3;
 /** A file that is read in another thread. */
 interface Apart {
   readonly reading: PartReading;
-  /** Called once the run waits for it: from then on it is what progress tells of. */
+  /** Called once the run waits for it: from then on progress reports it. */
   readonly begin: () => void;
 }
 

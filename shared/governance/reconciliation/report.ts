@@ -194,8 +194,8 @@ function checkRollForward(line: NonNullable<ReconcileOptions["roll_forward"]>[nu
 }
 
 /**
- * Money that unspent tokens still stand for: per lot, its price in proportion to what is left, rounded down. Of a year
- * paid in advance, which gives its tokens month by month, the ledger says it by the days that are left.
+ * Money that corresponds to unspent tokens: per lot, its price in proportion to what is left, rounded down. Of a year
+ * paid in advance, which gives its tokens month by month, the ledger has it by the days that are left.
  */
 function deferredRevenue(
   ledgerTable: LedgerTable,

@@ -38,7 +38,7 @@ function trim({ bytes, starts, ends }: CsvRow, column: number): void {
   ends[column] = end;
 }
 
-/** Moves a cell's ends past what spreadsheets and web pages put around an id: '…, ="…", marks that nobody sees. */
+/** Moves a cell's ends past what spreadsheets and web pages put around an id: '…, ="…", invisible marks. */
 function closeUp(row: CsvRow, column: number): void {
   const { bytes, starts, ends } = row;
   const start = starts[column];

@@ -41,7 +41,7 @@ export const ROLL_FORWARD_LINES: readonly StatementLine<RollForwardCheck>[] = [
   { name: "Drift", value: (each) => each.drift_tokens, kind: "check" },
 ];
 
-/** The money that unspent tokens stand for, in minor units. */
+/** The money that corresponds to unspent tokens, in minor units. */
 export const DEFERRED_LINES: readonly StatementLine<RollForwardCheck>[] = [
   { name: "Opening", value: (each) => each.opening_deferred_minor },
   { name: "Sold", value: (each) => each.sold_minor },

@@ -100,7 +100,7 @@ function* paymentRows(records: StripeAccountRecords): Generator<readonly Cell[]>
       charge.intent,
       links.session,
       links.reference,
-      // In another currency than the payment's it says nothing of the part: without an amount it is the whole.
+      // In another currency than the payment's the part is not known: without an amount it is the whole.
       dispute?.currency === currency ? formatMinor(dispute.amount, currency) : null,
       dispute?.status,
       charge.livemode,

@@ -8,7 +8,7 @@ const MINUTE = 60;
 const QUARTER = 15 * MINUTE;
 /** No grant comes before its payment. */
 const AFTER = -25 * MINUTE;
-/** The first zones west of Europe: what lies between may be a webhook that came late. */
+/** The first zones west of Europe: a shift in between may be a webhook that came late. */
 const BEFORE = 165 * MINUTE;
 
 /** Stripe's reports are made in the account's own time zone unless UTC is asked for: their days are then other days. */

@@ -150,7 +150,7 @@ export interface RollForwardLine {
   readonly closing_tokens: number;
   /** The ledger's own sum at the end of the period, taken from balances, not from movements. */
   readonly ledger_tokens: number;
-  /** Deferred revenue: the money that unspent tokens still stand for, in minor units. */
+  /** Deferred revenue: the money that corresponds to unspent tokens, in minor units. */
   readonly opening_deferred_minor: number;
   readonly sold_minor: number;
   readonly recognised_minor: number;
@@ -164,7 +164,7 @@ export interface Period {
   readonly to: string;
 }
 
-/** What the project knows of payments and the files may not tell. */
+/** What the project knows of payments and the files may not show. */
 export interface KnownPayments {
   /** Ids (invoices, PaymentIntents, charges) of payments that are known to have sold no tokens. */
   readonly other_sales: readonly string[];
@@ -257,12 +257,12 @@ export interface InputManifest {
   readonly sha256: string | null;
   readonly bytes: number;
   readonly rows: number;
-  /** Time of the first and last row; what lies outside is not known from this file. */
+  /** Time of the first and last row; what is outside is not known from this file. */
   readonly window: { readonly from: string; readonly to: string } | null;
   /** "UTC" where a column names it, else "assumed UTC". */
   readonly time_zone: "UTC" | "assumed UTC";
   readonly delimiter: "," | ";" | "tab";
-  /** Columns that would have said more, each with where Stripe offers it. */
+  /** Columns that would have shown more, each with where Stripe offers it. */
   readonly missing_columns: readonly {
     readonly column: string;
     readonly use: string;
@@ -384,7 +384,7 @@ export interface RowCounts {
   readonly rows: number;
   readonly matched: number;
   readonly in_differences: number;
-  /** Second sight of an event that is in another file too. */
+  /** An event that another file has too. */
   readonly merged: number;
   /** The same id again in one file. */
   readonly duplicates: number;
@@ -472,7 +472,7 @@ export interface Report {
   readonly tie_out: readonly TieOut[];
   readonly bridge: readonly Bridge[];
   readonly roll_forward: readonly RollForwardCheck[];
-  /** What unspent tokens of matched and unmatched lots still stand for, from the lots themselves. */
+  /** The money that corresponds to unspent tokens of matched and unmatched lots, from the lots themselves. */
   readonly deferred_revenue: readonly {
     readonly currency: string;
     readonly lots: number;

@@ -34,7 +34,7 @@ export const combiningMarks = `
 `;
 
 /**
- * What nobody sees and may stand anywhere in a word: Unicode's Default_Ignorable_Code_Point, which no later version
+ * Invisible characters that may be anywhere in a word: Unicode's Default_Ignorable_Code_Point, which no later version
  * takes back. Joiners, marks of direction, soft hyphens, byte order marks, variation selectors, tags.
  */
 export const invisibles = `

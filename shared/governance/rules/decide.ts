@@ -11,7 +11,7 @@ export interface DecidingPlan extends PlanNumbers {
   readonly upgrade_to: string | null;
 }
 
-/** Everything a decision hangs on. Times are ms since 1970; tokens whole. */
+/** Everything a decision depends on. Times are ms since 1970; tokens whole. */
 export interface DecisionInput {
   /**
    * As docs/RULES.md has them. `tokens_today`, `tokens_this_month`, `estimated_tokens` and `available_tokens` also
@@ -52,13 +52,13 @@ export interface Decision {
   readonly warnings: readonly string[];
   /** Until when a matched rule blocks the account's next calls; null for none. */
   readonly block_until_ms: number | null;
-  /** Null when a block in force left the rules unasked. */
+  /** Null when a block was in force, so that no rule was asked. */
   readonly outcome: RuleOutcome | null;
 }
 
 const minuteMs = 60_000;
 
-/** When a refusal of this kind is worth repeating. Source: docs/RULES.md, "Status of a block". */
+/** When a call that was refused for this reason is worth repeating. Source: docs/RULES.md, "Status of a block". */
 function retryAtMs(reason: string, input: DecisionInput): number | null {
   switch (reason) {
     case "daily_limit":

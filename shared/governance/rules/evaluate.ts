@@ -17,7 +17,7 @@ export interface RuleWarning {
   readonly message: string;
 }
 
-/** What the rules alone say of a call (limits and balance come after: see `decide`). */
+/** What the rules alone decide about a call (limits and balance come after: see `decide`). */
 export interface RuleOutcome {
   readonly decision: "allow" | "warn" | "block";
   /** The rule that blocked or deflected; null unless the decision is block. */
@@ -275,7 +275,7 @@ export interface CompiledRules {
   readonly rules: readonly Rule[];
   /** Judges one call. */
   evaluate(facts: Facts, context: RuleContext): RuleOutcome;
-  /** Judges one call and says why, rule by rule, up to the one that stopped it. */
+  /** Judges one call and explains it, rule by rule, up to the one that stopped it. */
   explain(
     facts: Facts,
     context: RuleContext,

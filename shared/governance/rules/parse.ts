@@ -38,7 +38,7 @@ const ruleKeys = [
   "version",
 ] as const;
 const actionKeys = ["block", "warn", "truncate", "route", "flag", "deflect", "multiply_cost"] as const;
-/** Groups without leaves could still be endless: no honest rule comes near this. */
+/** Groups without leaves could still be endless: no real rule comes near this. */
 const maximalNodes = 1_000;
 
 /**
@@ -244,7 +244,7 @@ class Reader {
           ? { plan: value["plan"] as (typeof planKeys)[number] }
           : this.report(
               join(path, "plan"),
-              `${show(value["plan"])} is no number of a plan.`,
+              `${show(value["plan"])} is not a number of a plan.`,
               suggest(String(value["plan"]), planKeys),
             );
     }
@@ -332,7 +332,7 @@ class Reader {
       else
         this.report(
           "action.multiply_cost.by",
-          `${show(by)} is no factor.`,
+          `${show(by)} is not a factor.`,
           "Write a number from 0.001 to 1000 with at most three decimals.",
         );
     }

@@ -27,7 +27,10 @@ export interface ReceiptFacts {
   }[];
 }
 
-/** Reasons that are no rule's. A rule's is read as the rule's own name, so that it has one name everywhere. */
+/**
+ * Reasons that do not come from a rule. A rule's reason is shown as the rule's name, so that it has one name
+ * everywhere.
+ */
 const reasonWords = new Map([
   ["insufficient_tokens", "too few tokens"],
   ["daily_limit", "daily limit"],
@@ -52,7 +55,7 @@ function clearing(clearsAtMs: number, nowMs: number, zone: string): string {
   return `${date}${clock} ${known}${wait}`;
 }
 
-/** What the rule that decided saw, in words: "10 identical messages". Empty where no line says. */
+/** What the rule that decided saw, in words: "10 identical messages". Empty where no line has it. */
 function seen(receipt: ReceiptFacts): string {
   const line = receipt.rules.find((rule) => rule.rule_name === receipt.rule_name && rule.matched);
   const names = receipt.currency ? { currency: receipt.currency } : {};

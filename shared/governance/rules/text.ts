@@ -83,7 +83,7 @@ const unspacedRuns = new RegExp(`${unspaced}+`, "gu");
 const unspacedEnds = new RegExp(`^ (?=${unspaced})|(?<=${unspaced}) $`, "gu");
 
 /**
- * Folded text as phrases are looked for in it: separators become single spaces, scripts without spaces stand apart
+ * Folded text as phrases are looked for in it: separators become single spaces, scripts without spaces are separated
  * from others, one space is at both ends. Text without a word gives a single space.
  */
 export function phraseText(folded: string): string {
@@ -201,7 +201,7 @@ export interface MessageFacts {
 }
 
 /**
- * Reads what a message alone says. `complexity` given by the caller wins over the computed one, and is kept
+ * Reads the facts that a message alone gives. `complexity` given by the caller wins over the computed one, and is kept
  * to three decimals (half up).
  */
 export function readMessage(
@@ -221,7 +221,7 @@ export function readMessage(
   };
 }
 
-/** Decimal rounding, half up, of a number from 0 to 1 as its shortest digits say (0.0005 is 0.001). */
+/** Decimal rounding, half up, of a number from 0 to 1 by its shortest digits (0.0005 is 0.001). */
 function roundToThousandths(value: number): number {
   const [mantissa = "", exponent = "0"] = value.toExponential().split("e");
   const digits = mantissa.replace(".", "");

@@ -263,13 +263,13 @@ export function sayPeriod(key: string, language: UserLanguage): string {
 const reasonWord = (reason: string): UserWord | null =>
   Object.hasOwn(en, `reason.${reason}`) ? (`reason.${reason}` as UserWord) : null;
 
-/** What a user reads where the rule says nothing itself. */
+/** What a user reads where the rule has no message of its own. */
 export const standardMessage = (reason: string, language: UserLanguage = "en"): string =>
   say(reasonWord(reason) ?? "reason.other", language);
 
 /**
- * What a user reads of a stopped call: what the rule says itself, which is in English alone; in other languages what its
- * reason says. `governance.user_message` is the same.
+ * What the user of a stopped call reads: the rule's own message, which is in English only; in other languages the
+ * standard message of its reason. `governance.user_message` is the same.
  */
 export function userMessage(reason: string, message: string | null, language: UserLanguage): string {
   const isStandard = userLanguages.some((other) => message === standardMessage(reason, other));

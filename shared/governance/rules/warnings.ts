@@ -73,8 +73,8 @@ function names(text: string, number: number): boolean {
 }
 
 /**
- * What of a rule holds but may not be meant, a sentence each: conditions that any number meets, or none, and texts for
- * the user that still name a number which the rule had before.
+ * What is valid in a rule but may not be meant, a sentence each: conditions that any number meets, or none, and texts
+ * for the user that still name a number which the rule had before.
  */
 export function ruleWarnings(rule: Rule, before: Rule | null, ruleNames: RuleNames = {}): string[] {
   const warnings = new Set<string>();

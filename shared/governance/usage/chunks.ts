@@ -46,7 +46,7 @@ export interface Chunk {
   readonly serverContent?: { readonly modelTurn?: unknown } | null;
 }
 
-/** AWS's SDK hands a model's own chunk on as bytes of JSON; an agent of Bedrock's says its text so. */
+/** AWS's SDK hands a model's own chunk on as bytes of JSON; an agent of Bedrock's sends its text so. */
 function readBytes(chunk: unknown): unknown {
   const bytes = isRecord(chunk) ? chunk["bytes"] : null;
   if (!(bytes instanceof Uint8Array)) return null;

@@ -15,7 +15,7 @@ export interface UsageCounts {
   readonly cache_write_1h_tokens?: Tokens;
   /** Part of the output that was reasoning. */
   readonly reasoning_tokens: Tokens;
-  /** The tier that the provider served the call in, as it names it: `batch`, `priority` … Absent: not told. */
+  /** The tier that the provider served the call in, as it names it: `batch`, `priority` … Absent: not reported. */
   readonly service_tier?: string;
 }
 

@@ -1,6 +1,6 @@
 /** How much a model wrote, in UTF-16 units: for an estimate where its provider counts nothing. */
 
-/** Where output is spoken, in whole responses and in chunks. */
+/** Where output lies, in whole responses and in chunks. */
 const written: ReadonlySet<string> = new Set([
   "content",
   "text",

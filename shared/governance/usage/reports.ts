@@ -5,7 +5,7 @@ import { usageShapes } from "./shapes.ts";
 /** A report as it lies in a chunk, by the provider's own names. */
 export type Report = Record<string, unknown>;
 
-/** In JSON a key as any other; to read or set it in an object of ours is to reach what all objects share. */
+/** In JSON an ordinary key; reading or setting it on an object of ours would reach the prototype of all objects. */
 const reservedKey = "__proto__";
 
 /** Keeps the highest value of each count: reports are cumulative, and a placeholder of zero may come late. */
@@ -15,7 +15,7 @@ export function keepMost(kept: Report, report: object, depth = 0): void {
     const value = readCount((report as Report)[key]);
     const before = kept[key];
     if (typeof value === "number") {
-      // What is no count gives way to one.
+      // A value that is not a count is replaced by one.
       if (before === undefined || (isCount(value) && !(isCount(before) && value <= before)))
         kept[key] = value;
     } else if (Array.isArray(value)) {

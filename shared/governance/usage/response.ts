@@ -183,7 +183,7 @@ function readShape(
   const besideInput = count(shape.input_beside);
   let total = count(shape.total);
   if (broken) return broken;
-  // A total of zero beside counts is a name that a proxy did not fill.
+  // A total of zero beside counts is a field that a proxy left unfilled.
   const isTotalGiven = total > 0;
   if (!isTotalGiven || total >= raw.input + raw.output + besideInput) raw.input += besideInput;
   const isReasoning = raw.reasoning > 0 && total - raw.input - raw.output === raw.reasoning;
@@ -204,7 +204,7 @@ function readShape(
     }
   }
   if (isTotalGiven) {
-    // Counts that agree with their total are believed; a detail that does not fit into them is not.
+    // Counts that agree with their total are taken; a detail that does not fit into them is not.
     if (raw.cached + raw.cacheWrite > raw.input) raw.cached = raw.cacheWrite = raw.cacheWrite1h = 0;
     if (raw.reasoning > raw.output) raw.reasoning = 0;
   }
@@ -323,8 +323,8 @@ function tierOf(response: Fields): string | undefined {
 }
 
 /**
- * The steps of the AI SDK's result, added up: version 5 has no usage beside them but in getters, and only the steps hold
- * what Anthropic itself reported. Null where they tell none.
+ * The steps of the AI SDK's result, added up: version 5 has no usage beside them but in getters, and only the steps
+ * hold what Anthropic itself reported. Null where they report none.
  */
 function readSteps(response: unknown): ReadUsage | null {
   if (!isRecord(response) || !Object.hasOwn(response, "steps")) return null;
@@ -419,7 +419,7 @@ function findReport(response: unknown): Result<ReadUsage, UsageProblem> {
       );
 }
 
-/** Whether counts say nothing of output that is there. */
+/** Whether counts leave out output that is there. */
 export function leavesOutOutput(read: ReadUsage, outputLength: number, isMade = false): boolean {
   return (
     (isMade && read.counts.input_tokens + read.counts.output_tokens === 0) ||

@@ -58,11 +58,11 @@ interface Seen {
   steps: Report;
   isAnthropic: boolean;
   hasEnded: boolean;
-  /** The most output that was reported; a report that counts none says nothing of the text before it. */
+  /** The most output that was reported; a report that counts none does not cover the text before it. */
   mostOutput: number;
   textLength: number;
   textLengthAtReport: number;
-  /** What chunks say in which no text and no usage was found: a shape that nobody knows. */
+  /** The content of chunks in which no text and no usage was found: an unknown shape. */
   unknownLength: number;
   chunks: number;
 }
@@ -164,7 +164,7 @@ function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
   if (typeof event === "string" && isRecord(data) && /^on_(chat_model|llm)_/.test(event))
     takeLangChainEvent(seen, event, data);
   else if (isRecord(event)) {
-    // An agent of Strands in Python tells so of each call of a model.
+    // A Strands agent in Python reports each call of a model so.
     const { metadata } = event;
     if (isRecord(metadata) && isRecord(metadata["usage"])) takeStep(seen, metadata["usage"]);
     else takeChunk(seen, event as Chunk, depth + 1);
@@ -194,11 +194,11 @@ function takeLangChainEvent(seen: Seen, event: string, data: Report): void {
   if (event.endsWith("_end") && isRecord(output)) takeLangChain(seen, output);
 }
 
-/** LangChain's messages say again in other fields what is in these. */
+/** LangChain's messages repeat these in other fields. */
 const lengthOfMessage = ({ content, tool_call_chunks: calls }: Report): number =>
   lengthOfPart({ content, calls });
 
-/** LangChain's reports are added up: each of a stream's chunks, and each run of a model, tells of its own. */
+/** LangChain's reports are added up: each of a stream's chunks, and each run of a model, reports its own. */
 function takeLangChain(seen: Seen, message: Report): void {
   const metadata = message["response_metadata"];
   const model = isRecord(metadata) ? (metadata["model_name"] ?? metadata["model"]) : undefined;
@@ -281,7 +281,7 @@ function takeTyped(seen: Seen, type: string, chunk: Chunk): void {
     case "modelMetadataEvent":
       takeStep(seen, chunk.usage);
       break;
-    // Anthropic's agents close with the sum of all that their models told before.
+    // Anthropic's agents close with the sum of all that their models reported before.
     case "result":
       if ("total_cost_usd" in chunk && isRecord(chunk.usage)) {
         seen.report.type = "message";
@@ -293,7 +293,7 @@ function takeTyped(seen: Seen, type: string, chunk: Chunk): void {
     case "response-metadata":
       seen.report.model = (chunk as { modelId?: unknown }).modelId ?? seen.report.model;
       break;
-    // The AI SDK tells what each step used, and at the end the sum: `totalUsage`, in version 4 `usage`.
+    // The AI SDK reports what each step used, and at the end the sum: `totalUsage`, in version 4 `usage`.
     case "finish-step":
     case "step-finish":
       takeStep(seen, chunk.usage);
@@ -375,7 +375,7 @@ function takeUntyped(seen: Seen, chunk: Chunk): void {
 /** Ollama, llama.cpp, Bedrock's InvokeModel and others: text and counts lie in the chunk itself. */
 function takeBare(seen: Seen, chunk: Report): void {
   const { message, response, content, generation, outputText, token } = chunk;
-  // Google's SDK has a getter of this name, which says again what its candidates say.
+  // Google's SDK has a getter of this name, which repeats its candidates.
   const text = Object.hasOwn(chunk, "text") ? chunk["text"] : undefined;
   const choices = chunk["choices"];
   if (typeof message === "object" && choices === undefined) seen.textLength += lengthOfPart(message);
@@ -429,7 +429,7 @@ function takeUsage(seen: Seen, place: "usage" | "usageMetadata", usage: unknown)
   seen.textLengthAtReport = seen.textLength;
 }
 
-/** What message_start says of the output is only its beginning. */
+/** The output count in message_start is only its beginning. */
 const isBeginning = ({ isAnthropic, hasEnded }: Seen): boolean => isAnthropic && !hasEnded;
 
 function isReported({ report, beside }: Seen): boolean {

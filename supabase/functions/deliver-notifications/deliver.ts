@@ -1,9 +1,10 @@
 /**
- * Delivers what the project has to say: takes queued messages by lease, sends each, and says how that went.
+ * Delivers queued messages: takes them by lease, sends each, and reports the outcome.
  *
- * Several deliverers may run at once: a message is in the hands of one. It is sent at least once: who ends between
- * sending and saying so leaves it to be sent again when its lease is over. E-mail then carries the same Message-ID, by
- * which mail systems can drop the second, and a webhook the same webhook-id; Slack knows no such thing and shows it twice.
+ * Several deliverers may run at once: only one holds a message at a time. Each is sent at least once: if a deliverer
+ * ends between sending and reporting, the message is sent again when its lease is over. E-mail then carries the same
+ * Message-ID, by which mail systems can drop the second, and a webhook the same webhook-id; Slack knows no such thing
+ * and shows it twice.
  *
  * The same code runs as an Edge Function (index.ts) and as `npm run deliver`.
  */
@@ -115,7 +116,7 @@ function makeSenders({ smtp, slackWebhookUrl, webhook }: DeliverySettings): read
   ];
 }
 
-/** What was sent must be said: a short absence of the project is waited out. */
+/** What was sent must be reported: a short outage of the project is waited out. */
 async function retry<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {

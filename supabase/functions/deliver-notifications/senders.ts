@@ -1,4 +1,7 @@
-/** The ways out: e-mail over SMTP, a Slack incoming webhook, a webhook of one's own. Each says how sending went; none throws. */
+/**
+ * The ways out: e-mail over SMTP, a Slack incoming webhook, a webhook of one's own. Each answers the outcome; none
+ * throws.
+ */
 import nodemailer from "nodemailer";
 import { mailOf, type Notification, oneLine, slackText, webhookBody } from "./words.ts";
 
@@ -127,7 +130,7 @@ export function smtpSender(settings: SmtpSettings, waits: Patience = patience): 
           ...mailOf(notification),
           messageId: messageId(notification, from),
           date: new Date(notification.created_at),
-          // Nobody's holiday reply shall come back to it.
+          // No automatic reply should come back to it.
           headers: {
             "Auto-Submitted": "auto-generated",
             // Mail programs offer it as a button of theirs (RFC 8058).
@@ -157,7 +160,7 @@ function retryAfter(response: Response): number {
   return Number.isFinite(seconds) ? Math.min(86_400, Math.max(1, Math.ceil(seconds))) : 60;
 }
 
-/** Posts to an address that is a secret; `refused` says what an answer below 500 means that is neither 2xx nor 429. */
+/** Posts to an address that is a secret; `refused` is what an answer below 500 means that is neither 2xx nor 429. */
 async function post(
   name: string,
   url: string,
@@ -198,7 +201,7 @@ export function slackSender(webhookUrl: string, waits: Patience = patience): Sen
       post(
         "Slack",
         webhookUrl,
-        // Plain text: what the text says is not to be formatted.
+        // Plain text: nothing in it is to be formatted.
         { headers: {}, body: JSON.stringify({ text: slackText(notification), mrkdwn: false }) },
         waits,
         // The webhook is gone or archived, or takes no such message.
@@ -253,7 +256,7 @@ export function webhookSender({ url, key }: WebhookSettings, waits: Patience = p
       const id = `governance-${notification.notification_id}-${Date.parse(notification.created_at)}`;
       const headers = await signWebhook(key, id, Math.floor(Date.now() / 1000), body);
       return post("The webhook", url, { headers, body }, waits, (status) => ({
-        // 410 is how it says that it is gone for good. All else can be put right over there.
+        // 410 means that it is gone for good. Anything else can be put right at the receiver.
         isFinal: status === 410,
         isChannelDown: ![400, 409, 413, 422].includes(status),
       }));

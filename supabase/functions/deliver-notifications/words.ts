@@ -1,4 +1,6 @@
-/** What a message says. Names, rules and alerts are other people's texts: none of them may become a header or a link. */
+/**
+ * The words of a message. Names, rules and alerts are other people's texts: none of them may become a header or a link.
+ */
 
 /** A message as `claim_notifications` gives it. */
 export interface Notification {

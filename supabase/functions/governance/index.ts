@@ -118,8 +118,8 @@ function bearerOf(request: Request): string {
 }
 
 /**
- * Requests of this minute, by token and by user. A token that somebody made up must not use up the user's own: whom it
- * names counts only once the project has taken the token.
+ * Requests of this minute, by token and by user. A token that somebody made up must not use up the user's own: the user
+ * it names counts only once the project has accepted the token.
  */
 const asked = new Map<string, number>();
 let minute = 0;
@@ -199,7 +199,7 @@ async function admin(request: Request): Promise<Caller> {
   return { bearer: key, key, operator: account.email ?? account.id };
 }
 
-/** A whole number of the query; the database says which are in range. */
+/** A whole number of the query; the database checks the range. */
 function numberOf(url: URL, name: string, otherwise: number | null): number | null {
   const text = url.searchParams.get(name);
   if (text === null || text === "") return otherwise;
@@ -216,7 +216,7 @@ async function bodyOf(request: Request): Promise<Record<string, unknown>> {
     if (value !== null && typeof value === "object" && !Array.isArray(value))
       return value as Record<string, unknown>;
   } catch {
-    // Told below, as any other body that is no object.
+    // Refused below, like any other body that is not an object.
   }
   throw new HttpError(400, "invalid_argument", "The body must be a JSON object.");
 }

@@ -37,7 +37,7 @@ function isFromTheFuture(signature: string, nowSeconds: number, toleranceSeconds
   return timestamp === undefined || Number(timestamp) > nowSeconds + toleranceSeconds;
 }
 
-/** The body as it was sent: a character changed and the signature fits no more. Null where it is too large. */
+/** The body as it was sent: with one character changed, the signature no longer matches. Null where it is too large. */
 async function readBody(request: Request): Promise<string | null> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) return null;
   const reader = request.body?.getReader();
@@ -187,7 +187,7 @@ export async function handle(request: Request, environment: Environment): Promis
       },
     );
   } catch (error) {
-    // Whether it was done is not known. Stripe delivers again, and twice is once.
+    // Whether it was done is not known. Stripe delivers again, and a second delivery changes nothing.
     console.error(`stripe-webhook: ${event.id} could not be handed on: ${(error as Error).name}`);
     return answer(503, { error: "try_again" });
   }
@@ -199,7 +199,8 @@ export async function handle(request: Request, environment: Environment): Promis
   if (response.ok && said?.status)
     return answer(200, { received: true, status: said.status, reason: said.reason ?? null });
   console.error(`stripe-webhook: ${event.id} (${event.type}): ${response.status} ${said?.hint ?? ""}`);
-  // What is malformed stays so: taken, and left to a person's eye in the log. All else may pass on a later try.
+  // A malformed event stays malformed: accepted, and left in the log for a person. Anything else may pass on a later
+  // try.
   if (response.status === 400 && said?.hint === "invalid_argument")
     return answer(200, { received: true, status: "refused", reason: said.hint });
   return answer(503, { error: "try_again" });

@@ -178,10 +178,10 @@ test("an alert reaches screens and notices where Realtime says that it listens a
     console_.dispatcher.follow("notices", {}, (notice) => notices.push(notice as Notice)),
   ];
   const [first, second] = (await list()).alerts;
-  // The console finds out that it is not told.
+  // The console notices that Realtime does not deliver.
   await acknowledge(first?.alert_event_id ?? 0);
   await vi.waitFor(() => expect(changes.length).toBeGreaterThan(1), { timeout: 10_000 });
-  // Told in words of its own, though another is acknowledged as it comes.
+  // Shown in words of its own, though another is acknowledged as it comes.
   await project.run(`select public.authorize_usage('stuck', 'cleo', 'gpt-4o', 10)`);
   await project.run(`select public.settle_usage('stuck', 900000000, 0)`);
   await acknowledge(second?.alert_event_id ?? 0);

@@ -1,4 +1,4 @@
-/** The audit desk: the project's log, the last pages that were looked at also while offline. */
+/** The audit desk: the project's log, the pages that were read last can be read offline. */
 import { auditCheck, auditOperations } from "../../../../shared/contract/index.ts";
 import { ok } from "../../../../shared/governance/result.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";

@@ -45,7 +45,10 @@ export function createConnection(options: ConnectionOptions) {
     listProfiles: profiles.list,
     check,
 
-    /** The project that is named, else the one used last, else the local one. Returns at once: the state tells how it goes on. */
+    /**
+     * The project that is named, else the one used last, else the local one. Returns at once: the state shows the
+     * progress.
+     */
     start(profileId?: string): void {
       const profile = profiles.find(profileId ?? store.getSetting("selected_profile")) ?? freeProfile();
       if (profile && !shared.holderOf(profile.profile_id)) logged(link.select(profile));

@@ -1,4 +1,4 @@
-/** What the audit calls the machine that an act came from. */
+/** The name that the audit log has for the machine of an act. */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { z } from "zod";

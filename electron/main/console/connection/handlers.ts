@@ -4,7 +4,7 @@ import { ok } from "../../../../shared/governance/result.ts";
 import type { Handlers } from "../dispatch.ts";
 import type { Connection } from "./connection.ts";
 
-/** `onRemoved`: a project is known here no more. */
+/** `onRemoved`: this console has forgotten a project. */
 export function connectionHandlers(
   connection: Connection,
   onRemoved: (profileId: string) => Promise<void>,

@@ -25,7 +25,7 @@ export interface LinkOptions {
 }
 
 const noProject = { profile: null, project: null, replica: null, last_sync_at: null, sample_traffic: null };
-/** The screen shows ages in seconds; each reading would be too much news. */
+/** The screen shows ages in seconds; an update for each reading would be too many. */
 const syncNewsMs = 5_000;
 
 /** The state that the screen shows: what it becomes, and what is kept of the project for the time without it. */
@@ -178,7 +178,7 @@ export function createLink(options: LinkOptions) {
       await previous?.stop();
     },
 
-    /** Follows no project any more. */
+    /** Stops following the project. */
     async leave(): Promise<void> {
       generation++;
       await session?.stop();
@@ -196,7 +196,7 @@ export function createLink(options: LinkOptions) {
     /** The same project under another name or colour. */
     rename: (profile: Profile): void => update({ profile }),
 
-    /** Reads again what the project says of itself, after its configuration was changed. */
+    /** Reads the project's own description again, after its configuration was changed. */
     async askAgain(): Promise<void> {
       const profileId = state().profile?.profile_id;
       if (!session || profileId === undefined) return;

@@ -29,7 +29,7 @@ export interface LocalOptions {
   readonly startLocalProject: StartLocalProject | null;
   readonly now: () => Date;
   readonly log: Log;
-  /** The folder was made anew: nothing read before is of this database. */
+  /** The folder was made anew: what was read before belongs to another database. */
   readonly onAnother: () => void;
   /** It ended by itself. Null: it may be started again; else why that is left to a person. */
   readonly onEnd: (failure: Failure | null) => void;
@@ -50,7 +50,7 @@ export function keepLocalProject(options: LocalOptions) {
   let isClosed = false;
   const ends: number[] = [];
 
-  /** One that keeps ending is not started for ever. */
+  /** A project that keeps ending is not restarted for ever. */
   function noteEnd(details: string): Failure | null {
     const at = now().getTime();
     ends.push(at);

@@ -49,7 +49,7 @@ export function finishRun(
   runs.onChange();
 }
 
-/** Ends a run by an error in this program. */
+/** Ends a run after an error in this program. */
 export function crashRun(runs: ActiveRuns, active: ActiveRun, error: unknown): void {
   runs.log(redact(`error in a reconciliation: ${(error as Error).stack ?? String(error)}`));
   finishRun(runs, active, { status: "failed", failure: crashed(redact((error as Error).message)) });

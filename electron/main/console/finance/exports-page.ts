@@ -14,7 +14,7 @@ import {
 } from "../../../../shared/governance/reconciliation/index.ts";
 import type { Exported } from "./exports-report.ts";
 
-/** More on paper would help nobody: the workbook has them all, and the page says how many. */
+/** The workbook has all of them; paper shows the first, and how many there are. */
 const maxDifferences = 1_000;
 
 /** Text that is HTML already. */

@@ -1,4 +1,4 @@
-/** What the reconciliation's worker and the console say to each other. */
+/** Messages between the reconciliation's worker and the console. */
 import type {
   Difference,
   InputProblem,
@@ -45,7 +45,7 @@ export type FromWorker =
   | { readonly type: "bad_input"; readonly problems: readonly InputProblem[] }
   | { readonly type: "cancelled" };
 
-/** What makes a report fuller; null for what could not be read. */
+/** Facts that complete the report; null for what could not be read. */
 export interface ProjectFacts {
   readonly packs: readonly PackPrice[] | null;
   readonly known_payments: KnownPayments | null;

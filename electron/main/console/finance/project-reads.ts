@@ -30,7 +30,9 @@ const knownPayments = z.object({
 });
 const ledgerPageSize = 5_000;
 
-/** The ledger's pages of a period, each read when it is asked for. Ends with what kept the next from being read, or null. */
+/**
+ * The ledger's pages of a period, each read when it is asked for. Returns the failure that ended the reading, or null.
+ */
 export async function* readLedger(
   connection: Connection,
   period: Period,
@@ -61,7 +63,7 @@ export async function readProjectTime(connection: Connection): Promise<string | 
   return info.ok ? info.value.server_time : null;
 }
 
-/** What makes a report fuller; what of it cannot be read, it is made without. */
+/** Facts that complete the report; a fact that cannot be read is left out. */
 export async function readFacts(connection: Connection, period: Period): Promise<ProjectFacts> {
   const anyList = z.array(z.looseObject({}));
   const [packs, known, rollForward] = await Promise.all([

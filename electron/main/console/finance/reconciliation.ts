@@ -56,7 +56,7 @@ interface RunRequest extends Pick<Job, "files" | "from" | "to"> {
   readonly isStripeRead: boolean;
 }
 
-/** Matching does not look at messages: after this the thread is ended from outside. */
+/** While matching the thread reads no messages: after this time it is ended from outside. */
 const cancelPatienceMs = 2_000;
 
 export function createReconciliation(options: ReconciliationOptions) {

@@ -85,7 +85,7 @@ function showProgress(runs: ActiveRuns, active: ActiveRun, progress: ReconcilePr
     phase: file === null ? stage : `${stage}: ${file}`,
     stripe_rows,
     ledger_rows: ledger_records,
-    // Reading the files is what can be foreseen; the ledger's length is not known.
+    // The progress is that of the files; the length of the ledger is not known.
     progress: stage === "reading_stripe" && bytes_total ? Math.min(1, bytes_read / bytes_total) : null,
   });
 }

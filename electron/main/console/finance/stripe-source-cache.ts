@@ -140,7 +140,7 @@ export function openStripeCache(path: string) {
         .map((row) => String(row["id"]));
     },
 
-    /** Objects of a kind that something newer speaks of than the time they were read at, if they were read at all. */
+    /** Objects of a kind that a newer object refers to than the time they were read at, or that were never read. */
     spokenOf(
       resource: StripeResource,
       speakers: readonly StripeResource[],
@@ -162,8 +162,8 @@ export function openStripeCache(path: string) {
     },
 
     /**
-     * All that was created from `since` on, and what is older but was spoken of since: disputes and refunds that moved
-     * money, and the charges that they belong to. In order of `created`, then id.
+     * All that was created from `since` on, and what is older but was referred to since: disputes and refunds that
+     * moved money, and the charges that they belong to. In order of `created`, then id.
      */
     *records<R extends StripeResource>(resource: R, since: number): Generator<StripeRecords[R]> {
       const rows = database.prepare(objectsSince).iterate({ resource, since });

@@ -1,6 +1,6 @@
 /**
  * Read-only Stripe client, on Stripe's own SDK: it asks for lists and single objects and changes nothing, waits as long
- * as Stripe says, ends at once when cancelled, and turns every refusal into a sentence.
+ * as Stripe says, ends at once when cancelled, and turns every refusal into a message for a person.
  */
 import Stripe from "stripe";
 import type { Failure } from "../../../../shared/contract/index.ts";
@@ -108,7 +108,7 @@ export function createStripeClient(options: StripeClientOptions) {
     }
   }
 
-  /** The SDK rests between its own attempts, and does not hear the signal there. */
+  /** The SDK rests between its own attempts, and does not notice the abort signal meanwhile. */
   async function untilAborted<T>(work: Promise<T>): Promise<T> {
     if (!signal) return await work;
     let stop = (): void => {};

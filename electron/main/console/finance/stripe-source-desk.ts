@@ -56,7 +56,7 @@ type StripeHandlers = Pick<Handlers, Extract<keyof typeof runOperations, `financ
 
 const needed = [...new Map(Object.values(stripePermissions).map((one) => [one.name, one])).values()];
 
-/** Its query is not documented; where Stripe ignores it, the form is empty and the list says what to tick. */
+/** Its query is not documented; where Stripe ignores it, the form is empty and our list shows what to tick. */
 const createKeyUrl = `https://dashboard.stripe.com/apikeys/create?${new URLSearchParams([
   ["name", "Token Governance, reading"],
   ...needed.map(({ name }): [string, string] => ["permissions[]", name]),

@@ -2,7 +2,7 @@
  * Stripe's API as a source: reads an account into its cache, each time only what is new. A balance transaction never
  * changes, and every movement of money makes one. So three things are read again, and no more: what Stripe had not
  * finished with (a pending charge, an open dispute or checkout, an unpaid invoice), what a new balance transaction
- * speaks of (a refund that failed, a dispute that was won), and the charge behind each new refund or dispute. Metadata
+ * refers to (a refund that failed, a dispute that was won), and the charge behind each new refund or dispute. Metadata
  * edited afterwards in Stripe is not noticed; for that the cache is forgotten.
  */
 import { join } from "node:path";

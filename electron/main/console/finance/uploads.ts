@@ -33,7 +33,7 @@ export function createUploads(dataDir: string) {
   const uploads = new Map<string, Stored>();
   /** Files that the system handed over, and why one could not be taken. */
   const brought = new Map<string, { readonly file_name: string; readonly failure: Failure | null }>();
-  // What a console that was killed left behind.
+  // Files left behind by a console that was killed.
   rmSync(folder, { recursive: true, force: true });
   const clean = (): void => {
     for (const { file } of uploads.values()) if (file !== null) closeSync(file);
@@ -138,7 +138,7 @@ function write(
   bytes: Buffer,
 ): Result<Upload, Failure> {
   if (upload.received_bytes + bytes.length > upload.size_bytes || file === null)
-    return fail(badPiece("The file is longer than it said."));
+    return fail(badPiece("The file is longer than was announced."));
   try {
     for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
   } catch (error) {
@@ -176,7 +176,7 @@ async function copy(uploads: Map<string, Stored>, path: string, id: string): Pro
 const tooMuch: Failure = {
   code: "too_large",
   message: "There is too much to keep at once.",
-  advice: "Bring fewer or smaller files; starting the console anew forgets earlier ones.",
+  advice: "Bring fewer or smaller files; restarting the console forgets earlier ones.",
   details: null,
 };
 const unknownUpload: Failure = {

@@ -75,7 +75,10 @@ const always: Period = { from: "2000-01-01T00:00:00Z", to: "2100-01-01T00:00:00Z
 const startOf = (day: string): string => `${day}T00:00:00.000Z`;
 const dayAfter = (day: string): string => new Date(Date.parse(startOf(day)) + dayMs).toISOString();
 
-/** The period asked for; where an end is open, the days that the files cover. Null when it failed and said so. */
+/**
+ * The period asked for; where an end is open, the days that the files cover. Null when it failed; the failure is
+ * reported.
+ */
 async function findPeriod(): Promise<Period | null> {
   const asked = { from: job.from && startOf(job.from), to: job.to && dayAfter(job.to) };
   if (asked.from !== null && asked.to !== null) return { from: asked.from, to: asked.to };

@@ -27,7 +27,7 @@ export function healthHandlers(
           ...checks.value.value.checks,
           // A project whose tables were made by hand keeps no record of migrations.
           ...(applied.length > 0 ? [compareMigrations(migrations, applied)] : []),
-          // An answer of before says nothing about the clock now.
+          // An earlier answer does not show how the clocks differ now.
           ...(asOf === null ? [compareClocks(checks.value.value.server_time, askedAt, answeredAt)] : []),
         ],
         sizes: checks.value.value.sizes,

@@ -1,4 +1,4 @@
-/** Preset files: read. */
+/** Reads preset files. */
 import { parse } from "yaml";
 import type { Failure } from "../../../../shared/contract/index.ts";
 import type { ConfigRecord } from "../../../../shared/governance/configuration/index.ts";

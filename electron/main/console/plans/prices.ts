@@ -114,7 +114,7 @@ export function reviewPrices(
       const listed = proposedPrice(line, model, currency, rate);
       // A correction counts from the moment that the price it corrects does.
       const proposed = current ? { ...listed, effective_from: current.effective_from } : listed;
-      // What the catalogue says nothing of stays as it is.
+      // What the catalogue does not name stays as it is.
       const isSame =
         current !== null && amounts.every((key) => proposed[key] === null || proposed[key] === current[key]);
       const seen = missing.get(model);

@@ -31,7 +31,7 @@ function withoutProblems(
   return isWrong ? null : condition;
 }
 
-/** Every problem of a draft, and its sentence; what is not finished stands as an ellipsis. */
+/** Every problem of a draft, and its sentence; what is not finished is shown as an ellipsis. */
 export function checkDraft(
   draft: unknown,
   names: RuleNames,

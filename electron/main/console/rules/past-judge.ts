@@ -17,7 +17,7 @@ export interface PastJudgeOptions {
 
 /** What is judged, and who gets its progress. */
 export interface Judgement {
-  /** The project: the past of another is another past. */
+  /** The project whose calls are judged. */
   readonly profileId: string;
   readonly since: string;
   readonly until: string;

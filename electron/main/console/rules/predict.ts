@@ -59,7 +59,7 @@ function compare(ruleName: string, before: BacktestReport, after: BacktestReport
 
 const notKept: Failure = {
   code: "not_found",
-  message: "The rules were not read before, so nothing can be told of this change.",
+  message: "The rules were not read before, so the effect of this change is not known.",
   advice: null,
   details: null,
 };

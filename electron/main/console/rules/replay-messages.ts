@@ -1,4 +1,4 @@
-/** What the console and the replay's thread say to each other. */
+/** Messages between the console and the replay's thread. */
 import type {
   BacktestReport,
   PlanSimulation,

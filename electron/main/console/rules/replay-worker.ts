@@ -19,7 +19,7 @@ let kept: ReplayEvent[] | null = [];
 let judge: Judge | null = null;
 let judged = 0;
 
-/** Takes events, and says what came of them in the end. */
+/** Takes events, and sends the result at the end. */
 interface Judge {
   readonly push: (event: ReplayEvent) => void;
   readonly done: () => Extract<FromReplay, { type: "done" }>["of"];

@@ -56,7 +56,7 @@ async function start(
   if (!list.ok) return list;
   const current = parseRules(list.value.value);
   if (!current.ok) return fail(unreadable);
-  // What a reroute saves; without prices the report says that it is not known.
+  // What a reroute saves; without prices the report has it as not known.
   const listed = await readThrough(
     desk,
     "prices",

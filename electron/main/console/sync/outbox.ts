@@ -324,7 +324,7 @@ const conflicted: Failure = {
 const reused: Failure = {
   code: "idempotency_conflict",
   message: "This command was used before for something else.",
-  advice: "Start the action anew.",
+  advice: "Start the action again.",
   details: null,
 };
 const gone: Failure = {

@@ -138,7 +138,7 @@ export function createFeed(store: Store) {
     /** First the newest events (or what came after `afterEventId`), then batches as they happen. */
     follow(filter: FeedFilter, afterEventId: number | null, emit: (batch: Batch) => void): () => void {
       const follower = { filter, emit };
-      // By place, not by number: an event that committed late stands behind ones with higher numbers.
+      // By place, not by number: an event that committed late comes after events with higher numbers.
       const place = tail.findIndex((event) => event.event_id === afterEventId);
       const known =
         afterEventId === null

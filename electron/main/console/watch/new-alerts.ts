@@ -10,7 +10,7 @@ const page = z.looseObject({ alerts: z.array(alert) });
 const lookBack = 200;
 
 export function createNewAlerts({ connection }: DeskContext) {
-  /** Alerts up to this one were there at the first look: they are no news. Null before it. */
+  /** Alerts up to this one were there at the first look: they are not new. Null before it. */
   let first: number | null = null;
   let newest = 0;
   let told: ReadonlySet<number> = new Set();

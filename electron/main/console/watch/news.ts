@@ -55,7 +55,7 @@ export function createNews({ tell, now }: NewsOptions) {
   }
 
   return {
-    /** Tells it at once after a quiet minute, and the first few alerts always; else when the minute is over. */
+    /** Shows it at once after a quiet minute, and always the first few alerts; otherwise when the minute is over. */
     add({ alerts, flagged }: News): void {
       if (alerts.length + flagged === 0) return;
       const waitMs = toldAt + pauseMs - now().getTime();
@@ -69,7 +69,7 @@ export function createNews({ tell, now }: NewsOptions) {
         tellNow();
       } else timer ??= setTimeout(tellNow, waitMs);
     },
-    /** Drops news that did not go out yet: it was about another project. */
+    /** Drops notices that were not shown yet: they were about another project. */
     clear(): void {
       if (timer) clearTimeout(timer);
       timer = null;

@@ -7,7 +7,7 @@ export interface PostgresClient {
 
 /**
  * Settlements in a table of your PostgreSQL, made at the first use: for several machines. Not in the governed project's
- * own database: it is to outlive that one's outage. Throws a RangeError for a table that is no plain name.
+ * own database: it must be reachable while that one is not. Throws a RangeError for a table that is no plain name.
  */
 export function postgresStore(client: PostgresClient, table = "guard_settlements"): SettlementStore {
   if (!/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/.test(table))

@@ -22,7 +22,7 @@ export function AlertDetail({
 }: {
   readonly alert: Alert;
   readonly currency: string;
-  /** Acknowledged here, and not yet told to the project. */
+  /** Acknowledged here, and not yet sent to the project. */
   readonly waits: boolean;
   readonly onAcknowledge: () => void;
   readonly onSendAgain: (notification: Notification) => void;
@@ -150,7 +150,7 @@ function AlertFacts({
   );
 }
 
-/** One message: where to, how it stands, and why it could not be delivered. */
+/** One message: its recipient, its state, and why it could not be delivered. */
 function Message({
   notification,
   onSendAgain,

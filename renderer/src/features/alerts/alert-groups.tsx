@@ -1,4 +1,4 @@
-/** Open alerts, alike ones as one line: what waits for an operator stands above users' own limits. */
+/** Open alerts, alike ones as one line: what waits for an operator comes before users' own limits. */
 import { Button, Checkbox, Popover, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
@@ -113,7 +113,7 @@ export function AlertGroups({ tabs }: { readonly tabs: ReactNode }): ReactNode {
               <Skeleton lines={8} />
             )
           }
-          footer={<span>{counted(groups.length, "matter")}; x selects a line</span>}
+          footer={<span>{counted(groups.length, "group")}; x selects a line</span>}
         />
       )}
     </>

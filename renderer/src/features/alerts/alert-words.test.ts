@@ -153,7 +153,7 @@ const message = (change: Partial<Notification>): Notification => ({
 
 describe("the messages of an alert", () => {
   it.each<[string, Partial<Notification>[]]>([
-    ["nobody to tell", []],
+    ["nobody to notify", []],
     ["sent", [{}, {}]],
     ["queued", [{}, { status: "queued" }]],
     ["trying again", [{ status: "queued" }, { status: "queued", last_error: "450" }]],

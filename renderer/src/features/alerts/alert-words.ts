@@ -18,7 +18,7 @@ export const listSign = ({
 }: Pick<Alert, "severity" | "needs_operator">): Sign =>
   needs === false ? { tone: "grey", word: "users' own" } : severitySign(severity);
 
-/** How the messages of an alert stand, taken together: what went wrong first. */
+/** The state of the messages of an alert, taken together: failures first. */
 export function deliverySign({
   notifications,
   considered_at: consideredAt,
@@ -26,7 +26,7 @@ export function deliverySign({
   const has = (status: Notification["status"]): boolean =>
     notifications.some((each) => each.status === status);
   if (consideredAt === null) return { tone: "grey", word: "not yet" };
-  if (notifications.length === 0) return { tone: "grey", word: "nobody to tell" };
+  if (notifications.length === 0) return { tone: "grey", word: "nobody to notify" };
   if (has("failed")) return { tone: "red", word: "not delivered" };
   if (notifications.some((each) => each.status === "queued" && each.last_error !== null))
     return { tone: "amber", word: "trying again" };

@@ -136,7 +136,7 @@ function alertColumns(currency: string, waiting: ReadonlySet<string>, show: Show
         );
       },
     },
-    // Of the open ones only those that are on their way have something to say here.
+    // Of the open ones only those whose act waits to be sent have a state to show.
     ...(show === "each" && waiting.size === 0 ? [] : [acknowledgedColumn(waiting)]),
   ];
 }

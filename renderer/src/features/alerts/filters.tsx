@@ -1,4 +1,4 @@
-/** What the lists of alerts are narrowed to: it stands in the address, and stays from list to list. */
+/** The filters of the lists of alerts: they are in the address, and stay from list to list. */
 import { Select } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { AskedAlerts } from "../../../../shared/contract/alerts.ts";
@@ -19,7 +19,7 @@ export interface AlertFilter {
   readonly kind?: string;
 }
 
-/** What stands in the address: absent means all. */
+/** The filters in the address: absent means all. */
 export function readFilter(query: URLSearchParams): AlertFilter {
   const severity = choices.find((each) => each === query.get("severity"));
   const kind = query.get("kind");

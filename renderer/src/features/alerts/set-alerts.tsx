@@ -78,7 +78,7 @@ const setColumns: readonly Column<CostAlert>[] = [
   },
 ];
 
-/** Who hears of which alerts. */
+/** Who is notified of which alerts. */
 interface Route {
   readonly name: string;
   readonly severity: string;
@@ -152,14 +152,14 @@ function Routes(): ReactNode {
     .filter(({ kind, is_retired: isRetired }) => kind === "route" && !isRetired)
     .map(readRoute);
   return (
-    <Section title="Who hears of what">
+    <Section title="Who is notified of what">
       <div className={css.causes}>
         <PlainTable
           label="Routes of alerts"
           columns={routeColumns}
           rows={routes}
           rowKey={({ name }) => name}
-          empty="No routes: what no operator must miss goes by the setting Channels to operators."
+          empty="No routes: alerts that operators always get go by the setting Channels to operators."
         />
         <div className={css.buttons}>
           <Button

@@ -38,7 +38,7 @@ const names = ["by", "operator", "device", "user", "action", "days"] as const;
 type Name = (typeof names)[number];
 type SetQuery = (changed: Partial<Record<Name, string>>) => void;
 
-/** The filter stands in the address, so that a link shows the same. */
+/** The filter is in the address, so that a link shows the same. */
 function useFilter(query: URLSearchParams) {
   const get = (key: Name): string => query.get(key) ?? "";
   const set: SetQuery = (changed) => {

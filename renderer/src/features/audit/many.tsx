@@ -301,7 +301,7 @@ function Change({
               {counted(bulk.done - bulk.undone, "user")}
               {movesTokens(bulk.kind)
                 ? `: ${formatTokens(Math.abs(bulk.tokens))} tokens ${bulk.tokens < 0 ? "come back" : "are taken back"}. What was spent of them since becomes debt.`
-                : " stand again as they did before."}{" "}
+                : " are as they were before."}{" "}
               Whoever was changed since stays as they are, and is marked in the list.
             </p>
           ) : null}

@@ -1,4 +1,4 @@
-/** When each budget runs out: estimates, and called so. */
+/** When each budget runs out: estimates, labelled as such. */
 import type { ReactNode } from "react";
 import type { CostAlert } from "../../../../shared/contract/alerts.ts";
 import type { Costs } from "../../../../shared/contract/costs.ts";
@@ -64,7 +64,7 @@ interface BudgetWords {
   readonly inDays: number;
 }
 
-/** What is to say of a budget, from the days that `lookBackFrom` begins; null where they are too few to say anything. */
+/** The forecast of a budget, from the days that `lookBackFrom` begins; null where they are too few for one. */
 export function budgetWords(
   each: Pick<
     CostAlert,

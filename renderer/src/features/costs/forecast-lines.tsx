@@ -7,7 +7,10 @@ import { BudgetLines, lookBackFrom, pastDays } from "./budget-lines.tsx";
 import css from "./costs.module.css";
 import { daysIn, lastOfMonth } from "./ranges.ts";
 
-/** Estimates: what this month comes to, and when its budgets run out. They say that they are estimates, and from what. */
+/**
+ * Estimates: what this month comes to, and when its budgets run out. Labelled as estimates, with what they are based
+ * on.
+ */
 export function ForecastLines({
   today,
   filter,

@@ -58,7 +58,7 @@ export function lastOfMonth(day: string): string {
   return addDays(date.toISOString().slice(0, 10), -1);
 }
 
-/** "+12 %", "-3.0 %", or what there is to say where there was nothing before. */
+/** "+12 %", "-3.0 %", or words where there was nothing before. */
 export function changeWords(now: number, before: number): string {
   if (before === 0) return now === 0 ? "as before: none" : "none before";
   const percent = (100 * (now - before)) / before;

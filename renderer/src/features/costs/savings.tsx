@@ -11,7 +11,7 @@ const words = {
   rules: (calls: string) => `by ${calls} that rules stopped`,
 } as const;
 
-/** What rules, routing and caching saved: estimates, and said to be. Nothing where nothing was. */
+/** What rules, routing and caching saved: estimates, labelled as such. Nothing where nothing was saved. */
 export function Savings({ costs: { savings, currency } }: { readonly costs: Costs }): ReactNode {
   const parts = (["routing", "caching", "rules"] as const).flatMap((kind) => {
     const saved = savings[kind];

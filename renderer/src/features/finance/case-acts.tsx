@@ -1,4 +1,6 @@
-/** What a person does with one difference: each act a button where the eye is, its form where the button is. */
+/**
+ * What a person does with one difference: each act is a button beside what it is about, with its form at the button.
+ */
 import { Button, Popover, Textarea, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
@@ -82,7 +84,7 @@ export function doneText(action: CaseAction, cases: readonly FinanceCase[]): str
   );
 }
 
-/** Whether a correction still lacks what only a person can say. */
+/** Whether a correction still lacks what only a person can decide. */
 function isLacking(of: FinanceCase): { readonly user: boolean; readonly tokens: boolean } {
   const { correction } = of;
   const books = correction.books === true;
@@ -279,7 +281,7 @@ function ActForm({
     const words = reason.trim();
     if (needsReason.has(action) && words.length < 3) return setError("Say why, in three letters or more.");
     if (action === "propose" && ((lacks.user && !userId) || (lacks.tokens && !tokens)))
-      return setError("Name what the report could not tell.");
+      return setError("Fill in what the report could not find out.");
     setBusy(true);
     const done = await act({
       command_id: commandId,
@@ -363,7 +365,7 @@ function ActForm({
   );
 }
 
-/** What an action asks or says beside its reason. */
+/** The fields and notes of an action beside its reason. */
 function ActQuestions({
   action,
   of,

@@ -207,7 +207,7 @@ function History({ of }: { readonly of: FinanceCase }): ReactNode {
   );
 }
 
-/** Done and undone in the project: what is shown is what will be. */
+/** Done and rolled back in the project: what is shown is what will happen. */
 function PostPanel({ of, onClose }: { readonly of: FinanceCase; readonly onClose: () => void }): ReactNode {
   const client = useConsole();
   const refresh = useFinanceRefresh();

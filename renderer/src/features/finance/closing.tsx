@@ -197,7 +197,7 @@ function SignOff({ closing, runId }: { readonly closing: Closing; readonly runId
   );
 }
 
-/** Where a kept run stands on its way to a closed period, in one line. */
+/** How far a kept run is on its way to a closed period, in one line. */
 export function Standing({
   runId,
   closing: { run, checks, can_close: canClose, decided },

@@ -180,7 +180,7 @@ function keptSign(of: KeptRun): { readonly tone: Tone; readonly word: string } {
     : { tone: "green", word: "all decided" };
 }
 
-/** A reconciliation is called by its period; one that the files have not told yet, by when it was made. */
+/** A reconciliation is named by its period; where the files have not shown it yet, by when it was made. */
 function runName({ kept, local }: Listed): string {
   if (kept) return periodName(kept.period_from, kept.period_to);
   return (local && daysName(local)) ?? "Reconciliation";

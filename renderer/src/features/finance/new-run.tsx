@@ -17,7 +17,7 @@ import { type Days, daysOf, PERIOD_CHOICES, type PeriodChoice, periodProblem } f
 import { StripeAccount } from "./stripe-account.tsx";
 import { type FileInHand, useUploads } from "./uploads.ts";
 
-/** Choose where Stripe's side comes from, say the period, start. */
+/** Choose where Stripe's side comes from, choose the period, start. */
 export function NewRun(): ReactNode {
   const client = useConsole();
   const queries = useQueryClient();

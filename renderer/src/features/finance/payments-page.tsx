@@ -1,4 +1,4 @@
-/** Payments as a list: found by whatever is known, how each stands, the lot it bought, the difference about it. */
+/** Payments as a list: found by whatever is known, the state of each, the lot it bought, the difference about it. */
 import { Select, TextInput } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
@@ -234,7 +234,7 @@ export function PaymentsPage(): ReactNode {
                   A whole id finds its payment; so do a name and an e-mail.
                 </EmptyView>
               ) : (
-                <EmptyView title="No payment yet">Payments appear here as Stripe tells of them.</EmptyView>
+                <EmptyView title="No payment yet">Payments appear here as Stripe reports them.</EmptyView>
               )
             }
             footer={

@@ -4,7 +4,7 @@ export const PERIOD_CHOICES = ["this_month", "last_month", "since_close", "files
 export type PeriodChoice = (typeof PERIOD_CHOICES)[number];
 
 export interface Days {
-  /** Empty where the files tell it. */
+  /** Empty where the files define it. */
   readonly from: string;
   readonly to: string;
 }
@@ -22,7 +22,7 @@ export function daysOf(choice: PeriodChoice, now: number, closedTo: string | nul
     case "last_month":
       return { from: dayOf(Date.UTC(year, month - 1, 1)), to: dayOf(Date.UTC(year, month, 1) - dayMs) };
     case "since_close":
-      // A period may end within a day: that day then belongs to the next one too, which tells what is left of it.
+      // A period may end within a day: that day then belongs to the next one too, which covers the rest of it.
       return { from: closedTo ? dayOf(Date.parse(closedTo)) : "", to: dayOf(now) };
     case "files":
       return { from: "", to: "" };
@@ -47,7 +47,7 @@ export function periodName(from: string, to: string): string {
   return periodText(from, to);
 }
 
-/** A person says the last day. */
+/** People name the last day. */
 export function periodText(from: string, to: string): string {
   const day = (ms: number): string =>
     new Date(ms).toLocaleDateString("en-GB", {
@@ -60,7 +60,7 @@ export function periodText(from: string, to: string): string {
   return first === last ? first : `${first} to ${last}`;
 }
 
-/** The same of a run's days, both included; null where only its files tell them. */
+/** The same of a run's days, both included; null where only its files define them. */
 export function daysName({
   from,
   to,

@@ -88,7 +88,7 @@ export function ReportInputs({ report }: { readonly report: Report & ReadByApi }
           />
           {input.missing_columns.length > 0 ? (
             <Note tone="grey">
-              Would tell more with:
+              Would show more with:
               <ul style={{ margin: "4px 0 0", paddingLeft: 18 }}>
                 {input.missing_columns.map((missing) => (
                   <li key={missing.column}>

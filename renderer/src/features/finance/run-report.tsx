@@ -94,7 +94,7 @@ export function ReportSummary({
   readonly isKept: boolean;
 }): ReactNode {
   const paid = report.roll_forward.filter((each) => each.currency !== null);
-  // Of a kept run, what people decided counts beside what the rows say.
+  // Of a kept run, what people decided counts beside the rows.
   const closing = useCall("finance.closing", { run_id: runId }, { enabled: isKept }).data ?? null;
   const isSettled = closing !== null && (closing.can_close || closing.run.is_closed);
   return (
@@ -125,7 +125,7 @@ export function ReportSummary({
             />
             {report.tie_out.some((each) => each.source === "payments") ? (
               <span className={css.quiet}>
-                From the list of payments: payouts and balances are not in it. A balance report tells them.
+                From the list of payments: payouts and balances are not in it. A balance report has them.
               </span>
             ) : null}
           </Section>

@@ -258,7 +258,7 @@ function ConnectForm({
       <PasswordInput
         label="Restricted key"
         placeholder="rk_live_…"
-        description="It goes to this machine's keychain, is never shown again, and only asks Stripe, never tells it anything."
+        description="It goes to this machine's keychain, is never shown again, and is only used to read from Stripe, never to change anything there."
         autoComplete="off"
         data-autofocus
         value={key}

@@ -42,7 +42,7 @@ const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
     ? (value as Record<string, unknown>)
     : {};
 
-/** What an event tells, whatever it was sent with: metadata is anybody's. */
+/** The content of an event, whatever its shape: anybody can write metadata. */
 export function readEvent(payload: unknown): EventDetails {
   const object = objectOf(objectOf(objectOf(payload)["data"])["object"]);
   const metadata = objectOf(object["metadata"]);
@@ -319,7 +319,7 @@ function Decide({
           </div>
           <Select
             label="Pack"
-            placeholder={details.pack_id ? "As the event says" : "The event names none"}
+            placeholder={details.pack_id ? "As in the event" : "The event names none"}
             clearable
             searchable
             data={choices.map((pack) => ({
@@ -338,7 +338,7 @@ function Decide({
           />
         </>
       ) : (
-        <Note tone="grey">Put right what is missing, then release it: it is acted on as it stands.</Note>
+        <Note tone="grey">Put right what is missing, then release it: it is acted on as it is.</Note>
       )}
       <Textarea
         label="Reason"

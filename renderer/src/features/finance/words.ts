@@ -53,7 +53,7 @@ export function statusSign(
 }
 export const statusName = (status: CaseStatus): string => capitalise(codeWords(statusWords[status][1]));
 
-/** What an entry of a case's history says. */
+/** An entry of a case's history in words. */
 const entryWords: Readonly<Record<string, string>> = {
   investigate: "began to investigate",
   assign: "assigned it",

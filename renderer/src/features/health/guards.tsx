@@ -1,4 +1,4 @@
-/** What backends owe the project, as their guards tell. */
+/** What backends owe the project, as their guards report it. */
 import type { ReactNode } from "react";
 import type { HealthDetails } from "../../../../shared/contract/health.ts";
 import { formatTokens } from "../../lib/format.ts";
@@ -37,7 +37,7 @@ const guardColumns: readonly Column<GuardRow>[] = [
     width: 130,
     cell: ({ oldest_at: at }) => (at ? <Time at={at} /> : "—"),
   },
-  { id: "told", header: "Last told", width: 110, cell: ({ reported_at: at }) => <Time at={at} /> },
+  { id: "told", header: "Last report", width: 110, cell: ({ reported_at: at }) => <Time at={at} /> },
 ];
 
 export function Guards({ guards }: { readonly guards: readonly GuardRow[] }): ReactNode {
@@ -48,7 +48,7 @@ export function Guards({ guards }: { readonly guards: readonly GuardRow[] }): Re
         columns={guardColumns}
         rows={guards}
         rowKey={({ backend }) => backend}
-        empty="No backend has told of a queue. A guard tells when it starts, and when settlements wait or are parked."
+        empty="No backend has reported a queue yet. A guard reports when it starts, and when settlements wait or are parked."
       />
     </Section>
   );

@@ -325,7 +325,7 @@ export function ApplySteps({
   );
 }
 
-/** What holds and may not be meant, once for all records that it is true of. */
+/** What is valid but may not be meant, once for all records that it applies to. */
 function Warnings({
   steps,
   records,

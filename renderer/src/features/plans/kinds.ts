@@ -8,7 +8,7 @@ import {
   settingFields,
 } from "../../../../shared/governance/configuration/index.ts";
 
-/** What the desk says of each kind of record. */
+/** The words of the desk for each kind of record. */
 interface KindWords {
   readonly one: string;
   readonly many: string;
@@ -53,7 +53,7 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
     many: "Topics",
     several: "topics",
     columns: ["words"],
-    about: "Words that tell what a message is about; rules read the topic.",
+    about: "Words that show what a message is about; rules read the topic.",
   },
   alert: {
     one: "alert",
@@ -68,7 +68,7 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
     several: "routes",
     columns: ["severity", "kinds", "channels", "emails"],
     about:
-      "Who hears of which alerts. What no operator must miss and no route is for goes by the setting Channels to operators.",
+      "Who is notified of which alerts. Alerts that operators always get, and that no route takes, go by the setting Channels to operators.",
   },
   setting: {
     one: "setting",
@@ -86,7 +86,7 @@ export const kindWords: Readonly<Record<ConfigKind, KindWords>> = {
   },
 };
 
-/** The kinds that have a page in the desk; the project's own record stands among the settings. */
+/** The kinds that have a page in the desk; the project's own record is among the settings. */
 export const pages = configKinds.filter((kind) => kind !== "project");
 
 /** How a record is called: the setting's words, else its name and what distinguishes it. */
@@ -132,7 +132,7 @@ export function moneyOf(kind: ConfigKind, record: ConfigRecord | null | undefine
   return (kind === "pack" || kind === "price") && typeof own === "string" && own !== "" ? own : project;
 }
 
-/** A step or a proposed change as the change that is asked for, without what else is said of it. */
+/** A step or a proposed change as the bare change that is asked for. */
 export const asWanted = ({ kind, key, record, expected_version }: WantedChange): WantedChange => ({
   kind,
   key,

@@ -247,7 +247,7 @@ export function ListPricesPage({ records }: { readonly records: readonly ConfigI
                       columns={columns}
                       rows={reviews.filter((review) => showSame || review.kind !== "same")}
                       rowKey={key}
-                      empty="Every listed price is as the list says."
+                      empty="Every listed price matches the list."
                     />
                     <Checkbox
                       label={`Also show the ${reviews.filter((review) => review.kind === "same").length} that are as listed`}

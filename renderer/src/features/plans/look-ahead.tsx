@@ -83,13 +83,13 @@ function effectSentences(
   }
 }
 
-/** How many alerts a route would have told of, and which kinds of them most. */
+/** How many alerts a route would have sent, and which kinds most. */
 function routeSentences({ alerts: count, alert_kinds: kinds }: ConfigEffect): string[] {
   const most = Object.entries(kinds ?? {}).toSorted(([, a], [, b]) => b - a);
   const named = most
     .slice(0, 5)
     .map(([kind, n]) => `${alertKind(kind)?.kind.title ?? codeWords(kind)}: ${formatTokens(n)}`);
-  return [`It would have told of ${counted(count ?? 0, "alert")} in the last 30 days.`, ...named];
+  return [`It would have sent ${counted(count ?? 0, "alert")} in the last 30 days.`, ...named];
 }
 
 /** When an alert would have been raised as it is wanted, beside how it is now. */

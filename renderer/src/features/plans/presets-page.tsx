@@ -112,7 +112,7 @@ function Choices({
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [isApplying, setApplying] = useState(false);
   if (steps.length + ruleSteps.length === 0)
-    return <Note tone="green">The project is as {cleanText(compared.name)} says.</Note>;
+    return <Note tone="green">The project matches {cleanText(compared.name)}.</Note>;
   const choose = (key: string, isChosen: boolean): void => {
     const next = new Set(chosen);
     if (isChosen) next.add(key);

@@ -43,7 +43,7 @@ export function ProposalsPage({ records }: { readonly records: readonly ConfigIt
             proposals.length === 0 ? (
               <EmptyView title="Nothing was proposed">
                 Where the setting “Changes that need a second person” names a kind, its changes are proposed
-                and stand here until somebody else approves them.
+                and wait here until somebody else approves them.
               </EmptyView>
             ) : (
               <VersionList label="Proposed changes">
@@ -197,8 +197,8 @@ function Decide({
   return (
     <div className={css.save}>
       <TextInput
-        aria-label="What you say to it"
-        placeholder="What you say to it (optional)"
+        aria-label="Your comment"
+        placeholder="Your comment (optional)"
         maxLength={1000}
         value={reason}
         onChange={(event) => setReason(event.currentTarget.value)}

@@ -243,7 +243,7 @@ interface DraftState {
   readonly isChanged: boolean;
   readonly isTaken: boolean;
   readonly canSave: boolean;
-  /** The change once it holds; empty until then. */
+  /** The change once it is valid; empty until then. */
   readonly settled: readonly WantedChange[];
   readonly whole: ConfigRecord;
 }

@@ -45,7 +45,7 @@ export function ConditionEditor(props: ConditionEditorProps): ReactNode {
         error={problemAt(problems, path)}
         suggestions={suggestions}
         onChange={(leaf) => set(path, leaf)}
-        // What "not" is about goes with its "not".
+        // Removing a "not" removes what is in it.
         onRemove={() => set(last === "not" ? parent : path, undefined)}
         onAddAfter={() => {
           if (typeof last === "number") set([...parent, "+", last + 1], freshLeaf);
@@ -56,7 +56,7 @@ export function ConditionEditor(props: ConditionEditorProps): ReactNode {
   return <Group {...props} group={condition} kind={kind} />;
 }
 
-/** "1", "2.1": where a condition stands, counted as people count. */
+/** "1", "2.1": the number of a condition, counted from 1. */
 const placeOf = (path: Path): string =>
   path
     .filter((part) => typeof part === "number")
@@ -72,9 +72,9 @@ function Unreadable({
 }): ReactNode {
   return (
     <div className={css.error} role="alert">
-      This is no condition. Mend it in the definition, or{" "}
+      This is not a condition. Correct it in the definition, or{" "}
       <button type="button" className={css.link} onClick={() => set(path, { all: [freshLeaf] })}>
-        start anew
+        start again
       </button>
       .
     </div>
@@ -96,7 +96,7 @@ function Group({
   const childPath = (at: number): Path => (kind === "not" ? [...path, "not"] : [...path, kind, at]);
   const box = useRef<HTMLDivElement>(null);
   const count = useRef(children.length);
-  // A condition that was just added is where one goes on.
+  // The focus goes to a condition that was just added.
   useEffect(() => {
     const rows = box.current?.querySelectorAll<HTMLElement>(`[data-child="${pathText(path)}"] select`);
     if (children.length > count.current && box.current?.contains(document.activeElement))

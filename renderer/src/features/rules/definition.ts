@@ -76,7 +76,7 @@ export function unitOf(fact: string, currency: string | undefined): string {
 
 const microsPerUnit = 1_000_000;
 
-/** One number as it was typed; a text that is none stays text, so that the parser can say so in its place. */
+/** One number as it was typed; a text that is not a number stays text, so that the parser reports it in its place. */
 function readNumber(fact: string, text: string): number | string {
   const typed = plainNumber(text);
   if (typed === null) return text.trim();
@@ -91,7 +91,7 @@ function writeNumber(fact: string, value: unknown): string {
 const takesList = (op: string): boolean =>
   op === "in" || op === "not_in" || op === "contains" || op === "matches_any" || op === "between";
 
-/** The value of a leaf as it stands in its field. */
+/** The value of a leaf as text for its field. */
 export function writeValue(fact: string, op: string, value: unknown): string {
   const one = (each: unknown): string =>
     factType(fact) === "number"

@@ -60,7 +60,7 @@ export function LeafEditor({
   onAddAfter,
 }: {
   readonly leaf: Definition;
-  /** Its number among all, for those who do not see where it stands. */
+  /** Its number among all, for screen readers. */
   readonly place: string;
   readonly error: string | null;
   readonly suggestions: Suggestions;
@@ -149,7 +149,7 @@ function LeafValue({
   // What a plan limits is counted in tokens.
   const takesPlan =
     plan !== "" || (fact.includes("tokens") && ["=", "!=", ">", ">=", "<", "<="].includes(op));
-  // The text stays as it is typed while it says the same as the rule: "0." is on the way to "0.7".
+  // The text stays as it is typed while it means the same as the rule: "0." is on the way to "0.7".
   const [text, setText] = useState(() => writeValue(fact, op, value));
   const isAsTyped = isObject(value) || JSON.stringify(value) === JSON.stringify(readValue(fact, op, text));
   const shown = isAsTyped ? text : writeValue(fact, op, value);

@@ -37,7 +37,7 @@ export function ReplayPanel({
   shadow,
   onThreshold,
 }: {
-  /** The rule in shadow, whose own matches stand beside the prediction; null where it is not. */
+  /** The rule in shadow, whose own matches are shown beside the prediction; null where it is not in shadow. */
   readonly shadow: RuleRecord | null;
   readonly definition: Readonly<Record<string, unknown>>;
   readonly names: RuleNames;
@@ -176,7 +176,7 @@ function CurveSection({
   );
 }
 
-/** What the rule really matched in shadow, beside what the replay says of the same hours. */
+/** What the rule really matched in shadow, beside what the replay finds for the same hours. */
 function ShadowBeside({ record, run }: { readonly record: RuleRecord; readonly run: ReplayRun }): ReactNode {
   const query = useCall("rules.hits", { rule_name: record.rule_name });
   if (!query.data || !run.report) return null;

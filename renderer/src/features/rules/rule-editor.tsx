@@ -123,7 +123,7 @@ export function RuleEditor({
 }): ReactNode {
   const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
   const check = useCall("rules.check", { rule: draft }, { keepPrevious: true, staleMs: 60_000 });
-  // In the person's language where the rule is whole; what the console says of one that is not is English.
+  // In the person's language where the rule is complete; otherwise the console's sentence, in English.
   const whole = parseRule(draft);
   // Nothing is called wrong before anybody wrote anything.
   // What is mended goes at once, before the console has answered.
@@ -363,7 +363,7 @@ function DefinitionPane({
   const written = JSON.stringify(draft, null, 2);
   const [typed, setTyped] = useState<string | null>(null);
   const [error, setError] = useState<string | null>(null);
-  // What was typed stays as it is while it says the same, or cannot be read.
+  // What was typed stays as it is while it means the same, or cannot be read.
   const shown = typed !== null && (error !== null || saysTheSame(typed, draft)) ? typed : written;
   return (
     <Section title="Definition">

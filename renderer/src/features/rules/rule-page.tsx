@@ -42,7 +42,7 @@ function readRule(record: RuleRecord): ReadRule {
   return parsed.ok ? { ok: true, rule: parsed.value } : { ok: false, problems: parsed.error };
 }
 
-/** One sentence for a rule, without its mode: that stands beside it. */
+/** One sentence for a rule, without its mode, which is shown beside it. */
 export function ruleSentence(record: RuleRecord, names: RuleNames): string {
   const read = readRule(record);
   if (!read.ok) return "This console cannot read the rule; the project may be newer.";
@@ -166,7 +166,7 @@ const outcomes: readonly (readonly [string, string])[] = [
   ["flag", "flagged for review"],
 ];
 
-/** What a change that waits to be sent will do, as far as the last sync tells. */
+/** What a change that waits to be sent will do, as far as the last sync shows. */
 function Waiting({ record }: { readonly record: RuleRecord }): ReactNode {
   const syncedAt = useLive((state) => state.connection?.last_sync_at ?? null);
   const action = (record.action ?? {}) as Readonly<Record<string, unknown>>;

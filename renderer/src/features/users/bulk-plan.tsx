@@ -108,7 +108,7 @@ function ShownUsers({
   const [header, now, then] = columnsOf(kind, given, (at) => formatShortInstant(at, zone, moment));
   return (
     <PlainTable
-      label="Whom it hits"
+      label="Whom it affects"
       columns={[
         {
           id: "user",

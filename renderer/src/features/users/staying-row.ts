@@ -8,7 +8,7 @@ export interface Stay {
 
 /**
  * The page with the row that is open, where it stood: an act may take it out of the filter (an unblocked user among the
- * blocked ones), and a row that vanishes under the hand takes the next one with it.
+ * blocked ones), and otherwise the next click would hit another row.
  */
 export function keepRow(
   rows: readonly AccountRow[],

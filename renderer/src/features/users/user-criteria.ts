@@ -41,7 +41,7 @@ export const isCriteria = (value: unknown): value is Criteria => {
   );
 };
 
-/** What is not as usual stands in the address, so that a link shows the same list. */
+/** What differs from the default is in the address, so that a link shows the same list. */
 export function criteriaQuery(of: Criteria): Record<string, string> {
   return {
     filter: of.filter === "all" ? "" : of.filter,

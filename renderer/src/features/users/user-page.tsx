@@ -41,7 +41,7 @@ const icons: Partial<Record<ActName, ReactNode>> = {
   note_user: <NoteIcon size={14} />,
 };
 
-/** Corrections that concern the user as a whole; those of a call or a hold stand beside it. */
+/** Corrections that concern the user as a whole; those of a call or a hold are beside it. */
 const userCorrections = ["give_tokens", "take_tokens", "change_plan", "raise_limit"] as const;
 
 const tabs = [

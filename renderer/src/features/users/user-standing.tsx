@@ -1,4 +1,4 @@
-/** What stands in a user's way, and what waits: blocks, flags, debt, settlements, proposals, unsent acts. */
+/** What restricts a user, and what waits: blocks, flags, debt, settlements, proposals, unsent acts. */
 import { Fragment, type ReactNode } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { AccountState, DebtCause } from "../../../../shared/contract/users.ts";

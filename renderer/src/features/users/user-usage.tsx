@@ -243,7 +243,7 @@ function Against({
 }
 
 interface Used {
-  /** null: the calls did not say. */
+  /** null: the calls did not name it. */
   readonly name: string | null;
   readonly total_tokens: number;
   readonly cost_micros: number;
@@ -251,7 +251,7 @@ interface Used {
   readonly before: number | null;
 }
 
-/** Parts of the whole beside what they were in the range before; those that have ended stand last, with nothing. */
+/** Parts of the whole beside what they were in the range before; those that have ended come last, with nothing. */
 export function besideBefore<Part extends { readonly total_tokens: number; readonly cost_micros: number }>(
   now: readonly Part[],
   earlier: readonly Part[] | null,
@@ -328,7 +328,7 @@ function UsageBreakdown({
         rowKey={(row) => row.name ?? ""}
         empty="Nothing used in this time."
         columns={[
-          { id: "name", header, width: 90, grow: 1, cell: (row) => row.name ?? "not said" },
+          { id: "name", header, width: 90, grow: 1, cell: (row) => row.name ?? "not given" },
           {
             id: "tokens",
             header: "Tokens",

@@ -41,7 +41,7 @@ it("says that nobody is found only of the text that was searched, never of one t
   search("second");
   await screen.findByText("Searching…");
   expect(screen.queryByText(/contains “second”/)).toBeNull();
-  expect(screen.queryByText(/Nobody is written “second”/)).toBeNull();
+  expect(screen.queryByText(/No user is called exactly “second”/)).toBeNull();
 
   await expect.poll(() => answer).not.toBeNull();
   (answer as unknown as () => void)();

@@ -248,7 +248,8 @@ function UserTable({
           ) : null}
           {page.is_close ? (
             <div className={css.close} role="status">
-              Nobody is written “{clip(cleanText(search.answered.searched), 60)}”. These are close to it.
+              No user is called exactly “{clip(cleanText(search.answered.searched), 60)}”. These are close to
+              it.
             </div>
           ) : null}
           {page.is_by_id ? (
@@ -289,7 +290,7 @@ function UserTable({
 
 function NoUsers({ search: { found, answered, isNarrowed, clear } }: { readonly search: UserSearch }) {
   const { searched, filter } = answered;
-  // Not said of what is still looked for.
+  // Not shown while a search is under way.
   if (found.isPlaceholderData) return <EmptyView title="Searching…" />;
   if (!isNarrowed)
     return (

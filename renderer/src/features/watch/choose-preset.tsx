@@ -15,7 +15,7 @@ export function ChoosePreset(): ReactNode {
   const query = useCall("setup.presets", {}, { staleMs: 600_000 });
   return (
     <section className={css.first} aria-label="Choose a preset">
-      <h2>How shall this project govern?</h2>
+      <h2>How should this project be governed?</h2>
       <p>
         A preset gives it plans, rules, prices and alerts to begin with. You can change all of them
         afterwards. Until then no call is let through.

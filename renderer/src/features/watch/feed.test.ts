@@ -52,7 +52,7 @@ describe("the feed", () => {
     feed = receiveBatch(feed, { events: [settled(2, 4), event(5)], caught_up: true });
     expect(ids(feed.shown)).toEqual([5, 3, 2, 1]);
     expect(feed.shown[2]).toMatchObject({ kind: "settled", tokens: 7, at: event(2).at, cost_micros: 3 });
-    // Also while the feed stands still, and of one that waits.
+    // Also while the feed is held, and of one that waits.
     feed = receiveBatch(setPaused(feed, true), { events: [event(6)], caught_up: true });
     feed = receiveBatch(feed, { events: [settled(6, 7), settled(1, 8)], caught_up: true });
     expect(setPaused(feed, false).shown.map(({ event_id: id, kind }) => [id, kind])).toEqual([

@@ -7,7 +7,7 @@ import type { CallFilter } from "./look.ts";
 
 /** Rows kept on the screen; what is older is read again from the project when the person scrolls there. */
 export const SHOWN_MAX = 5_000;
-/** Rows kept while the feed stands still. Beyond it the oldest are dropped here, and read again when wanted. */
+/** Rows kept while the feed is held. Beyond it the oldest are dropped here, and read again when wanted. */
 export const WAITING_MAX = 20_000;
 
 /** Endings kept for calls whose row is still on its way here. */
@@ -16,12 +16,12 @@ const ENDINGS_KEPT = 500;
 export interface FeedState {
   /** Calls, newest first, each as it is now. */
   readonly shown: readonly UsageEvent[];
-  /** Arrived while the feed stood still; newest first. */
+  /** Arrived while the feed was held; newest first. */
   readonly waiting: readonly UsageEvent[];
   readonly waitingCount: number;
   /** The person paused it. */
   readonly isPaused: boolean;
-  /** It stands still for the moment: a row is under the pointer, or the top is out of sight. */
+  /** It is held for the moment: a row is under the pointer, or the top is out of sight. */
   readonly isHeld: boolean;
   readonly isCaughtUp: boolean;
   /** Is there something older than the last shown row? */
@@ -186,7 +186,7 @@ export const useFeed = create<FeedStore>((set, get) => ({
     state.stop?.();
     set({
       ...emptyFeed,
-      // What is over does not move: it is read, not followed.
+      // A stretch that is over does not change: it is read, not followed.
       isCaughtUp: stretch !== null,
       isPaused: state.project === project && state.isPaused,
       isLoadingOlder: false,

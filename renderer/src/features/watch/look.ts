@@ -1,4 +1,4 @@
-/** What Watch looks at: filters and time, as they stand in its address. Figures, chart, rankings and list follow them. */
+/** What Watch shows: filters and time, as in its address. Figures, chart, rankings and list follow them. */
 import type { FeedFilter, Stretch } from "../../../../shared/contract/watch.ts";
 import { codeWords } from "../../lib/text.ts";
 
@@ -25,7 +25,7 @@ const usualMinutes = 60;
 
 const decisions = ["allow", "warn", "block"] as const;
 
-/** What is odd in an address is left out: nobody is shown figures of a filter that is not there. */
+/** What is odd in an address is left out: figures never belong to a filter that is not shown. */
 export function readLook(query: URLSearchParams): Look {
   const decision = decisions.find((each) => each === query.get("decision"));
   const text = (name: string): string | undefined => query.get(name)?.slice(0, 200) || undefined;

@@ -251,7 +251,7 @@ export function OverviewCharts({
   );
 }
 
-/** "28 Nov, 10:00 to 12:00", as the pill beside the filters says it. */
+/** "28 Nov, 10:00 to 12:00", as in the pill beside the filters. */
 export function stretchWords({ from, to }: Stretch, zone: string): string {
   const minutes = (Date.parse(to) - Date.parse(from)) / 60_000;
   if (minutes % 1440 === 0 && from.slice(11, 19) === "00:00:00") {

@@ -15,7 +15,7 @@ type Stopped = Overview["most_stopped"][number];
 
 const userActs: readonly ActName[] = ["unblock_user", "block_user", "unflag_user", "flag_user"];
 
-/** A user who was stopped often: what can be done stands behind the name. */
+/** A user who was stopped often: what can be done is behind the name. */
 export function StoppedUser({
   stopped,
   others,

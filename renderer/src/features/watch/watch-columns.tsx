@@ -114,7 +114,7 @@ export const columns: readonly Column<UsageEvent>[] = [
   },
 ];
 
-/** Over days, the time of day alone does not say when. */
+/** Over several days, the time of day alone is ambiguous. */
 export const datedColumns: readonly Column<UsageEvent>[] = columns.map((column) =>
   column.id === "at"
     ? { ...column, width: 120, cell: (event) => <Time at={event.at} form="short" /> }

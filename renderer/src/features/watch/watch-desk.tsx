@@ -100,7 +100,7 @@ const isLook = (value: unknown): value is Readonly<Record<string, string>> =>
   value !== null &&
   Object.values(value).every((each) => typeof each === "string");
 
-/** What is looked at, as the address says it; where it says nothing, what was looked at last. */
+/** What is shown, from the address; where it names nothing, what was shown last. */
 function useWatch() {
   const { address, parts, query } = usePlace();
   const text = query.toString();
@@ -157,7 +157,7 @@ function WatchBar({ watch }: { readonly watch: Watch }): ReactNode {
       {stretch ? (
         <Button
           variant="default"
-          title="Back to the time that goes on"
+          title="Back to the live view"
           rightSection={<CloseIcon size={13} />}
           onClick={() => setLook({ ...look, stretch: null })}
         >
@@ -374,7 +374,7 @@ function FeedFooter({ count, hasMore }: { readonly count: number; readonly hasMo
   const still = feed.isPaused
     ? ", paused"
     : feed.isHeld && feed.waitingCount > 0
-      ? ", standing still while you read"
+      ? ", held while you read"
       : "";
   return (
     <span>

@@ -40,7 +40,7 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     } else map.set(key, { amount, count });
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
-  /** What was paid outside of Stripe is booked too, and is none of Stripe's cash. */
+  /** What was paid outside of Stripe is booked too, and is not part of Stripe's cash. */
   const bookedFor = (record: number): number => {
     const collected = Math.max(0, ledger.amount[record]);
     return ledger.booked[record] > 0 ? Math.min(ledger.booked[record] - 1, collected) : collected;

@@ -88,7 +88,7 @@ export function disputeClasses(findings: Findings) {
       stripePlace[event] = MATCHED;
       let paid = 0;
       for (const grant of grants) paid += grantMoney(grant);
-      // In another currency than the payment's it says nothing of the part: it counts as the whole.
+      // In another currency than the payment's the part is not known: it counts as the whole.
       const isSameCurrency = ledger.currency[grants[0]] === stripe.currency[event];
       const disputed = isSameCurrency ? stripe.amount[event] : paid;
       if (judge(event, grants, [stripe.dispute[event]], disputed, paid)) byPass[1]++;

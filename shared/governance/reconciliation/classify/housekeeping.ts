@@ -14,7 +14,7 @@ import { exclude, IN_DIFFERENCE, MATCHED, PENDING_ROW } from "../places.ts";
 import { CHARGE, FEE, NOT_PAID, OTHER, PAYOUT, PENDING, UNCAPTURED, UNKNOWN } from "../stripe-table.ts";
 import type { Findings } from "./findings.ts";
 
-/** Rows of Stripe's that say nothing about tokens. Answers those whose own arithmetic is off, whatever else they are. */
+/** Rows of Stripe's that are not about tokens. Answers those whose own arithmetic is off, whatever else they are. */
 export function setAside(findings: Findings): ReadonlySet<number> {
   const { side, links, currencies, stripe, stripePlace, text, money, eventKey, paymentOf, aboutEvent } =
     findings;

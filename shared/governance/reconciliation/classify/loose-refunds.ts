@@ -51,7 +51,7 @@ export function createLooseRefunds(findings: Findings, { judge }: Refunds) {
   }
 
   let failed: ReadonlySet<number> | null = null;
-  /** Whether the files say that the refund of this id failed later: both are then judged together. */
+  /** Whether the refund of this id failed later, by the files: both are then judged together. */
   function hasFailure(event: number): boolean {
     if (failed === null) {
       const found = new Set<number>();
@@ -132,7 +132,7 @@ function createOrphans(findings: Findings): (event: number, record: number) => v
         explanation: isKnown
           ? `The ${refund} at Stripe has ${bookedWords(record)} in the ledger.`
           : isNameless
-            ? `A ${refund} has no reversal in the ledger; the file does not tell its payment.`
+            ? `A ${refund} has no reversal in the ledger; the file does not name its payment.`
             : `A ${refund} for a payment that neither the files nor the ledger know.`,
         action: "investigate",
         words: isKnown

@@ -64,7 +64,7 @@ export function createMoneyDifferences(
       class: "CURRENCY_MISMATCH",
       amount,
       explanation: isSettledOnly
-        ? `Stripe's row tells ${money(amount, currency)} as settled, the ledger has ${money(booked, ledgerCurrency)}; what the customer paid is not in this export.`
+        ? `Stripe's row has ${money(amount, currency)} as settled, the ledger has ${money(booked, ledgerCurrency)}; what the customer paid is not in this export.`
         : `Paid ${money(amount, currency)}, but the ledger has ${money(booked, ledgerCurrency)}.`,
       action: isSettledOnly ? "investigate" : "relabel",
       words: isSettledOnly

@@ -202,7 +202,7 @@ function createUnclaimed(findings: Findings): (event: number) => void {
   function judge(event: number): void {
     const sibling = siblingOf(event);
     const isSubscription = stripe.invoice[event] !== 0;
-    // A subscription's tokens are its plan's: what a pack is marked with says nothing of them.
+    // A subscription's tokens are its plan's: the marks of a pack do not apply to them.
     const sale = isOtherSale(event) ? ({ is: "other" } as const) : isSubscription ? null : saleOf(event);
     if (sale?.is === "other" && (sibling < 0 || links.claims.first[sibling] < 0)) {
       stripePlace[event] = exclude("other_sale");
@@ -251,7 +251,7 @@ function createUnclaimed(findings: Findings): (event: number) => void {
       trail: [triedWords(event)],
       explanation: `Invoice ${text(stripe.invoice[event])} was paid (${money(amount, stripe.currency[event])}), and its period was never granted.`,
       action: "grant",
-      words: `Grant what the invoice's plan gives, keyed on ${eventKey(event)}; the plan cannot be told from the file.`,
+      words: `Grant what the invoice's plan gives, keyed on ${eventKey(event)}; the plan cannot be read from the file.`,
       correctionTokens: null,
     });
   }
@@ -280,9 +280,9 @@ function createUnclaimed(findings: Findings): (event: number) => void {
       }`,
       action: isTold ? "grant" : "investigate",
       words: !isTold
-        ? "Find out what was sold. Export with the metadata that your sales of tokens carry (pack_id, tokens), and others are told apart."
+        ? "Find out what was sold. Export with the metadata that your sales of tokens carry (pack_id, tokens): then other sales are recognised."
         : due === null
-          ? `Grant what was bought, keyed on ${eventKey(event)}; how many tokens cannot be told from the file.`
+          ? `Grant what was bought, keyed on ${eventKey(event)}; how many tokens cannot be read from the file.`
           : `Grant ${count(due)} tokens (${pack ? `pack ${pack.pack_id}` : "as the metadata says"}${refunded > 0 && !isCaptured ? ", less what was refunded" : ""}), keyed on ${eventKey(event)}.`,
       correctionTokens: tokens,
       packId: pack?.pack_id ?? null,
@@ -305,8 +305,8 @@ function createUnclaimed(findings: Findings): (event: number) => void {
 type SiblingKey = "order" | "session" | "intent" | "invoice";
 
 /**
- * Another paid charge of the same order, session, intent or invoice: the oldest that was granted, else the oldest.
- * None for the oldest itself, so that one of several unpaid-for tokens is still to be granted.
+ * Another paid charge of the same order, session, intent or invoice: the oldest that was granted, else the oldest. None
+ * for the oldest itself, so that one of several charges without a grant is still to be granted.
  */
 function createSiblings({ links, stripe, eventKey }: Findings): (event: number) => number {
   const bestByKey = new Map<string, number>();

@@ -12,7 +12,7 @@ export type Sale =
     }
   /** The project's own marks are in the file, and this payment has none of them. */
   | { readonly is: "other" }
-  /** The file does not say. */
+  /** The file does not show it. */
   | { readonly is: "unknown"; readonly because: string };
 
 /** What a sale of tokens looks like here: by the project's packs, by metadata, and by what granted payments sold. */
@@ -65,7 +65,7 @@ export function learnSales({ side, links, ledger, stripe, text, packs, otherSale
       because:
         alike.length > 0
           ? `${money(stripe.amount[event], stripe.currency[event])} is the price of ${alike.map((pack) => pack.pack_id).join(" and ")}, which alone does not make it a sale of tokens`
-          : "nothing in the files tells what was sold",
+          : "nothing in the files shows what was sold",
     };
   }
 
@@ -78,8 +78,8 @@ export function learnSales({ side, links, ledger, stripe, text, packs, otherSale
 
   let marking: Uint8Array | null = null;
   /**
-   * Whether a sale of tokens would be marked: some file with this payment has the columns that name one, and no
-   * payment that was granted stands in such a file without a mark.
+   * Whether a sale of tokens would be marked: some file with this payment has the columns that name one, and no payment
+   * that was granted is in such a file without a mark.
    */
   function isMarked(event: number): boolean {
     marking ??= findMarking();

@@ -86,9 +86,9 @@ export interface Claims {
   readonly claimPass: Uint8Array;
   /** Per charge: the grants that claim it. */
   readonly claims: RowLists;
-  /** Per charge that pays an invoice together with others: the one that stands for all of them, else −1. */
+  /** Per charge that pays an invoice together with others: the one that represents all of them, else −1. */
   readonly partOf: Int32Array;
-  /** The charges of each that stands for several, itself among them. */
+  /** The charges of each that represents several, itself included. */
   readonly partsOf: ReadonlyMap<number, readonly number[]>;
 }
 

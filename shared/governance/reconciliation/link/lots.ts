@@ -42,7 +42,7 @@ export function followLots({ ledgerTable, interner, frame }: Sides): Lots {
   };
   const later = listLater(ledger.type, ledgerPlace);
   const grantOfLot = findGrants(lots, ledgerTable, later);
-  // In the ledger's own order, whatever the order of the records: the last word on a lot counts.
+  // In the ledger's own order, whatever the order of the records: the last record of a lot counts.
   for (const record of inLedgerOrder(later, ledger.transaction)) {
     const grant = grantOfLot(record);
     lots.grantOf[record] = grant;

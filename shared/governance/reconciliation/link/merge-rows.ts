@@ -12,7 +12,7 @@ import {
 } from "../stripe-table.ts";
 import type { Merged, Sides } from "./links.ts";
 
-/** Ids and words that the row which stands for an event takes over where it has none. */
+/** Ids and words that the row representing an event takes over where it has none. */
 const FILLED = [
   "object",
   "charge",
@@ -39,7 +39,7 @@ const FOLLOWS: ReadonlySet<number> = new Set([
 
 type SameEvent = (a: number, b: number) => boolean;
 
-/** One economic event, however many rows tell it: one row stands for it, the others are merged into it. */
+/** One economic event, however many rows report it: one row represents it, the others are merged into it. */
 export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOrder } {
   const { side, stripeKeys, frame } = sides;
   const { table, kinds } = side;
@@ -86,7 +86,7 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
     }
   }
 
-  /** The first row stands for all. Two of one file are one row told twice, or they disagree; so may two files. */
+  /** The first row represents all. Two rows of one file are duplicates, or they disagree; so may two files. */
   function absorb([primary, ...rest]: readonly number[], sameEvent: SameEvent, sameAcross: SameEvent): void {
     if (primary === undefined) return;
     for (const event of rest) {

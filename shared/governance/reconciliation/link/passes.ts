@@ -179,7 +179,7 @@ export function paidFor(ledger: LedgerColumns, record: number): number {
   return ledger.paid[record] > 0 ? ledger.paid[record] : ledger.amount[record];
 }
 
-/** The same for all grants of one payment: where they say what it took in all, each says the whole. */
+/** The same for all grants of one payment: where they record what it took in all, each records the whole. */
 export function paidForAll(ledger: LedgerColumns, records: readonly number[]): number {
   let told = 0;
   let sum = 0;

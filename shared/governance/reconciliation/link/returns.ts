@@ -92,7 +92,7 @@ function addRefund(
   sums: Map<number, RefundSum>,
 ): void {
   if (stripe.currency[event] !== stripe.currency[charge]) {
-    // Converted at the refund's own day's rate: only a whole refund can be told from the settled amounts.
+    // Converted at the refund's own day's rate: only a whole refund can be recognised by the settled amounts.
     if (stripe.refunded[charge] === 0) chargeOf[event] = -1;
     return;
   }
@@ -114,7 +114,7 @@ function addDispute(
 ): void {
   const state = stripe.dispute[event];
   const before = returns.disputeOf[charge];
-  // A dispute in another currency than its payment's says nothing of the part: it counts as the whole.
+  // A dispute in another currency than its payment's does not show the part: it counts as the whole.
   const amount =
     stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : stripe.amount[charge];
   returns.disputedAt[charge] = stripe.created[event];
@@ -152,7 +152,7 @@ function settleCharge(
   const refundedAt = single?.at ?? (cumulative > 0 ? stripe.refundedAt[event] : 0);
   if (refundedAt > 0) returns.refundedAt[event] = refundedAt;
   if (hasSeveralDisputes) {
-    // The payments list tells of one of them alone.
+    // The payments list reports only one of them.
     returns.disputeNow[event] = returns.disputeOf[event];
     return;
   }
