@@ -13258,8 +13258,8 @@ declare
 begin
   if p_debt > 0 then
     v_alerts := v_alerts || jsonb_build_object('type', 'negative_balance', 'severity', 'critical',
-      'message', format('%s tokens were used beyond the balance', p_debt), 'threshold', 0, 'value', -p_debt,
-      'period', '', 'subject', '');
+      'message', format('%s tokens were used beyond the balance', governance.with_separators(p_debt)),
+      'threshold', 0, 'value', -p_debt, 'period', '', 'subject', '');
   end if;
   -- Thresholds are the setting and those of the preset's alerts.
   v_threshold := governance.passed_threshold('balance', array(select p_low union select unnest(k.thresholds)
@@ -13273,8 +13273,8 @@ begin
     from governance.cost_alerts k where k.metric = 'operation_tokens' and k.is_active), null, null, p_charged, null);
   if v_threshold is not null then
     v_alerts := v_alerts || jsonb_build_object('type', 'high_usage', 'severity', 'warning',
-      'message', format('One operation used %s tokens', p_charged), 'threshold', v_threshold, 'value', p_charged,
-      'period', p_day::text, 'subject', '');
+      'message', format('One operation used %s tokens', governance.with_separators(p_charged)),
+      'threshold', v_threshold, 'value', p_charged, 'period', p_day::text, 'subject', '');
   end if;
   for v_limit in
     select * from (values ('daily_limit', p_daily_limit, p_day_before, p_day::text),
@@ -13497,7 +13497,8 @@ begin
     order by h.hour_tokens desc limit p_limit
   loop
     v_raised := v_raised + governance.raise_alert(p_alert.alert_id, v_row.account_id, 'usage_spike', 'info',
-      format('%s used %s tokens in an hour; %s is usual', v_row.user_id, v_row.hour_tokens, round(v_row.usual)),
+      format('%s used %s tokens in an hour; %s is usual', v_row.user_id,
+        governance.with_separators(v_row.hour_tokens::bigint), governance.with_separators(round(v_row.usual)::bigint)),
       v_row.reached, v_row.hour_tokens, to_char(v_row.counted_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI'),
       jsonb_build_object('alert_name', p_alert.alert_name, 'usual_tokens', round(v_row.usual),
         'counted_to', v_row.counted_to), p_now);
@@ -13577,8 +13578,9 @@ begin
     where r.decision = 'block' and r.created_at >= v_since
       and r.reason <> all (c_ordinary) limit 10000) x;
   return governance.raise_alert(null, null, 'abuse_burst', 'critical',
-    format('Rules stopped %s calls of %s users within ten minutes, mostly for %s; %s is usual', v_now, v_users,
-      replace(v_reason, '_', ' '), round(v_usual)), v_least, v_now,
+    format('Rules stopped %s calls of %s users within ten minutes, mostly for %s; %s is usual',
+      governance.with_separators(v_now), governance.with_separators(v_users), replace(v_reason, '_', ' '),
+      governance.with_separators(round(v_usual)::bigint)), v_least, v_now,
     to_char(p_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24'),
     jsonb_build_object('reason', v_reason, 'users', v_users, 'usual_calls', round(v_usual)), p_now);
 end
@@ -20300,7 +20302,7 @@ begin
     if v_plan.monthly_allowance > 0 then
       c := c || jsonb_build_object('tokens', v_plan.monthly_allowance, 'plan_id', v_plan.plan_id, 'words',
         format('Grant the %s tokens of a month of %s, keyed on %s.',
-          btrim(to_char(v_plan.monthly_allowance, '999,999,999,999')), v_plan.name,
+          governance.with_separators(v_plan.monthly_allowance), v_plan.name,
           coalesce(c ->> 'charge_id', c ->> 'invoice_id', 'the payment')));
     end if;
   end if;
@@ -20461,7 +20463,7 @@ begin
       if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
         perform governance.fail('PT409', 'more_than_left',
           format('Only %s tokens of this grant are not taken back yet',
-          v_known.tokens - v_known.reversed - v_known.clawed));
+            governance.with_separators(v_known.tokens - v_known.reversed - v_known.clawed)));
       end if;
       v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
       v_entry := v_taking.transaction_id;

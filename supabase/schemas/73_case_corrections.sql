@@ -20,7 +20,7 @@ begin
     if v_plan.monthly_allowance > 0 then
       c := c || jsonb_build_object('tokens', v_plan.monthly_allowance, 'plan_id', v_plan.plan_id, 'words',
         format('Grant the %s tokens of a month of %s, keyed on %s.',
-          btrim(to_char(v_plan.monthly_allowance, '999,999,999,999')), v_plan.name,
+          governance.with_separators(v_plan.monthly_allowance), v_plan.name,
           coalesce(c ->> 'charge_id', c ->> 'invoice_id', 'the payment')));
     end if;
   end if;
@@ -181,7 +181,7 @@ begin
       if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
         perform governance.fail('PT409', 'more_than_left',
           format('Only %s tokens of this grant are not taken back yet',
-          v_known.tokens - v_known.reversed - v_known.clawed));
+            governance.with_separators(v_known.tokens - v_known.reversed - v_known.clawed)));
       end if;
       v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
       v_entry := v_taking.transaction_id;
