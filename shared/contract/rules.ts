@@ -162,11 +162,6 @@ const ruleName = z.string().min(1).max(200);
 export const rulesOperations = {
   "rules.list": operation(nothing, z.object({ rules: z.array(rule), as_of: instant })),
   ...actOperations("rule", actedOnRule),
-  /** Reads a draft: every problem with its place, and the sentence as far as it is known. */
-  "rules.check": operation(
-    z.object({ rule: z.unknown() }).strict(),
-    z.object({ problems: z.array(ruleProblem), sentence: z.string().nullable() }),
-  ),
   /** What the changes of rules that wait to be sent will do, as far as this machine knows: needs no connection. */
   "rules.predict": operation(z.object({ rule_name: ruleName }).strict(), rulePrediction),
   /** Changes newest first, of one rule or all. */

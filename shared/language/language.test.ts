@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from "vitest";
 import { alertSentence } from "../governance/alerts/words.ts";
+import { factNames } from "../governance/rules/facts.ts";
 import { germanCatalogue } from "./german.ts";
 import { setLanguage, translated } from "./index.ts";
 
@@ -63,7 +64,13 @@ it("what the database says of a stopped call and of upkeep is said in the person
     "Move the user to the plan Pro.": "Wechseln Sie den Benutzer in den Tarif Pro.",
     "Upkeep of anna failed: division by zero": "Die Wartung von anna ist gescheitert: division by zero",
     "A Stripe event waits for a decision: unknown plan (invoice.paid)":
-      "Ein Stripe-Ereignis wartet auf eine Entscheidung: unknown plan (invoice.paid)",
+      "Ein Stripe-Ereignis wartet auf eine Entscheidung: unbekannter Tarif (invoice.paid)",
   };
   for (const [english, german] of Object.entries(said)) expect(translated(english)).toBe(german);
+});
+
+it("has German for every fact that a rule may read, by its name in the editor", async () => {
+  const german = await germanCatalogue();
+  const missing = factNames.map((fact) => fact.replaceAll("_", " ")).filter((words) => !german[words]);
+  expect(missing).toEqual([]);
 });

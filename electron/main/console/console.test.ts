@@ -779,15 +779,6 @@ test("rules go out as a file and come back as they are; a draft is read, replaye
   }
   const leaf = { fact: "messages_today", op: ">", value: 1 };
   const rule = { rule_name: "draft", conditions: { all: [leaf] }, action: { block: { reason: "draft" } } };
-  const checked = await value(console_, "rules.check", {
-    rule: { ...rule, conditions: { all: [leaf, { fact: "phase_of_the_moon", op: "=", value: 1 }] } },
-  });
-  expect(checked).toMatchObject({
-    problems: [{ path: "conditions.all[1].fact" }],
-    sentence: "Block when more than 1 message a day …",
-  });
-  const many = { ...rule, conditions: { any: Array.from({ length: 1_000 }, () => leaf) } };
-  expect((await value(console_, "rules.check", { rule: many })).problems.length).toBeGreaterThan(0);
 
   const user = await makeUser();
   for (const message of ["one", "two", "three"]) await authorize(user, message);

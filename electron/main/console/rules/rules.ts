@@ -13,7 +13,6 @@ import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { compareRules, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { type Answer, type DeskContext, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
-import { checkDraft } from "./draft.ts";
 import { predictWaiting } from "./predict.ts";
 import { compareAsWhole, compareWithRules, exportRules, readRuleFile } from "./rule-files.ts";
 
@@ -89,7 +88,6 @@ export function ruleHandlers(desk: DeskContext): RuleHandlers {
   return {
     "rules.list": () => listRules(desk),
     "rules.predict": ({ rule_name }) => predictWaiting(desk, rule_name),
-    "rules.check": ({ rule: draft }) => ok(checkDraft(draft, ruleNames(desk))),
     "rules.changes": async ({ rule_name, before }) => {
       const answer = await readThrough(
         desk,

@@ -105,7 +105,7 @@ export function Log({ query }: { readonly query: URLSearchParams }): ReactNode {
             ) : null}
             <PlainTable
               label="Audit, newest first"
-              columns={columns(set)}
+              columns={columns(set).filter(({ id }) => id !== "device" || rows.some(({ device }) => device))}
               rows={rows}
               rowKey={(row) => String(row.audit_id)}
               empty={
@@ -294,7 +294,7 @@ const columns = (set: SetQuery): readonly Column<AuditRow>[] => [
   {
     id: "why",
     header: "Why",
-    width: 200,
+    width: 140,
     grow: 1,
     cell: (row) => (
       <span className={css.what}>

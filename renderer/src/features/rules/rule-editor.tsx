@@ -2,13 +2,7 @@ import { Button, Checkbox, NativeSelect, Textarea, TextInput } from "@mantine/co
 import { type ReactNode, useMemo, useState } from "react";
 import { ruleDefinition } from "../../../../shared/contract/acts.ts";
 import type { RuleProblem, RuleRecord } from "../../../../shared/contract/rules.ts";
-import {
-  describeRule,
-  parseRule,
-  type RuleNames,
-  ruleWarnings,
-} from "../../../../shared/governance/rules/index.ts";
-import { useCall } from "../../lib/console.tsx";
+import { parseRule, type RuleNames, ruleWarnings } from "../../../../shared/governance/rules/index.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
@@ -29,6 +23,7 @@ import {
   setAt,
   textOf,
 } from "./definition.ts";
+import { readDraft } from "./draft.ts";
 import css from "./editor.module.css";
 import type { Suggestions } from "./leaf-editor.tsx";
 import { ReplayPanel } from "./replay-panel.tsx";
@@ -122,17 +117,11 @@ export function RuleEditor({
   readonly names: RuleNames;
 }): ReactNode {
   const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
-  const check = useCall("rules.check", { rule: draft }, { keepPrevious: true, staleMs: 60_000 });
-  // In the person's language where the rule is complete; otherwise the console's sentence, in English.
-  const whole = parseRule(draft);
+  const read = useMemo(() => readDraft(draft, names), [draft, names]);
   // Nothing is called wrong before anybody wrote anything.
-  // What is mended goes at once, before the console has answered.
-  const problems =
-    (isDirty || record) && !whole.ok
-      ? (check.data?.problems ?? []).filter((each) => whole.error.some(({ path }) => path === each.path))
-      : [];
+  const problems = isDirty || record ? read.problems : [];
   const was = useMemo(() => (base ? parseRule(ruleDefinition(base)) : null), [base]);
-  const warnings = whole.ok ? ruleWarnings(whole.value, was?.ok ? was.value : null, names) : [];
+  const warnings = read.rule ? ruleWarnings(read.rule, was?.ok ? was.value : null, names) : [];
   const suggestions = useSuggestions(rules);
   const leave = (): void => navigate(placeAddress(record ? ["rules", record.rule_name] : ["rules"]));
   useKeys({ Escape: leave });
@@ -179,7 +168,7 @@ export function RuleEditor({
         <div className={css.side}>
           <Section title="In words">
             <div className={css.sentence} role="status" aria-label="The rule in words">
-              {cleanText((whole.ok ? describeRule(whole.value, names) : check.data?.sentence) ?? "…")}
+              {cleanText(read.sentence)}
             </div>
             {warnings.map((warning) => (
               <Note key={warning} tone="amber">
@@ -188,7 +177,7 @@ export function RuleEditor({
             ))}
           </Section>
           <ProblemList problems={problems} />
-          {check.data?.problems.length === 0 ? (
+          {read.rule ? (
             <ReplayPanel
               definition={draft}
               names={names}
@@ -202,7 +191,7 @@ export function RuleEditor({
       <SaveBar
         draft={draft}
         base={base}
-        canSave={check.data?.problems.length === 0 && !check.isPlaceholderData && !isTaken}
+        canSave={read.rule !== null && !isTaken}
         onMode={(mode) => set(["mode"], mode)}
         onSaved={(name) => {
           forget();

@@ -109,7 +109,7 @@ it("gives the length of the slider to numbers that change something, not to the 
 });
 
 it("warns of a condition that any number meets, and of a text that names the number of before", async () => {
-  const client = answering({ "rules.check": () => ({ ok: true, value: { sentence: "…", problems: [] } }) });
+  const client = answering({});
   const record: RuleRecord = {
     ...rule("enforce", 3),
     action: { block: { reason: "token_hogging", message: "No more than 100 messages a day, please." } },

@@ -287,7 +287,7 @@ function RulesView({
           <DeskBar title="Rules">
             <RuleSearch text={text} setText={setText} />
             <Grow />
-            <span className={css.words}>
+            <span className={`${css.words} ${css.counts}`}>
               {inForce} enforced, {inShadow} in shadow, {rules.length - inForce - inShadow} off
             </span>
             {isNarrow ? null : <DeskButtons />}

@@ -166,7 +166,7 @@ function WatchBar({ watch }: { readonly watch: Watch }): ReactNode {
       ) : (
         <Select
           aria-label="Time"
-          w={128}
+          w={120}
           data={windows.map((each) => ({ value: String(each.minutes), label: each.label }))}
           allowDeselect={false}
           value={String(minutes)}
@@ -238,7 +238,7 @@ function Filters({ watch: { look, setFilter, overview } }: { readonly watch: Wat
       <Select
         aria-label="Reason"
         placeholder="Any reason"
-        w={140}
+        w={132}
         clearable
         searchable
         data={reasons.map((value) => ({ value, label: capitalise(reasonWords(value)) }))}

@@ -1,6 +1,14 @@
 /** A draft of a rule as it grows: what is wrong with it, and the sentence of what is there already. */
-import type { RuleProblem } from "../../../../shared/contract/index.ts";
-import { describeRule, parseRule, type RuleNames } from "../../../../shared/governance/rules/index.ts";
+import type { RuleProblem } from "../../../../shared/contract/rules.ts";
+import {
+  describeAction,
+  describeCondition,
+  describeRule,
+  parseRule,
+  type Rule,
+  type RuleNames,
+} from "../../../../shared/governance/rules/index.ts";
+import { capitalise } from "../../lib/text.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 const isObject = (value: unknown): value is Json =>
@@ -31,33 +39,40 @@ function withoutProblems(
   return isWrong ? null : condition;
 }
 
-/** Every problem of a draft, and its sentence; what is not finished is shown as an ellipsis. */
-export function checkDraft(
-  draft: unknown,
-  names: RuleNames,
-): { problems: RuleProblem[]; sentence: string | null } {
+export interface ReadDraft {
+  /** Null where there are problems. */
+  readonly rule: Rule | null;
+  readonly problems: readonly RuleProblem[];
+  /** What is not finished is shown as an ellipsis. */
+  readonly sentence: string;
+}
+
+/** Every problem of a draft, and its sentence. */
+export function readDraft(draft: Json, names: RuleNames): ReadDraft {
   const parsed = parseRule(draft);
-  if (parsed.ok) return { problems: [], sentence: describeRule(parsed.value, names) };
+  if (parsed.ok) return { rule: parsed.value, problems: [], sentence: describeRule(parsed.value, names) };
   // A field that nothing was written into yet.
   const problems = parsed.error.map((problem) =>
     problem.message.startsWith('"" is not')
       ? { ...problem, message: "A value is missing.", fix: "Write one." }
       : { ...problem },
   );
-  if (!isObject(draft)) return { problems, sentence: null };
   const left = { out: 0 };
-  const conditions = withoutProblems(draft["conditions"], "conditions", problems, left);
+  const kept = withoutProblems(draft["conditions"], "conditions", problems, left);
   const isActionWrong = problems.some((each) => each.path.startsWith("action"));
   const partly = parseRule({
     ...draft,
     rule_name: "draft",
     mode: "enforce",
     is_active: true,
-    conditions: conditions ?? { all: [] },
+    conditions: kept ?? { all: [] },
     ...(isActionWrong ? { action: { warn: { message: "…" } } } : {}),
   });
-  if (!partly.ok) return { problems, sentence: null };
-  const sentence = describeRule(partly.value, names);
-  const begun = isActionWrong ? sentence.replace(/^Warn/, "…") : sentence;
-  return { problems, sentence: left.out > 0 ? `${begun.replace(/ always$/, " when")} …` : begun };
+  if (!partly.ok) return { rule: null, problems, sentence: "…" };
+  const { action, conditions } = partly.value;
+  const then = isActionWrong ? "…" : capitalise(describeAction(action));
+  const isEmpty = "all" in conditions && conditions.all.length === 0;
+  const when = isEmpty ? "" : describeCondition(conditions, names);
+  const said = when ? `${then} when ${when}` : then;
+  return { rule: null, problems, sentence: left.out > 0 && said !== "…" ? `${said} …` : said };
 }
