@@ -81,15 +81,15 @@ interface Arguments {
 
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
-/** A day begins at midnight UTC; as the end of a period it is included. */
-function moment(text: string | undefined, name: string, isEnd: boolean): string | null {
+/** The moment that an option names; a day means its midnight UTC, or, as the end of a period, the next one. */
+function moment(text: string | undefined, name: string, dayMeans: "its start" | "its end"): string | null {
   if (text === undefined) return null;
   const time = Date.parse(DAY.test(text) ? `${text}T00:00:00Z` : text);
   if (Number.isNaN(time) || (DAY.test(text) && !new Date(time).toISOString().startsWith(text)))
     throw new BadArguments(
       `--${name} "${text}" is not a day like 2026-10-31, nor a moment like 2026-10-31T12:00:00Z.`,
     );
-  return new Date(isEnd && DAY.test(text) ? time + 86_400_000 : time).toISOString();
+  return new Date(dayMeans === "its end" && DAY.test(text) ? time + 86_400_000 : time).toISOString();
 }
 
 function readArguments(): Arguments | null {
@@ -145,9 +145,9 @@ function readArguments(): Arguments | null {
     throw new BadArguments("--decimal is . or ,");
   if (dateOrder !== undefined && dateOrder !== "dmy" && dateOrder !== "mdy")
     throw new BadArguments("--date-order is dmy or mdy");
-  const dataThrough = moment(values["data-through"], "data-through", true);
-  const from = moment(values.from, "from", false);
-  const to = moment(values.to, "to", true);
+  const dataThrough = moment(values["data-through"], "data-through", "its end");
+  const from = moment(values.from, "from", "its start");
+  const to = moment(values.to, "to", "its end");
   if (from !== null && to !== null && from >= to)
     throw new BadArguments(`--from "${values.from}" is not before --to "${values.to}".`);
   return {
@@ -316,10 +316,10 @@ async function findPeriod(given: Arguments): Promise<Period | readonly InputProb
     .toSorted()
     .at(-1);
   if (first === undefined || last === undefined)
-    throw new BadArguments("The files have no rows, so they tell no period: give --from and --to.");
+    throw new BadArguments("The files have no rows, so no period can be read from them: give --from and --to.");
   return {
-    from: given.from ?? (moment(first.slice(0, 10), "from", false) as string),
-    to: given.to ?? (moment(last.slice(0, 10), "to", true) as string),
+    from: given.from ?? (moment(first.slice(0, 10), "from", "its start") as string),
+    to: given.to ?? (moment(last.slice(0, 10), "to", "its end") as string),
   };
 }
 

@@ -93,7 +93,7 @@ export const costAlert = z.looseObject({
 export type CostAlert = z.infer<typeof costAlert>;
 
 /** What the sentence of an alert is made of, beside its kind. */
-export const alertSaid = alert.pick({
+export const alertFacts = alert.pick({
   alert_name: true,
   message: true,
   threshold: true,
@@ -121,7 +121,7 @@ export const alertGroup = z.looseObject({
   /** Newest first, at most 2,000. */
   alert_event_ids: z.array(whole),
   newest_id: whole,
-  newest: alertSaid.extend({ kind: alert.shape.kind }),
+  newest: alertFacts.extend({ kind: alert.shape.kind }),
   /** The first ten users. */
   who: z.array(z.looseObject({ user_id: z.string(), display_name: z.string().nullable() })),
 });

@@ -1,6 +1,6 @@
 /** What happened to one account: a line of time, its ledger with where each entry came from, and the proof of both. */
 import { z } from "zod";
-import { alertSaid } from "./alerts.ts";
+import { alertFacts } from "./alerts.ts";
 import { instant, operation, tokens, userId, whole } from "./basics.ts";
 
 export const historyKinds = [
@@ -91,7 +91,7 @@ export const historyItem = z.discriminatedUnion("kind", [
     alert_event_id: whole,
     alert_kind: z.string(),
     severity: z.enum(["info", "warning", "critical"]),
-    ...alertSaid.shape,
+    ...alertFacts.shape,
     acknowledged_by: z.string().nullable(),
   }),
   z.looseObject({

@@ -6,7 +6,7 @@ import { lengthOfOutput } from "../usage/output.ts";
 import { type ReadUsage, readReport, readUsage } from "../usage/response.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
-import { toldError, wasCutOff, wasRefused } from "./failures.ts";
+import { reportedError, wasCutOff, wasRefused } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementOutcome } from "./types.ts";
@@ -69,8 +69,8 @@ export function createEndings(
   ): Promise<SettlementOutcome> {
     const usage = countsOf(value, callOptions?.readUsage ?? readUsage);
     if (usage.ok) return settle(admission, usage.value.counts, described(usage.value));
-    const told = lengthOfOutput(value) === 0 ? toldError(value) : null;
-    if (told) return endFailed(admission, told, "the provider answered with an error");
+    const providerError = lengthOfOutput(value) === 0 ? reportedError(value) : null;
+    if (providerError) return endFailed(admission, providerError, "the provider answered with an error");
     report({ kind: "usage_unknown", request_id: admission.request_id, message: usage.error.message });
     const { at_least: least } = usage.error;
     const reported = least ? null : readReport(value);
@@ -94,8 +94,9 @@ export function createEndings(
    * Unless the provider clearly refused the call, that is reported: the provider may have worked, and will bill it.
    */
   function endFailed(admission: Admission, cause: unknown, what: string): Promise<SettlementOutcome> {
-    const told = countsOf(cause, readUsage);
-    if (told.ok) return settle(admission, told.value.counts, { call_failed: storable(reasonOf(cause), 200) });
+    const usage = countsOf(cause, readUsage);
+    if (usage.ok)
+      return settle(admission, usage.value.counts, { call_failed: storable(reasonOf(cause), 200) });
     const isRefused = wasRefused(cause);
     if (!isRefused && wasCutOff(cause)) return endUnsure(admission, what, cause);
     if (!isRefused)
@@ -133,10 +134,10 @@ export function createEndings(
     const found = within(looking, options.callTimeoutMs ?? 300_000, options.timer, undefined).then(
       (record) => {
         if (record === null) return giveBack("Its provider has no record of it: its tokens were given back.");
-        const told = countsOf(record, readUsage);
-        if (!told.ok) return charge();
-        const metadata = { ...described(told.value), by_record: true, call_failed: storable(reason, 200) };
-        return settle(admission, told.value.counts, metadata);
+        const usage = countsOf(record, readUsage);
+        if (!usage.ok) return charge();
+        const metadata = { ...described(usage.value), by_record: true, call_failed: storable(reason, 200) };
+        return settle(admission, usage.value.counts, metadata);
       },
       charge,
     );

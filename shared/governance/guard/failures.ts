@@ -18,13 +18,13 @@ function* causesOf(cause: unknown): Generator<Readonly<Record<string, unknown>>>
 /** The HTTP status that an error carries: most SDKs', AWS's, axios'. NaN for none. */
 function statusOf(error: Readonly<Record<string, unknown>>): number {
   const { $metadata: aws, response } = error;
-  const told = [
+  const candidates = [
     error["status"],
     error["statusCode"],
     isRecord(aws) ? aws["httpStatusCode"] : undefined,
     isRecord(response) ? response["status"] : undefined,
   ];
-  return told.map(Number).find((status) => status >= 100 && status < 600) ?? Number.NaN;
+  return candidates.map(Number).find((status) => status >= 100 && status < 600) ?? Number.NaN;
 }
 
 /** Whether a connection was never made: Node names the step; for a name with several addresses in each error. */
@@ -50,7 +50,7 @@ export function wasRefused(cause: unknown): boolean {
 }
 
 /** The words and the status of an error in one of the forms below; null where there is none. */
-function toldIn(value: Readonly<Record<string, unknown>>): unknown {
+function errorIn(value: Readonly<Record<string, unknown>>): unknown {
   const { response, interaction, errors, base_resp: base } = value;
   for (const holder of [value, response, interaction])
     if (isRecord(holder) && holder["error"]) return holder["error"];
@@ -65,15 +65,15 @@ function toldIn(value: Readonly<Record<string, unknown>>): unknown {
  * The error that an answer, or a chunk of a stream, carries instead of throwing it: `error` in a body of status 200
  * (OpenRouter, OpenAI's `response.failed`), the event `error` (Anthropic, OpenAI). Null where it carries none.
  */
-export function toldError(value: unknown): Error | null {
+export function reportedError(value: unknown): Error | null {
   if (!isRecord(value)) return null;
-  const told = toldIn(value);
-  if (!told) return null;
-  const words = isRecord(told) ? (told["message"] ?? told["type"] ?? told["code"]) : told;
-  const error = new Error(typeof words === "string" ? words : "The provider told of an error.");
+  const found = errorIn(value);
+  if (!found) return null;
+  const words = isRecord(found) ? (found["message"] ?? found["type"] ?? found["code"]) : found;
+  const error = new Error(typeof words === "string" ? words : "The provider reported an error.");
   // Google names its status in words, and in a number beside them.
-  return isRecord(told)
-    ? Object.assign(error, { status: statusOf({ status: told["status"], statusCode: told["code"] }) })
+  return isRecord(found)
+    ? Object.assign(error, { status: statusOf({ status: found["status"], statusCode: found["code"] }) })
     : error;
 }
 

@@ -3,7 +3,7 @@ import { readUsageStream } from "../usage/stream.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { described, type Endings, expectedInput } from "./endings.ts";
-import { toldError } from "./failures.ts";
+import { reportedError } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./types.ts";
@@ -19,7 +19,7 @@ export interface PassOnOptions {
 }
 
 /**
- * Charges what a stream used; `broken` is the reason why it did not come to its end, `told` an error that a chunk
+ * Charges what a stream used; `broken` is the reason why it did not come to its end, `providerError` an error that a chunk
  * carried.
  */
 function settleStream(
@@ -27,7 +27,7 @@ function settleStream(
   admission: Admission,
   usage: ReturnType<typeof readUsageStream>,
   broken: string | null,
-  told: Error | null,
+  providerError: Error | null,
 ): Promise<SettlementOutcome> {
   const { settle, settleEstimate, settleUnknown, release } = charges;
   const { request_id: requestId, request } = admission;
@@ -35,8 +35,8 @@ function settleStream(
   if (result?.ok) return settle(admission, result.value.counts, described(result.value));
   const partial = usage.partial();
   if (result) {
-    if (told && partial.reported === null && partial.text_length === 0)
-      return endings.endFailed(admission, told, "the provider's stream told of an error");
+    if (providerError && partial.reported === null && partial.text_length === 0)
+      return endings.endFailed(admission, providerError, "the provider's stream reported an error");
     report({ kind: "usage_unknown", request_id: requestId, message: result.error.message });
   }
   const reported = partial.reported?.counts ?? partial.at_least ?? null;
@@ -78,7 +78,7 @@ export function passOn<C>(
     settled = resolve;
   });
   let ended = false;
-  let told: Error | null = null;
+  let providerError: Error | null = null;
   let isGivenUp = false;
   let stopWaiting: () => void = () => undefined;
 
@@ -97,7 +97,7 @@ export function passOn<C>(
     stopWaiting();
     request.signal?.removeEventListener("abort", leaveEarly);
     if (broken !== null) abort();
-    settled(settleStream(parts, admission, usage, broken, told));
+    settled(settleStream(parts, admission, usage, broken, providerError));
   }
 
   let iterator: AsyncIterator<C> | null = null;
@@ -133,7 +133,7 @@ export function passOn<C>(
           return { done: true, value: undefined };
         }
         usage.push(step.value);
-        told ??= toldError(step.value);
+        providerError ??= reportedError(step.value);
         waitForReader();
         return { done: false, value: step.value };
       } catch (cause) {

@@ -62,12 +62,12 @@ const tierAmounts = [
 /** What of a price only some calls pay; a price without tiers has no such keys. */
 function tiers(
   item: Readonly<Record<string, unknown>>,
-  amount: (key: string, optional: boolean, least?: number, most?: number) => number | null,
+  optional: (key: string, least?: number, most?: number) => number | null,
 ): Partial<Price> {
   const given = tierAmounts.filter((key) => item[key] !== undefined && item[key] !== null);
-  const above = amount("long_context_above_tokens", true, 1, Number.MAX_SAFE_INTEGER);
+  const above = optional("long_context_above_tokens", 1, Number.MAX_SAFE_INTEGER);
   return {
-    ...Object.fromEntries(given.map((key) => [key, amount(key, true)])),
+    ...Object.fromEntries(given.map((key) => [key, optional(key)])),
     ...(above === null ? {} : { long_context_above_tokens: above }),
   };
 }
@@ -102,14 +102,8 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       report(`${at}.${key}`, `${show(value)} is not a name.`, `Write 1 to ${most} characters.`);
       return "";
     };
-    const amount = (
-      key: string,
-      optional: boolean,
-      least = 0,
-      most: number = maximalPrice,
-    ): number | null => {
+    const required = (key: string, least = 0, most: number = maximalPrice): number => {
       const value = item[key];
-      if (optional && (value === null || value === undefined)) return null;
       if (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most)
         return value;
       report(
@@ -119,6 +113,8 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
       );
       return 0;
     };
+    const optional = (key: string, least?: number, most?: number): number | null =>
+      item[key] === null || item[key] === undefined ? null : required(key, least, most);
     const code = item["currency"];
     const currency = typeof code === "string" && /^[a-z]{3}$/i.test(code) ? code.toLowerCase() : null;
     if (currency === null)
@@ -134,13 +130,13 @@ export function parsePrices(input: unknown): Result<PriceBook, readonly Problem[
     const price: DatedPrice = {
       provider: text("provider", 255),
       model: text("model", 200),
-      input_micros_per_million: amount("input_micros_per_million", false) ?? 0,
-      output_micros_per_million: amount("output_micros_per_million", false) ?? 0,
-      cached_input_micros_per_million: amount("cached_input_micros_per_million", true),
-      cache_write_micros_per_million: amount("cache_write_micros_per_million", true),
-      cache_write_1h_micros_per_million: amount("cache_write_1h_micros_per_million", true),
-      reasoning_micros_per_million: amount("reasoning_micros_per_million", true),
-      ...tiers(item, amount),
+      input_micros_per_million: required("input_micros_per_million"),
+      output_micros_per_million: required("output_micros_per_million"),
+      cached_input_micros_per_million: optional("cached_input_micros_per_million"),
+      cache_write_micros_per_million: optional("cache_write_micros_per_million"),
+      cache_write_1h_micros_per_million: optional("cache_write_1h_micros_per_million"),
+      reasoning_micros_per_million: optional("reasoning_micros_per_million"),
+      ...tiers(item, optional),
       currency: currency ?? "",
       effective_from: typeof from === "string" ? from : "",
       effectiveFromMs: effectiveFromMs ?? 0,

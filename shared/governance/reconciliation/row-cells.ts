@@ -223,17 +223,24 @@ function createValueCells(
     const parsed = readAmount(row.bytes, row.starts[column], row.ends[column], code, decimal);
     return parsed.ok ? parsed.value : fail(row, column, "bad_amount", parsed.error.message);
   }
-  function currency(row: CsvRow, column: number, required: boolean): number {
+  /** The number of a cell's currency; 0 where the file has no such column. An empty cell is refused. */
+  function currency(row: CsvRow, column: number): number {
+    const found = optionalCurrency(row, column);
+    return found === 0 && column >= 0 ? refuseCurrency(row, column) : found;
+  }
+  /** The same, 0 for an empty cell too. */
+  function optionalCurrency(row: CsvRow, column: number): number {
     if (column < 0) return 0;
     const found = currencies.read(row, row.starts[column], row.ends[column]);
-    if (found < 0 || (found === 0 && required))
-      fail(
-        row,
-        column,
-        "bad_currency",
-        `"${text(row, column).slice(0, 20)}" is not a currency code such as usd: use the file as it was downloaded.`,
-      );
-    return found;
+    return found < 0 ? refuseCurrency(row, column) : found;
+  }
+  function refuseCurrency(row: CsvRow, column: number): never {
+    return fail(
+      row,
+      column,
+      "bad_currency",
+      `"${text(row, column).slice(0, 20)}" is not a currency code such as usd: use the file as it was downloaded.`,
+    );
   }
   function timeAt(row: CsvRow, column: number): number {
     const start = row.starts[column];
@@ -264,5 +271,5 @@ function createValueCells(
     return isEmpty || text(row, column) === "" ? 0 : timeAt(row, column);
   }
 
-  return { money, currency, created, optionalTime, window: () => ({ first, last }) };
+  return { money, currency, optionalCurrency, created, optionalTime, window: () => ({ first, last }) };
 }

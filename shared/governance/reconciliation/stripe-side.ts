@@ -241,7 +241,7 @@ function isForeign(
 function readPayment(reading: Reading, row: CsvRow): void {
   const { cells, side } = reading;
   const { at } = reading.layout;
-  const code = cells.currency(row, at.currency, true);
+  const code = cells.currency(row, at.currency);
   const statusKey = cells.id(row, at.status);
   const created = cells.created(row, at.created);
   let amount = cells.money(row, at.amount, code);
@@ -262,7 +262,7 @@ function readPayment(reading: Reading, row: CsvRow): void {
       at.refunded,
       "More was refunded than was paid: shown as a full refund.",
     );
-  const settled = cells.currency(row, at.converted_currency, false);
+  const settled = cells.optionalCurrency(row, at.converted_currency);
   let cash = settled > 0 ? cells.money(row, at.converted_amount, settled) : amount;
   const feeCurrency = settled > 0 ? settled : code;
   // Fee is without the tax on it (Stripe, "Taxes On Fee").
@@ -348,7 +348,7 @@ function disputeState(reading: Reading, row: CsvRow, column: number, status: num
 function readCash(reading: Reading, row: CsvRow): void {
   const { cells, side, interner } = reading;
   const { at } = reading.layout;
-  const code = cells.currency(row, at.currency, true);
+  const code = cells.currency(row, at.currency);
   const type = cells.id(row, at.type);
   const created = cells.created(row, at.created);
   const cash = cells.money(row, at.amount, code);
@@ -374,7 +374,7 @@ function readCash(reading: Reading, row: CsvRow): void {
   columns.fee[event] = cells.money(row, at.fee, code);
   columns.net[event] = cells.money(row, at.net, code);
   columns.cashCurrency[event] = code;
-  const facing = cells.currency(row, at.facing_currency, false);
+  const facing = cells.optionalCurrency(row, at.facing_currency);
   if (facing > 0) {
     columns.currency[event] = facing;
     columns.amount[event] = Math.abs(cells.money(row, at.facing_amount, facing));
@@ -393,7 +393,7 @@ function readCash(reading: Reading, row: CsvRow): void {
 function readDispute(reading: Reading, row: CsvRow): void {
   const { cells, side } = reading;
   const { at } = reading.layout;
-  const code = cells.currency(row, at.currency, true);
+  const code = cells.currency(row, at.currency);
   const status = cells.id(row, at.status);
   const created = cells.created(row, at.created);
   const amount = cells.money(row, at.amount, code);

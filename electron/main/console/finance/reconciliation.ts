@@ -82,7 +82,7 @@ export function createReconciliation(options: ReconciliationOptions) {
     follow: (runId: string, emit: (run: ReconciliationRun) => void): (() => void) =>
       followRun(runs, runId, emit),
     /** Removes a project's key and what was read with it. */
-    forgetProject: (profileId: string): Promise<void> => stripe.forget(profileId, true),
+    forgetProject: (profileId: string): Promise<void> => stripe.forget(profileId),
     async close(): Promise<void> {
       for (const active of runs.byId.values()) {
         active.stop.abort(new Error("closed"));

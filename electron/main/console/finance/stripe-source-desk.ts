@@ -68,8 +68,10 @@ export function createStripeDesk(desk: StripeDeskOptions) {
   return {
     handlers: stripeHandlers(desk),
     connection: (profileId: string): Connected | null => connected(desk, profileId),
-    forget: (profileId: string, isDataForgotten: boolean): Promise<void> =>
-      forget(desk, profileId, isDataForgotten),
+    forget: async (profileId: string): Promise<void> => {
+      await forgetKey(desk, profileId);
+      forgetData(desk, profileId);
+    },
     /** Brings what is kept up to now, for a period that begins on a day. */
     read: (
       profileId: string,
@@ -129,10 +131,13 @@ function whatIsKept(path: string): { readonly through: number | null; readonly o
   }
 }
 
-async function forget(desk: StripeDeskOptions, profileId: string, isDataForgotten: boolean): Promise<void> {
+async function forgetKey(desk: StripeDeskOptions, profileId: string): Promise<void> {
   if (connected(desk, profileId)) await (await desk.keychain()).remove(settingOf(profileId));
   desk.store.removeSetting(settingOf(profileId));
-  if (isDataForgotten) rmSync(join(desk.dataDir, "stripe", profileId), { recursive: true, force: true });
+}
+
+function forgetData(desk: StripeDeskOptions, profileId: string): void {
+  rmSync(join(desk.dataDir, "stripe", profileId), { recursive: true, force: true });
 }
 
 const clientOf = ({ endpoint }: StripeDeskOptions): { readonly endpoint?: StripeEndpoint } =>
@@ -156,10 +161,11 @@ function stripeHandlers(desk: StripeDeskOptions): StripeHandlers {
       const profileId = desk.profileId();
       return profileId === null ? fail(notConnected) : connect(desk, profileId, key.trim());
     },
-    "finance.stripe_disconnect": async ({ forget_data: isDataForgotten }) => {
+    "finance.stripe_disconnect": async ({ forget_data: forgetsData }) => {
       const profileId = desk.profileId();
       if (profileId === null) return fail(notConnected);
-      await forget(desk, profileId, isDataForgotten);
+      await forgetKey(desk, profileId);
+      if (forgetsData) forgetData(desk, profileId);
       return ok({});
     },
   };

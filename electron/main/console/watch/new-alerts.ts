@@ -13,7 +13,7 @@ export function createNewAlerts({ connection }: DeskContext) {
   /** Alerts up to this one were there at the first look: they are not new. Null before it. */
   let first: number | null = null;
   let newest = 0;
-  let told: ReadonlySet<number> = new Set();
+  let seen: ReadonlySet<number> = new Set();
 
   return {
     /** At the first look none are new. */
@@ -38,9 +38,9 @@ export function createNewAlerts({ connection }: DeskContext) {
         first ??= newest;
         return [];
       }
-      const found = alerts.filter(({ alert_event_id: id }) => !told.has(id));
-      const all = [...told, ...found.map(({ alert_event_id: id }) => id)];
-      told = new Set(all.filter((id) => id > newest - 2 * lookBack));
+      const found = alerts.filter(({ alert_event_id: id }) => !seen.has(id));
+      const all = [...seen, ...found.map(({ alert_event_id: id }) => id)];
+      seen = new Set(all.filter((id) => id > newest - 2 * lookBack));
       return found.toReversed().map((raised) => ({
         title: alertTitle(raised),
         ...(raised.user_id === null ? {} : { about: raised.display_name ?? raised.user_id }),
@@ -53,7 +53,7 @@ export function createNewAlerts({ connection }: DeskContext) {
     reset(): void {
       first = null;
       newest = 0;
-      told = new Set();
+      seen = new Set();
     },
   };
 }

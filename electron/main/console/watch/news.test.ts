@@ -6,8 +6,8 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 function listen() {
-  const told: Notice[] = [];
-  return { told, news: createNews({ tell: (notice) => told.push(notice), now: () => new Date() }) };
+  const shown: Notice[] = [];
+  return { shown, news: createNews({ show: (notice) => shown.push(notice), now: () => new Date() }) };
 }
 
 const dispute = (name: string) => ({
@@ -24,11 +24,11 @@ const failed = {
   place: "/alerts/2?show=all",
 };
 
-test("an alert after a quiet time is told at once in words of its own, and so is one right after it", () => {
-  const { told, news } = listen();
+test("an alert after a quiet time is shown at once in words of its own, and so is one right after it", () => {
+  const { shown, news } = listen();
   news.add({ alerts: [dispute("Ann")], flagged: 0 });
   news.add({ alerts: [failed], flagged: 0 });
-  expect(told).toEqual([
+  expect(shown).toEqual([
     {
       level: "warning",
       title: "Payment disputed",
@@ -46,14 +46,14 @@ test("an alert after a quiet time is told at once in words of its own, and so is
 });
 
 test("a burst becomes one notice, a minute after the one before it", () => {
-  const { told, news } = listen();
+  const { shown, news } = listen();
   for (let second = 0; second < 50; second += 2) {
     news.add({ alerts: [dispute("Ann"), dispute("Bob")], flagged: second === 10 ? 1 : 0 });
     vi.advanceTimersByTime(2_000);
   }
-  expect(told).toHaveLength(2);
+  expect(shown).toHaveLength(2);
   vi.advanceTimersByTime(10_000);
-  expect(told.slice(2)).toEqual([
+  expect(shown.slice(2)).toEqual([
     { level: "warning", title: "48 new alerts", body: "48 Payment disputed", place: "/alerts" },
     {
       level: "info",
@@ -63,14 +63,14 @@ test("a burst becomes one notice, a minute after the one before it", () => {
     },
   ]);
   vi.advanceTimersByTime(600_000);
-  expect(told).toHaveLength(4);
+  expect(shown).toHaveLength(4);
 });
 
 test("flagged users alone are no warning, and nothing new is no notice", () => {
-  const { told, news } = listen();
+  const { shown, news } = listen();
   news.add({ alerts: [], flagged: 0 });
   news.add({ alerts: [], flagged: 3 });
-  expect(told).toEqual([
+  expect(shown).toEqual([
     {
       level: "info",
       title: "3 users flagged",
@@ -81,10 +81,10 @@ test("flagged users alone are no warning, and nothing new is no notice", () => {
 });
 
 test("news of one project never goes out in another", () => {
-  const { told, news } = listen();
+  const { shown, news } = listen();
   news.add({ alerts: [failed], flagged: 0 });
   news.add({ alerts: [failed, failed, failed, failed, failed], flagged: 0 });
   news.clear();
   vi.advanceTimersByTime(120_000);
-  expect(told).toHaveLength(1);
+  expect(shown).toHaveLength(1);
 });

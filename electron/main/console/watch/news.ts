@@ -16,7 +16,7 @@ export interface News {
 }
 
 export interface NewsOptions {
-  readonly tell: (notice: Notice) => void;
+  readonly show: (notice: Notice) => void;
   readonly now: () => Date;
 }
 
@@ -25,23 +25,23 @@ const pauseMs = 60_000;
 /** Up to so many alerts within a minute are shown one by one. */
 const fewAlerts = 3;
 
-export function createNews({ tell, now }: NewsOptions) {
-  let untold = nothing;
+export function createNews({ show, now }: NewsOptions) {
+  let pending = nothing;
   /** Milliseconds since 1970. */
-  let toldAt = Number.NEGATIVE_INFINITY;
-  let alertsTold = 0;
+  let shownAt = Number.NEGATIVE_INFINITY;
+  let alertsShown = 0;
   let timer: NodeJS.Timeout | null = null;
 
-  function tellNow(): void {
+  function showNow(): void {
     timer = null;
-    toldAt = now().getTime();
-    alertsTold = 0;
-    const { alerts, flagged } = untold;
-    untold = nothing;
-    if (alerts.length <= fewAlerts) tellEach(alerts);
-    else tell(together(alerts));
+    shownAt = now().getTime();
+    alertsShown = 0;
+    const { alerts, flagged } = pending;
+    pending = nothing;
+    if (alerts.length <= fewAlerts) showEach(alerts);
+    else show(together(alerts));
     if (flagged > 0)
-      tell({
+      show({
         level: "info",
         title: flagged === 1 ? "1 user flagged" : `${flagged} users flagged`,
         body: "See Users, filter Flagged.",
@@ -49,31 +49,31 @@ export function createNews({ tell, now }: NewsOptions) {
       });
   }
 
-  function tellEach(alerts: News["alerts"]): void {
-    for (const alert of alerts) tell(alert);
-    alertsTold += alerts.length;
+  function showEach(alerts: News["alerts"]): void {
+    for (const alert of alerts) show(alert);
+    alertsShown += alerts.length;
   }
 
   return {
     /** Shows it at once after a quiet minute, and always the first few alerts; otherwise when the minute is over. */
     add({ alerts, flagged }: News): void {
       if (alerts.length + flagged === 0) return;
-      const waitMs = toldAt + pauseMs - now().getTime();
-      if (waitMs > 0 && untold.alerts.length === 0 && alertsTold + alerts.length <= fewAlerts) {
-        tellEach(alerts);
+      const waitMs = shownAt + pauseMs - now().getTime();
+      if (waitMs > 0 && pending.alerts.length === 0 && alertsShown + alerts.length <= fewAlerts) {
+        showEach(alerts);
         if (flagged === 0) return;
-        untold = { alerts: [], flagged: untold.flagged + flagged };
-      } else untold = { alerts: [...untold.alerts, ...alerts], flagged: untold.flagged + flagged };
+        pending = { alerts: [], flagged: pending.flagged + flagged };
+      } else pending = { alerts: [...pending.alerts, ...alerts], flagged: pending.flagged + flagged };
       if (waitMs <= 0) {
         if (timer) clearTimeout(timer);
-        tellNow();
-      } else timer ??= setTimeout(tellNow, waitMs);
+        showNow();
+      } else timer ??= setTimeout(showNow, waitMs);
     },
     /** Drops notices that were not shown yet: they were about another project. */
     clear(): void {
       if (timer) clearTimeout(timer);
       timer = null;
-      untold = nothing;
+      pending = nothing;
     },
   };
 }

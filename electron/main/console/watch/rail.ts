@@ -47,7 +47,7 @@ export function createRail({ desk, notices, alerts: alertsChanged, differences }
   let dueAt = 0;
   let isClosed = false;
   let last = "";
-  const news = createNews({ tell: (notice) => notices.publish(notice), now: desk.now });
+  const news = createNews({ show: (notice) => notices.publish(notice), now: desk.now });
 
   function counts(): RailCounts {
     const profileId = desk.connection.profileId();

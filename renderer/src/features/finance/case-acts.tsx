@@ -239,7 +239,7 @@ const needsReason: ReadonlySet<CaseAction> = new Set([
   "reopen",
   "undo",
 ]);
-const reasonSays: Partial<Record<CaseAction, string>> = {
+const reasonNotes: Partial<Record<CaseAction, string>> = {
   carry_forward: "Kept with the case. It comes back as a late item of the next period.",
   write_off: "Kept with the case and in the audit.",
   undo: "Proposes the entry that takes it back; posting that has the limits of any correction.",
@@ -327,7 +327,7 @@ function ActForm({
       ) : (
         <Textarea
           label={needsReason.has(action) ? (action === "note" ? "Note" : "Reason") : "Note, if there is one"}
-          description={reasonSays[action]}
+          description={reasonNotes[action]}
           data-autofocus
           autosize
           spellCheck

@@ -180,7 +180,8 @@ function Decide({
   const isReadOnly = useIsReadOnly();
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
-  const decide = async (approve: boolean): Promise<void> => {
+  const decide = async (decision: "approve" | "reject"): Promise<void> => {
+    const approve = decision === "approve";
     setBusy(true);
     const result = await client.call("plans.decide", {
       command_id: crypto.randomUUID(),
@@ -208,11 +209,11 @@ function Decide({
         loading={busy}
         disabled={isOwn || !isLive || isReadOnly}
         title={isOwn ? "You proposed it: somebody else approves it" : undefined}
-        onClick={() => void decide(true)}
+        onClick={() => void decide("approve")}
       >
         Approve
       </Button>
-      <Button loading={busy} disabled={!isLive || isReadOnly} onClick={() => void decide(false)}>
+      <Button loading={busy} disabled={!isLive || isReadOnly} onClick={() => void decide("reject")}>
         Reject
       </Button>
     </div>

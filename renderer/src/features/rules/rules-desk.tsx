@@ -356,10 +356,11 @@ function RulesView({
 
 function DeskButtons(): ReactNode {
   const client = useConsole();
-  const download = async (isWhole: boolean): Promise<void> => {
-    const result = isWhole
-      ? await client.call("rules.export_preset", {})
-      : await client.call("rules.export", { rule_name: null });
+  const download = async (what: "rules" | "preset"): Promise<void> => {
+    const result =
+      what === "preset"
+        ? await client.call("rules.export_preset", {})
+        : await client.call("rules.export", { rule_name: null });
     if (result.ok) saveFile(result.value.file_name, "application/yaml", result.value.text);
     else showFailure("Not exported", result.error);
   };
@@ -367,12 +368,12 @@ function DeskButtons(): ReactNode {
     <>
       <Button onClick={() => navigate("/rules?do=history")}>History</Button>
       <Button onClick={() => navigate("/rules?do=import")}>Import</Button>
-      <Button title="The rules as a file" onClick={() => void download(false)}>
+      <Button title="The rules as a file" onClick={() => void download("rules")}>
         Export
       </Button>
       <Button
         title="Plans, packs, rules, prices, estimates, alerts and settings as a preset file"
-        onClick={() => void download(true)}
+        onClick={() => void download("preset")}
       >
         Export preset
       </Button>

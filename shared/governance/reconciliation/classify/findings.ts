@@ -34,7 +34,7 @@ export interface Draft {
 }
 
 /** What every draft is made with; `aboutEvent` and `aboutGrant` know the rest. */
-export type Told = Pick<Draft, "class" | "trail" | "explanation" | "action" | "words"> & Partial<Draft>;
+export type Finding = Pick<Draft, "class" | "trail" | "explanation" | "action" | "words"> & Partial<Draft>;
 
 /** `1,234,567`, the same in every locale. */
 export const count = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -122,7 +122,7 @@ export function createFindings(
   const isJudged = (time: number): boolean => !(time >= frame.to);
 
   /** A difference about a row of Stripe's. */
-  function aboutEvent(event: number, told: Told): void {
+  function aboutEvent(event: number, finding: Finding): void {
     drafts.push({
       key: eventKey(event),
       event,
@@ -131,13 +131,13 @@ export function createFindings(
       currency: stripe.currency[event],
       tokens: 0,
       occurred: stripe.created[event],
-      ...told,
+      ...finding,
     });
   }
   /** A grant whose money has no counterpart: off the bridge with it. `event` is the payment it is about, −1 for none. */
-  function aboutGrant(record: number, event: number, told: Told): void {
+  function aboutGrant(record: number, event: number, finding: Finding): void {
     ledgerPlace[record] = IN_DIFFERENCE;
-    bridge.pair(told.class, [], [record]);
+    bridge.pair(finding.class, [], [record]);
     drafts.push({
       key: grantKey(record),
       event,
@@ -146,19 +146,19 @@ export function createFindings(
       currency: ledger.currency[record],
       tokens: 0,
       occurred: ledger.created[record],
-      ...told,
+      ...finding,
     });
   }
   /** As aboutGrant, for tokens that are to be taken back. */
   function reverseGrant(
     record: number,
     event: number,
-    told: Omit<Told, "action" | "words">,
+    finding: Omit<Finding, "action" | "words">,
     words: (back: string) => string,
   ): void {
     const back = stillGranted(record);
     aboutGrant(record, event, {
-      ...told,
+      ...finding,
       action: "reverse",
       words: words(count(back)),
       tokens: back,

@@ -23,7 +23,7 @@ export function grantClasses(findings: Findings) {
     isInPeriod,
   } = findings;
   const { aboutGrant, reverseGrant, stillGranted, stripePlace } = findings;
-  const isAnyPaymentTold = side.has.payments || side.has.cash;
+  const hasPayments = side.has.payments || side.has.cash;
 
   /** `event`: a payment that failed; −1 where there is none at all. */
   function grantedNotPaid(record: number, event: number): void {
@@ -110,7 +110,7 @@ export function grantClasses(findings: Findings) {
           (back) => `Take back ${back} tokens of entry ${ledger.transaction[record]}.`,
         );
       else if (isFree(record)) ledgerPlace[record] = exclude("nothing_to_pay");
-      else if (!isAnyPaymentTold) ledgerPlace[record] = exclude("not_covered");
+      else if (!hasPayments) ledgerPlace[record] = exclude("not_covered");
       else if (!isInPeriod(ledger.created[record])) ledgerPlace[record] = exclude("outside_period");
       else if (ledger.created[record] > frame.coveredTo)
         aboutGrant(record, -1, {

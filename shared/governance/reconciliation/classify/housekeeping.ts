@@ -130,20 +130,19 @@ export function placeFollowers(findings: Findings): void {
     else if (type === REFUND_RECORD || type === RESTORATION)
       ledgerPlace[record] = refundsInDifference.has(grant)
         ? IN_DIFFERENCE
-        : settledWith(grant, side.has.refunds);
+        : placeWith(grant, side.has.refunds);
     else if (type === HOLD || type === RELEASE || type === CLAWBACK)
       ledgerPlace[record] = disputesInDifference.has(grant)
         ? IN_DIFFERENCE
-        : settledWith(grant, side.has.disputes);
+        : placeWith(grant, side.has.disputes);
   }
 
-  function settledWith(grant: number, told: boolean): number {
-    if (links.claim[grant] >= 0 && told) return MATCHED;
-    return ledgerPlace[grant] === IN_DIFFERENCE || ledgerPlace[grant] === MATCHED
-      ? told
-        ? ledgerPlace[grant]
-        : exclude("not_covered")
-      : exclude("not_covered");
+  /** The place of a record that goes where its grant went; `isCovered`: the files have events of its kind. */
+  function placeWith(grant: number, isCovered: boolean): number {
+    if (!isCovered) return exclude("not_covered");
+    if (links.claim[grant] >= 0) return MATCHED;
+    const place = ledgerPlace[grant];
+    return place === IN_DIFFERENCE || place === MATCHED ? place : exclude("not_covered");
   }
   function orphanRecord(record: number): void {
     ledgerPlace[record] = IN_DIFFERENCE;

@@ -79,22 +79,22 @@ export function createLooseRefunds(findings: Findings, { judge }: Refunds) {
       }
       for (const record of grants) paid += grantMoney(record);
       const at = stripe.created[list[list.length - 1]];
-      const told = { sure: refunded, atMost: refunded, at };
+      const sum = { sure: refunded, atMost: refunded, at };
       const key = interner.text(ledger.charge[grant]) || eventKey(list[0]);
       // A refund that failed must have given its tokens back: then nothing is taken that no refund calls for.
       const byCharge =
-        list.some((event) => stripe.kind[event] !== REFUND) && isAllTold(grants, list) ? null : key;
-      if (grants.length > 0 && !judge(list[0], grants, told, paid, byCharge))
+        list.some((event) => stripe.kind[event] !== REFUND) && hasAllRefunds(grants, list) ? null : key;
+      if (grants.length > 0 && !judge(list[0], grants, sum, paid, byCharge))
         for (const event of list) stripePlace[event] = IN_DIFFERENCE;
     }
   }
 
   /** Whether every refund that the ledger knows of these grants is among the rows. */
-  function isAllTold(grants: readonly number[], events: readonly number[]): boolean {
-    const told = new Set(events.map((event) => stripe.object[event]));
+  function hasAllRefunds(grants: readonly number[], events: readonly number[]): boolean {
+    const refunds = new Set(events.map((event) => stripe.object[event]));
     for (let record = 0; record < ledgerTable.length; record++)
       if (ledger.type[record] === REFUND_RECORD && grants.includes(links.grantOf[record]))
-        if (!told.has(ledger.refund[record])) return false;
+        if (!refunds.has(ledger.refund[record])) return false;
     return true;
   }
 

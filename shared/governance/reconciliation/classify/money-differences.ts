@@ -1,7 +1,7 @@
 import { paidFor } from "../link/passes.ts";
 import { IN_DIFFERENCE } from "../places.ts";
 import type { PackPrice } from "../types.ts";
-import type { Findings, Told } from "./findings.ts";
+import type { Findings, Finding } from "./findings.ts";
 
 /** What is off between a payment's money and its grant's: currency, amount, price at the time; the first is the class. */
 export function createMoneyDifferences(
@@ -113,11 +113,11 @@ function createDrafts({
   partsOf,
   aboutEvent,
 }: Findings) {
-  function different(event: number, record: number, told: Omit<Told, "trail">): void {
+  function different(event: number, record: number, finding: Omit<Finding, "trail">): void {
     ledgerPlace[record] = IN_DIFFERENCE;
     stripePlace[event] = IN_DIFFERENCE;
-    bridge.pair(told.class, partsOf(event), [record]);
-    aboutEvent(event, { record, trail: [linkWords(record, event)], ...told });
+    bridge.pair(finding.class, partsOf(event), [record]);
+    aboutEvent(event, { record, trail: [linkWords(record, event)], ...finding });
   }
 
   function rounded(event: number, record: number, off: number, currency: number, explanation: string): void {

@@ -264,7 +264,7 @@ function createUnclaimed(findings: Findings): (event: number) => void {
     // Where the price is what is left, the rest was never captured: no refund takes anything back.
     const isCaptured = pack !== null && pack.price_minor === amount - refunded;
     const due = tokens === null ? null : tokens - (isCaptured ? 0 : proRata(tokens, refunded, amount));
-    const isTold = sale.is === "tokens";
+    const isKnown = sale.is === "tokens";
     bridge.pair("PAID_NOT_GRANTED", [event], []);
     aboutEvent(event, {
       class: "PAID_NOT_GRANTED",
@@ -272,14 +272,14 @@ function createUnclaimed(findings: Findings): (event: number) => void {
       tokens: due === null ? 0 : -due,
       trail: [triedWords(event), ...(sale.is === "other" ? [] : [sale.because])],
       explanation: `${money(amount, stripe.currency[event])} was paid and captured, and no tokens were granted for it.${
-        isTold
+        isKnown
           ? ` It was for tokens: ${sale.because}.`
           : sale.is === "unknown"
             ? ` Whether it was for tokens is not known: ${sale.because}.`
             : ""
       }`,
-      action: isTold ? "grant" : "investigate",
-      words: !isTold
+      action: isKnown ? "grant" : "investigate",
+      words: !isKnown
         ? "Find out what was sold. Export with the metadata that your sales of tokens carry (pack_id, tokens): then other sales are recognised."
         : due === null
           ? `Grant what was bought, keyed on ${eventKey(event)}; how many tokens cannot be read from the file.`
