@@ -316,7 +316,9 @@ async function findPeriod(given: Arguments): Promise<Period | readonly InputProb
     .toSorted()
     .at(-1);
   if (first === undefined || last === undefined)
-    throw new BadArguments("The files have no rows, so no period can be read from them: give --from and --to.");
+    throw new BadArguments(
+      "The files have no rows, so no period can be read from them: give --from and --to.",
+    );
   return {
     from: given.from ?? (moment(first.slice(0, 10), "from", "its start") as string),
     to: given.to ?? (moment(last.slice(0, 10), "to", "its end") as string),

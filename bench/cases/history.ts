@@ -137,9 +137,9 @@ export async function fillPayments(sql: pg.Client): Promise<void> {
     from governance.accounts a;
     insert into governance.stripe_lots (lot_id, payment_id, tokens)
       select l.lot_id, p.payment_id, l.granted from governance.stripe_payments p join governance.lots l using (account_id);
-    insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+    insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, reported_at)
       select ${id("re", "p.payment_id")}, p.payment_id, 2000, 2, now() from governance.stripe_payments p where p.payment_id % 50 = 0;
-    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, reported_at)
       select ${id("dp", "p.payment_id")}, p.payment_id, 2000, 'needs_response', 2, now() from governance.stripe_payments p where p.payment_id % 500 = 0;
     insert into governance.stripe_customers (customer_id, account_id)
       select p.customer_id, p.account_id from governance.stripe_payments p;

@@ -94,10 +94,10 @@ async function readPaidLots(run: RunSql): Promise<PaidLot[]> {
       'balance_transaction_id', l.metadata -> 'balance_transaction_id', 'customer_id', l.metadata -> 'customer_id',
       'invoice_id', l.metadata -> 'invoice_id', 'plant', l.metadata -> 'plant',
       'refunds', (select coalesce(jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
-        'at', floor(extract(epoch from r.told_at))) order by r.told_at), '[]') from governance.stripe_refunds r where r.payment_id = s.payment_id),
+        'at', floor(extract(epoch from r.reported_at))) order by r.reported_at), '[]') from governance.stripe_refunds r where r.payment_id = s.payment_id),
       'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
-        'opened_at', floor(extract(epoch from coalesce((select min(x.created_at) from governance.purchase_records x where x.dispute_id = d.dispute_id), d.told_at))),
-        'closed_at', case when d.stage = 3 then floor(extract(epoch from d.told_at)) end)), '[]') from governance.stripe_disputes d where d.payment_id = s.payment_id))::text
+        'opened_at', floor(extract(epoch from coalesce((select min(x.created_at) from governance.purchase_records x where x.dispute_id = d.dispute_id), d.reported_at))),
+        'closed_at', case when d.stage = 3 then floor(extract(epoch from d.reported_at)) end)), '[]') from governance.stripe_disputes d where d.payment_id = s.payment_id))::text
     from governance.lots l
     join governance.accounts a using (account_id)
     join governance.stripe_lots s using (lot_id)

@@ -9056,7 +9056,7 @@ declare
   v_after jsonb;
   v_books_after jsonb;
   v_undo jsonb := '{}';
-  v_told bigint := (select coalesce(max(n.notification_id), 0) from governance.notifications n);
+  v_last_message_id bigint := (select coalesce(max(n.notification_id), 0) from governance.notifications n);
 begin
   if x.act_id is not null then
     perform governance.reverse_act(a, x, p_command_id, p_reason, p_operator, p_now);
@@ -9075,7 +9075,7 @@ begin
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
     'told', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]') from governance.notifications n
-      where n.notification_id > v_told and n.account_id = a.account_id and n.audience = 'user'),
+      where n.notification_id > v_last_message_id and n.account_id = a.account_id and n.audience = 'user'),
     'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
         v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
       from jsonb_each(v_books_after -> 'lots') y
@@ -15971,7 +15971,7 @@ create table governance.stripe_refunds (
   amount_minor bigint not null check (amount_minor >= 0),
   -- 1 pending, 2 succeeded, 3 failed or canceled: it only rises.
   state smallint not null,
-  told_at timestamptz not null
+  reported_at timestamptz not null
 );
 
 create index stripe_refunds_payment on governance.stripe_refunds (payment_id);
@@ -15992,7 +15992,7 @@ create table governance.stripe_disputes (
   is_lost boolean not null default false,
   -- The money came back before the decision.
   is_reinstated boolean not null default false,
-  told_at timestamptz not null
+  reported_at timestamptz not null
 );
 
 create index stripe_disputes_payment on governance.stripe_disputes (payment_id);
@@ -16086,7 +16086,7 @@ create function governance.payment_json(p governance.stripe_payments) returns js
         s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
       from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
     'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
-        'amount_minor', d.amount_minor) order by d.told_at), '[]')
+        'amount_minor', d.amount_minor) order by d.reported_at), '[]')
       from governance.stripe_disputes d where d.payment_id = p.payment_id))
 $$;
 comment on function governance.payment_json(governance.stripe_payments) is
@@ -16157,7 +16157,7 @@ $$;
 comment on function governance.note_payment(timestamptz, text, text, text, text, text, boolean, text) is
   'Finds the payment by any of its names, or makes it, and notes the other names. Takes their locks.';
 
-create function governance.note_refund(p_now timestamptz, p_told_at timestamptz, p_refund jsonb,
+create function governance.note_refund(p_now timestamptz, p_event_at timestamptz, p_refund jsonb,
   p_charge text default null, p_intent text default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
@@ -16171,20 +16171,20 @@ declare
 begin
   if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, told_at)
-  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
+  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, reported_at)
+  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_event_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
     -- When it came to its state: the earliest time that was reported, however often and late it is reported again.
-    told_at = case when excluded.state > r.state then excluded.told_at
-      when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
+    reported_at = case when excluded.state > r.state then excluded.reported_at
+      when excluded.state = r.state then least(r.reported_at, excluded.reported_at) else r.reported_at end;
   return v_pay.payment_id;
 end
 $$;
 comment on function governance.note_refund(timestamptz, timestamptz, jsonb, text,
   text) is 'Notes a refund; null where it is not whole.';
 
-create function governance.note_dispute(p_now timestamptz, p_told_at timestamptz, p_dispute jsonb,
+create function governance.note_dispute(p_now timestamptz, p_event_at timestamptz, p_dispute jsonb,
   p_type text) returns bigint
   language plpgsql set search_path = '' as $$
 declare
@@ -16206,10 +16206,10 @@ begin
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
   insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, charge_id, amount_minor, currency,
-    status, stage, is_lost, is_reinstated, told_at)
+    status, stage, is_lost, is_reinstated, reported_at)
   values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_charge, v_amount,
     governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
-    v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_told_at)
+    v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_event_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
@@ -16217,11 +16217,12 @@ begin
     charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
     -- Of two decisions the later counts; on a tie, lost wins.
-    (status, stage, is_lost, told_at) = (
-      select n.status, n.stage, n.is_lost, n.told_at
-      from (values (d.status, d.stage, d.is_lost, d.told_at),
-        (excluded.status, excluded.stage, excluded.is_lost, excluded.told_at)) n(status, stage, is_lost, told_at)
-      order by n.stage desc, n.told_at desc, n.is_lost desc, n.status limit 1);
+    (status, stage, is_lost, reported_at) = (
+      select n.status, n.stage, n.is_lost, n.reported_at
+      from (values (d.status, d.stage, d.is_lost, d.reported_at),
+        (excluded.status, excluded.stage, excluded.is_lost, excluded.reported_at))
+        n(status, stage, is_lost, reported_at)
+      order by n.stage desc, n.reported_at desc, n.is_lost desc, n.status limit 1);
   return v_pay.payment_id;
 end
 $$;
@@ -16349,7 +16350,7 @@ create table governance.stripe_subscriptions (
   -- No foreign key: its check would lock the account's row before the account's own lock is taken.
   account_id bigint,
   -- When Stripe named the user; null while that is known from its customer only.
-  owner_told_at timestamptz,
+  owner_reported_at timestamptz,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
@@ -16500,7 +16501,7 @@ comment on function governance.paid_plan(bigint, text) is
   'The plan of an account by its paid subscriptions that go on, without one of them; null where there is none.';
 
 create function governance.move_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_from bigint,
-  p_to bigint, p_told_at timestamptz) returns void
+  p_to bigint, p_event_at timestamptz) returns void
   language plpgsql set search_path = '' as $$
 declare
   v_sub governance.stripe_subscriptions;
@@ -16511,7 +16512,7 @@ declare
 begin
   perform governance.lock_accounts(array[p_from, p_to]);
   -- A month that began while it was the former user's has turned with the lock.
-  update governance.stripe_subscriptions s set account_id = p_to, owner_told_at = p_told_at
+  update governance.stripe_subscriptions s set account_id = p_to, owner_reported_at = p_event_at
   where s.subscription_id = p_subscription returning * into strict v_sub;
   update governance.accounts a set plan_id = coalesce(v_other, c.default_plan), version = a.version + 1
   from governance.active_config c where a.account_id = p_from and a.plan_id = v_sub.paid_plan_id
@@ -16546,7 +16547,7 @@ comment on function governance.move_subscription(timestamptz, text, text, bigint
   'keeps nothing of it. Takes the locks of both accounts, in order.';
 
 create function governance.own_subscription(p_now timestamptz, p_event_id text, p_subscription text,
-  p_account_id bigint, p_told_at timestamptz) returns bigint
+  p_account_id bigint, p_event_at timestamptz) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_sub governance.stripe_subscriptions;
@@ -16554,16 +16555,16 @@ begin
   perform governance.lock_stripe_ids(p_subscription);
   select * into v_sub from governance.stripe_subscriptions s where s.subscription_id = p_subscription;
   if v_sub.subscription_id is null then
-    insert into governance.stripe_subscriptions (subscription_id, account_id, owner_told_at, updated_at)
-    values (p_subscription, p_account_id, p_told_at, p_now);
+    insert into governance.stripe_subscriptions (subscription_id, account_id, owner_reported_at, updated_at)
+    values (p_subscription, p_account_id, p_event_at, p_now);
     return p_account_id;
   elsif p_account_id is null or v_sub.account_id is not null
-    and coalesce(p_told_at, '-infinity') <= coalesce(v_sub.owner_told_at, '-infinity') then
+    and coalesce(p_event_at, '-infinity') <= coalesce(v_sub.owner_reported_at, '-infinity') then
     return v_sub.account_id;
   elsif v_sub.account_id <> p_account_id then
-    perform governance.move_subscription(p_now, p_event_id, p_subscription, v_sub.account_id, p_account_id, p_told_at);
+    perform governance.move_subscription(p_now, p_event_id, p_subscription, v_sub.account_id, p_account_id, p_event_at);
   else
-    update governance.stripe_subscriptions s set account_id = p_account_id, owner_told_at = p_told_at
+    update governance.stripe_subscriptions s set account_id = p_account_id, owner_reported_at = p_event_at
     where s.subscription_id = p_subscription;
   end if;
   return p_account_id;
@@ -16571,7 +16572,7 @@ end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
   'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
-  'comes. p_told_at is null where no event named the user. Called before any account''s lock is taken.';
+  'comes. p_event_at is null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -16625,7 +16626,7 @@ $$;
 comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
   'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
 
-create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -16659,9 +16660,9 @@ begin
     v_is_named := false;
   end if;
   v_account.account_id := governance.own_subscription(p_now, p_event_id, v_id, v_account.account_id,
-    case when v_is_named then p_told_at end);
+    case when v_is_named then p_event_at end);
   if v_is_priced then
-    update governance.stripe_subscriptions s set priced_at = greatest(s.priced_at, p_told_at)
+    update governance.stripe_subscriptions s set priced_at = greatest(s.priced_at, p_event_at)
     where s.subscription_id = v_id;
   end if;
   v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
@@ -16712,7 +16713,7 @@ create function governance.price_of(p_item jsonb) returns text
 $$;
 comment on function governance.price_of(jsonb) is 'The id of the price of a subscription item or invoice line.';
 
-create function governance.told_plan(p_item jsonb) returns text
+create function governance.named_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
   select p.plan_id from (values (governance.price_object(p_item))) x(price) cross join lateral (values
     (1, governance.metadata_text(governance.stripe_object(x.price -> 'metadata'), 'plan_id', 'planId', 'plan')),
@@ -16720,23 +16721,23 @@ create function governance.told_plan(p_item jsonb) returns text
     (3, x.price ->> 'lookup_key'), (4, x.price ->> 'nickname'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
-comment on function governance.told_plan(jsonb) is
+comment on function governance.named_plan(jsonb) is
   'The plan that the price within a subscription item or invoice line names: by metadata, lookup key or nickname.';
 
-create function governance.told_tokens(p_item jsonb) returns text
+create function governance.named_tokens(p_item jsonb) returns text
   language sql immutable set search_path = '' as $$
   select nullif(coalesce(btrim(governance.price_object(p_item) #>> '{metadata,tokens}'),
     btrim(p_item #>> '{plan,metadata,tokens}')), '')
 $$;
-comment on function governance.told_tokens(jsonb) is
+comment on function governance.named_tokens(jsonb) is
   'Tokens of one piece that the price within a subscription item or invoice line names.';
 
 create function governance.learn_prices(p_items jsonb) returns void
   language sql set search_path = '' as $$
   insert into governance.stripe_prices as k (price_id, plan_id, tokens)
   select t.price_id, t.plan_id, t.tokens
-  from (select distinct on (1) governance.price_of(x.item), governance.told_plan(x.item),
-      left(governance.told_tokens(x.item), 255)
+  from (select distinct on (1) governance.price_of(x.item), governance.named_plan(x.item),
+      left(governance.named_tokens(x.item), 255)
     from jsonb_array_elements(p_items) x(item) order by 1) t(price_id, plan_id, tokens)
   where t.price_id is not null and not exists (select from governance.stripe_prices o
     where o.price_id = t.price_id and (o.plan_id, o.tokens) is not distinct from (t.plan_id, t.tokens))
@@ -16748,7 +16749,7 @@ comment on function governance.learn_prices(jsonb) is
 
 create function governance.price_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
-  select coalesce(governance.told_plan(p_item), (select k.plan_id from governance.stripe_prices k
+  select coalesce(governance.named_plan(p_item), (select k.plan_id from governance.stripe_prices k
     join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
 $$;
 comment on function governance.price_plan(jsonb) is
@@ -16882,7 +16883,7 @@ create function governance.outcome(p_status text, p_reason text default null, p_
 $$;
 comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
 
-create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -16905,7 +16906,7 @@ begin
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
     if governance.stripe_id(o -> 'subscription') is not null then
       v_account_id := governance.own_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
-        v_account_id, coalesce(p_told_at, p_now));
+        v_account_id, coalesce(p_event_at, p_now));
     end if;
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
@@ -16929,7 +16930,7 @@ begin
     return governance.outcome('quarantined', 'malformed');
   end if;
   if v_status in ('paid', 'no_payment_required') then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id,
+    return governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata, v_user_id, v_pack_id,
       governance.stripe_id(o -> 'payment_intent'), null, v_session, p_livemode, o -> 'amount_total');
   end if;
   return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
@@ -16942,7 +16943,7 @@ $$;
 comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
   boolean) is 'checkout.session.*';
 
-create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -16965,7 +16966,7 @@ begin
   if v_intent is null and p_type in ('charge.succeeded', 'charge.captured') and o -> 'captured' <> 'false'
     and governance.is_token_order(o -> 'metadata') then
     -- Sold by a charge alone, as before there were PaymentIntents: then the order is on the charge.
-    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, o -> 'metadata',
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_event_at, o, o -> 'metadata',
       governance.metadata_text(o -> 'metadata', 'user_id', 'userId', 'userid'),
       governance.metadata_text(o -> 'metadata', 'pack_id', 'packId', 'packid'), null, v_charge, null, p_livemode,
       coalesce(nullif(o -> 'amount_captured', 'null'), o -> 'amount'));
@@ -16979,7 +16980,7 @@ begin
       case when p_type <> 'charge.captured' and v_pay.released_minor = 0 then p_version end);
     v_refunded := greatest(v_refunded - v_released, 0);
   end if;
-  if v_charged_at < p_told_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
+  if v_charged_at < p_event_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
     or v_released > v_pay.released_minor then
     update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released),
       charged_at = least(p.charged_at, v_charged_at)
@@ -16989,15 +16990,15 @@ begin
     update governance.stripe_payments p set
       refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
         else p.refunded_minor end,
-      refunded_at = greatest(p.refunded_at, p_told_at)
+      refunded_at = greatest(p.refunded_at, p_event_at)
     where p.payment_id = v_pay.payment_id;
     update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
     where n.name = v_charge;
-    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_told_at, v_refunded); end if;
+    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_event_at, v_refunded); end if;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
-    perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
+    perform governance.note_refund(p_now, p_event_at, governance.stripe_object(v_refund), v_charge, v_intent);
   end loop;
   return governance.outcome('processed', v_outcome.reason, coalesce(v_outcome.effects, '[]')
     || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
@@ -17006,7 +17007,7 @@ $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
   boolean, text) is 'charge.* but refunds and disputes.';
 
-create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -17021,7 +17022,7 @@ begin
   if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
   -- Sold without Checkout: then the order is on the payment itself.
   if governance.is_token_order(v_metadata) then
-    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
         governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
@@ -17105,7 +17106,7 @@ revoke all on function public.process_stripe_event(jsonb) from public, anon, aut
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
 create function governance.on_paid_order(
-  p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
+  p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
@@ -17116,7 +17117,7 @@ declare
     then governance.metadata_text(p_metadata, 'order_id', 'orderId') end;
   v_customer text := governance.stripe_id(o -> 'customer');
   v_tokens text := btrim(p_metadata ->> 'tokens');
-  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_told_at, p_now);
+  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_event_at, p_now);
   v_pay governance.stripe_payments;
   v_account_id bigint;
   v_needs_roll boolean;
@@ -17169,7 +17170,7 @@ begin
       customer_id, livemode, order_id,
       amount_minor, currency, paid_at, created_at)
     values (v_account_id, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order, v_price,
-      v_currency, coalesce(p_told_at, p_now), p_now)
+      v_currency, coalesce(p_event_at, p_now), p_now)
     on conflict do nothing returning * into v_pay;
   end if;
   if v_pay.payment_id is null then
@@ -17202,7 +17203,7 @@ begin
     end if;
     v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
       v_order, v_account_id, coalesce(v_sale.collected_minor, v_price), coalesce(v_sale.currency, v_currency),
-      coalesce(p_told_at, p_now));
+      coalesce(p_event_at, p_now));
   end if;
 
   perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
@@ -17246,7 +17247,7 @@ create function governance.take_event(p_event_id text, p_event jsonb, p_now time
   language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
-  v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
+  v_event_at timestamptz := governance.stripe_time(p_event -> 'created');
   v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
   o jsonb := p_event #> '{data,object}';
   v_outcome governance.stripe_outcome;
@@ -17267,28 +17268,28 @@ begin
     if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
     elsif v_outcome.status is not null then null;
     elsif v_type like 'checkout.session.%'
-      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_event_at, o, v_live);
     elsif v_type like 'payment_intent.%'
-      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live,
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_event_at, o, v_live,
         p_event ->> 'api_version');
     elsif v_type like 'charge.dispute.%' then
-      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
+      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_event_at, p_now), o, v_type), p_now,
         p_event_id);
     elsif v_type like 'refund.%' and governance.stripe_id(o -> 'id') is not null
       and o -> 'charge' = 'null' and o -> 'payment_intent' = 'null' then
       -- Of a customer's cash balance: money that paid for nothing. Where either is left out it may be of a payment.
       v_outcome := governance.outcome('ignored', 'not_a_token_purchase');
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
-      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
+      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_event_at, p_now), o), p_now, p_event_id);
     elsif v_type like 'charge.%'
-      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live,
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_event_at, p_now), o, v_live,
         p_event ->> 'api_version');
     elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
-      then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_invoice(p_event_id, p_now, v_event_at, o, v_live);
     elsif v_type = 'invoice_payment.paid' then
       v_outcome := governance.settled(governance.note_invoice_payment(p_now, o), p_now, p_event_id);
     elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
-    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o);
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_event_at, p_now), o);
     end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
     -- Whatever is in it, an event is kept for a person; if it were refused, Stripe would deliver it again and again.
@@ -17300,7 +17301,7 @@ begin
     insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
       reason, effects, payment_id,
       waits_for_customer, payload)
-    values (p_event_id, v_type, v_told_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
+    values (p_event_id, v_type, v_event_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
       v_outcome.payment_id, v_outcome.waits_for_customer, case when v_status <> 'processed' then p_event end);
   else
     update governance.webhook_events_processed w set
@@ -17447,7 +17448,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
       governance.is_proration(x.value) as is_proration,
       governance.stripe_whole(x.value -> 'amount') as amount,
-      coalesce(governance.told_tokens(x.value), k.tokens) as price_tokens,
+      coalesce(governance.named_tokens(x.value), k.tokens) as price_tokens,
       btrim(x.value #>> '{metadata,tokens}') as line_tokens,
       coalesce(btrim(p_metadata ->> 'tokens'), (select s.tokens from governance.stripe_subscriptions s
         where s.subscription_id = p_subscription)) as subscription_tokens,
@@ -17458,7 +17459,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.is_subscription_line(x.value)
       -- Another item is one of tokens where it or its price names tokens.
-      or governance.told_tokens(x.value) is not null or k.tokens is not null
+      or governance.named_tokens(x.value) is not null or k.tokens is not null
       or btrim(x.value #>> '{metadata,tokens}') <> ''
       or p_subscription is not null and governance.price_plan(x.value) is not null
   ), sold as (
@@ -17557,7 +17558,7 @@ create function governance.sells_nothing(o jsonb) returns boolean
   language sql stable set search_path = '' as $$
   select o #> '{lines,has_more}' is distinct from 'true' and count(*) > 0 and not bool_or(
     governance.is_subscription_line(x.value) and coalesce(governance.stripe_whole(x.value -> 'amount') >= 0, true)
-    and not (x.value -> 'quantity' = '0' and (governance.told_tokens(x.value) is not null or exists (
+    and not (x.value -> 'quantity' = '0' and (governance.named_tokens(x.value) is not null or exists (
       select from governance.stripe_prices k
       where k.price_id = governance.price_of(x.value) and k.tokens is not null))))
   from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
@@ -17798,7 +17799,7 @@ $$;
 comment on function governance.invoice_without_dues(text, jsonb, text, text, text, bigint) is
   'What becomes of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
 
-create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_invoice(p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -17844,11 +17845,11 @@ begin
   v_account_id := (select a.account_id from governance.accounts a where a.user_id = v_user_id);
   if v_subscription is not null then
     -- An invoice has the subscription's metadata as it was when the invoice was finalised.
-    p_told_at := coalesce(p_told_at, p_now);
-    v_from := coalesce(governance.invoice_time(o), p_told_at);
+    p_event_at := coalesce(p_event_at, p_now);
+    v_from := coalesce(governance.invoice_time(o), p_event_at);
     v_is_moved := v_account_id is null and v_user_id is not null and exists (
       select from governance.stripe_subscriptions s
-      where s.subscription_id = v_subscription and s.owner_told_at < v_from);
+      where s.subscription_id = v_subscription and s.owner_reported_at < v_from);
     v_account_id := governance.own_subscription(p_now, p_event_id, v_subscription, v_account_id, v_from);
     -- It has a new user now, who is not known yet.
     if v_is_moved then return governance.outcome('quarantined', 'unknown_user', '[]', v_pay.payment_id); end if;
@@ -17869,7 +17870,7 @@ begin
   if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
     -- A single invoice for a pack.
     o := governance.invoice_order(o);
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id,
+    return governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata, v_user_id,
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
       o -> 'amount_sold');
   end if;
@@ -17894,7 +17895,7 @@ begin
   foreach v_due in array v_dues loop
     continue when exists (select from governance.purchase_records r where r.invoice_line_id = v_due.key);
     update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
-      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_event_at, p_now)
     where p.payment_id = v_pay.payment_id;
     v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
       v_currency, v_subscription, governance.invoice_covered_by(o));
@@ -18080,7 +18081,7 @@ begin
   from governance.stripe_refunds r where r.payment_id = p_pay.payment_id;
   if p_pay.refunded_override_at is not null
     and not exists (select from governance.stripe_refunds r
-      where r.payment_id = p_pay.payment_id and r.told_at > p_pay.refunded_override_at)
+      where r.payment_id = p_pay.payment_id and r.reported_at > p_pay.refunded_override_at)
     and coalesce(p_pay.refunded_at, '-infinity') <= p_pay.refunded_override_at then
     v_back.refunded := p_pay.refunded_override_minor;
   end if;
@@ -18147,7 +18148,7 @@ begin
     v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.refund',
       jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then greatest(p_pay.refunded_at,
-        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p_pay.payment_id)) end);
+        (select max(r.reported_at) from governance.stripe_refunds r where r.payment_id = p_pay.payment_id)) end);
   end if;
   if v_due_clawed > p_lot.clawed then
     v_move := v_due_clawed - p_lot.clawed;
@@ -18160,7 +18161,7 @@ begin
     v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.dispute',
       jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then
-        (select max(d.told_at) from governance.stripe_disputes d where d.payment_id = p_pay.payment_id) end);
+        (select max(d.reported_at) from governance.stripe_disputes d where d.payment_id = p_pay.payment_id) end);
   end if;
   return v_effects;
 end
@@ -18460,7 +18461,7 @@ begin
       if v_type = 'refund' then
         v_known.reversed := v_known.reversed - v_tokens;
         v_known.owed := v_known.owed + v_owed;
-        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, reported_at)
         select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
           else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
         where v_entry.reference is not null on conflict do nothing;
@@ -18474,12 +18475,12 @@ begin
         when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
       if v_type like 'dispute%' and v_entry.reference is not null then
         insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
-          told_at)
+          reported_at)
         values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
           case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
           case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
         on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
-          is_lost = excluded.is_lost, told_at = excluded.told_at;
+          is_lost = excluded.is_lost, reported_at = excluded.reported_at;
       end if;
       if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
         perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
@@ -18624,10 +18625,10 @@ begin
         and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
     'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
       from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
-          where r.told_at between v_from and v_to
+          where r.reported_at between v_from and v_to
         union all
         select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
-          where d.told_at between v_from and v_to) x
+          where d.reported_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
       -- Where it was not named, it is known only of a payment by one charge.
       cross join lateral (select coalesce(x.charge_id, case when not exists (
@@ -18760,19 +18761,20 @@ grant execute on function public.console_token_roll_forward(timestamptz, timesta
 
 create table governance.stripe_refund_figures (
   charge_id text not null,
-  told_at timestamptz not null,
+  reported_at timestamptz not null,
   refunded_minor bigint not null,
-  primary key (charge_id, told_at)
+  primary key (charge_id, reported_at)
 );
 
 comment on table governance.stripe_refund_figures is
   'The refunded total that a charge reported, each time that it rose: after a refund failed the figure is lower.';
 
-create function governance.note_refund_figure(p_charge text, p_told_at timestamptz, p_refunded bigint) returns void
+create function governance.note_refund_figure(p_charge text, p_event_at timestamptz, p_refunded bigint) returns void
   language sql set search_path = '' as $$
-  insert into governance.stripe_refund_figures as f (charge_id, told_at, refunded_minor)
-  values (p_charge, p_told_at, p_refunded)
-  on conflict (charge_id, told_at) do update set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
+  insert into governance.stripe_refund_figures as f (charge_id, reported_at, refunded_minor)
+  values (p_charge, p_event_at, p_refunded)
+  on conflict (charge_id, reported_at) do update
+    set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
 $$;
 comment on function governance.note_refund_figure(text, timestamptz, bigint) is
   'Notes the refunded total that a charge reported.';
@@ -18786,19 +18788,19 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
     where n.payment_id = p_pay.payment_id and n.refunded_minor > 0
   ),
   figures as (
-    select f.charge_id, f.told_at, f.refunded_minor, f.refunded_minor <= max(f.refunded_minor) over (
-      partition by f.charge_id order by f.told_at rows between unbounded preceding and 1 preceding) as is_again
+    select f.charge_id, f.reported_at, f.refunded_minor, f.refunded_minor <= max(f.refunded_minor) over (
+      partition by f.charge_id order by f.reported_at rows between unbounded preceding and 1 preceding) as is_again
     from charges c join governance.stripe_refund_figures f using (charge_id)
   ),
   last_figures as (
-    select f.charge_id, max(f.told_at) as told_at,
-      (array_agg(f.refunded_minor order by f.told_at desc))[1] as refunded_minor
+    select f.charge_id, max(f.reported_at) as reported_at,
+      (array_agg(f.refunded_minor order by f.reported_at desc))[1] as refunded_minor
     from figures f group by f.charge_id having bool_or(f.is_again)
   )
   select sum(greatest(coalesce(l.refunded_minor, c.refunded_minor)
     - (select coalesce(sum(r.amount_minor), 0) from governance.stripe_refunds r
       where r.payment_id = p_pay.payment_id and r.state = 3 and coalesce(r.charge_id, p_pay.charge_id) = c.charge_id
-        and (l.told_at is null or r.told_at >= l.told_at)), 0))::bigint
+        and (l.reported_at is null or r.reported_at >= l.reported_at)), 0))::bigint
   from charges c left join last_figures l using (charge_id)
   having count(l.charge_id) > 0
 $$;
@@ -20399,19 +20401,19 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   language plpgsql set search_path = '' as $$
 begin
   -- Every dispute of the payment takes the state that Stripe reports; one that Stripe never sent is noted now.
-  update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+  update governance.stripe_disputes d set reported_at = greatest(d.reported_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
     amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
   where d.payment_id = p_payment.payment_id;
   if not found and p_action <> 'release' then
-    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, reported_at)
     values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
       coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), p_payment.amount_minor),
       case p_action when 'hold' then 'needs_response' else 'lost' end, case p_action when 'hold' then 2
         else 3 end, p_action = 'finalise_dispute', p_now);
   elsif not found then
-    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, reported_at)
     values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
       coalesce(p_payment.amount_minor, 0), 'won', 3, p_now);
   end if;
@@ -20493,7 +20495,7 @@ begin
     end if;
     update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
       refunded_override_at = greatest(p_now, p.refunded_at,
-        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
+        (select max(r.reported_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
     where p.payment_id = v_pay.payment_id;
   elsif v_action in ('hold', 'release', 'finalise_dispute') then
     perform governance.set_disputes(v_pay, v_action, c, v_reference, p_now);
@@ -21119,7 +21121,7 @@ create function governance.history_money(p_account_id bigint)
       where s.payment_id = p.payment_id))
   from payments p
   union all
-  select 'refund', r.told_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
+  select 'refund', r.reported_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
     p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
       'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
@@ -21131,7 +21133,7 @@ create function governance.history_money(p_account_id bigint)
   where p.refunded_minor > 0 and p.refunded_at is not null
     and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
   union all
-  select 'dispute', d.told_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
+  select 'dispute', d.reported_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
     p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
       'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
@@ -21155,7 +21157,7 @@ $$;
 comment on function governance.history_grants(bigint, timestamptz, bigint, int) is
   'Entries of an account''s ledger that are neither usage nor the grant of a payment.';
 
-create function governance.history_said(p_account_id bigint)
+create function governance.history_acts(p_account_id bigint)
   returns table (kind text, at timestamptz, n bigint, item jsonb)
   language sql stable set search_path = '' as $$
   select 'act', g.created_at, g.audit_id, jsonb_build_object('audit_id', g.audit_id, 'operator', g.operator, 'action',
@@ -21171,7 +21173,7 @@ create function governance.history_said(p_account_id bigint)
     m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)
   from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
 $$;
-comment on function governance.history_said(bigint) is
+comment on function governance.history_acts(bigint) is
   'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
 
 create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
@@ -21226,7 +21228,7 @@ begin
       where x.kind = any (v_kinds) and v_kinds && '{purchase,refund,dispute}'
         and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
       union all
-      select x.* from governance.history_said(v_account_id) x
+      select x.* from governance.history_acts(v_account_id) x
       where x.kind = any (v_kinds) and v_kinds && '{act,alert,message}'
         and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
     ), page as (

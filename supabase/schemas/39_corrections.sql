@@ -12,7 +12,7 @@ declare
   v_after jsonb;
   v_books_after jsonb;
   v_undo jsonb := '{}';
-  v_told bigint := (select coalesce(max(n.notification_id), 0) from governance.notifications n);
+  v_last_message_id bigint := (select coalesce(max(n.notification_id), 0) from governance.notifications n);
 begin
   if x.act_id is not null then
     perform governance.reverse_act(a, x, p_command_id, p_reason, p_operator, p_now);
@@ -31,7 +31,7 @@ begin
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
     'told', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]') from governance.notifications n
-      where n.notification_id > v_told and n.account_id = a.account_id and n.audience = 'user'),
+      where n.notification_id > v_last_message_id and n.account_id = a.account_id and n.audience = 'user'),
     'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
         v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
       from jsonb_each(v_books_after -> 'lots') y

@@ -123,7 +123,7 @@ create table governance.stripe_refunds (
   amount_minor bigint not null check (amount_minor >= 0),
   -- 1 pending, 2 succeeded, 3 failed or canceled: it only rises.
   state smallint not null,
-  told_at timestamptz not null
+  reported_at timestamptz not null
 );
 
 create index stripe_refunds_payment on governance.stripe_refunds (payment_id);
@@ -144,7 +144,7 @@ create table governance.stripe_disputes (
   is_lost boolean not null default false,
   -- The money came back before the decision.
   is_reinstated boolean not null default false,
-  told_at timestamptz not null
+  reported_at timestamptz not null
 );
 
 create index stripe_disputes_payment on governance.stripe_disputes (payment_id);
@@ -238,7 +238,7 @@ create function governance.payment_json(p governance.stripe_payments) returns js
         s.dispute_state, 'is_void', s.is_void) order by s.lot_id), '[]')
       from governance.stripe_lots s join governance.lots l using (lot_id) where s.payment_id = p.payment_id),
     'disputes', (select coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
-        'amount_minor', d.amount_minor) order by d.told_at), '[]')
+        'amount_minor', d.amount_minor) order by d.reported_at), '[]')
       from governance.stripe_disputes d where d.payment_id = p.payment_id))
 $$;
 comment on function governance.payment_json(governance.stripe_payments) is
@@ -309,7 +309,7 @@ $$;
 comment on function governance.note_payment(timestamptz, text, text, text, text, text, boolean, text) is
   'Finds the payment by any of its names, or makes it, and notes the other names. Takes their locks.';
 
-create function governance.note_refund(p_now timestamptz, p_told_at timestamptz, p_refund jsonb,
+create function governance.note_refund(p_now timestamptz, p_event_at timestamptz, p_refund jsonb,
   p_charge text default null, p_intent text default null) returns bigint
   language plpgsql set search_path = '' as $$
 declare
@@ -323,20 +323,20 @@ declare
 begin
   if v_id is null or v_amount is null or v_amount < 0 or coalesce(v_charge, v_intent) is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
-  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, told_at)
-  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_told_at)
+  insert into governance.stripe_refunds as r (refund_id, payment_id, charge_id, amount_minor, state, reported_at)
+  values (v_id, v_pay.payment_id, v_charge, v_amount, v_state, p_event_at)
   on conflict (refund_id) do update set charge_id = coalesce(r.charge_id, excluded.charge_id),
     state = greatest(r.state, excluded.state), amount_minor = greatest(r.amount_minor, excluded.amount_minor),
     -- When it came to its state: the earliest time that was reported, however often and late it is reported again.
-    told_at = case when excluded.state > r.state then excluded.told_at
-      when excluded.state = r.state then least(r.told_at, excluded.told_at) else r.told_at end;
+    reported_at = case when excluded.state > r.state then excluded.reported_at
+      when excluded.state = r.state then least(r.reported_at, excluded.reported_at) else r.reported_at end;
   return v_pay.payment_id;
 end
 $$;
 comment on function governance.note_refund(timestamptz, timestamptz, jsonb, text,
   text) is 'Notes a refund; null where it is not whole.';
 
-create function governance.note_dispute(p_now timestamptz, p_told_at timestamptz, p_dispute jsonb,
+create function governance.note_dispute(p_now timestamptz, p_event_at timestamptz, p_dispute jsonb,
   p_type text) returns bigint
   language plpgsql set search_path = '' as $$
 declare
@@ -358,10 +358,10 @@ begin
   if v_stage is null then return null; end if;
   v_pay := governance.note_payment(p_now, v_intent, v_charge);
   insert into governance.stripe_disputes as d (dispute_id, payment_id, payment_name, charge_id, amount_minor, currency,
-    status, stage, is_lost, is_reinstated, told_at)
+    status, stage, is_lost, is_reinstated, reported_at)
   values (v_id, v_pay.payment_id, coalesce(v_intent, v_charge), v_charge, v_amount,
     governance.stripe_currency(p_dispute -> 'currency'), v_status, v_stage,
-    v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_told_at)
+    v_status = 'lost' or v_status like 'appeal%', p_type = 'charge.dispute.funds_reinstated', p_event_at)
   on conflict (dispute_id) do update set
     is_reinstated = d.is_reinstated or excluded.is_reinstated,
     amount_minor = greatest(d.amount_minor, excluded.amount_minor),
@@ -369,11 +369,12 @@ begin
     charge_id = coalesce(d.charge_id, excluded.charge_id),
     currency = coalesce(d.currency, excluded.currency),
     -- Of two decisions the later counts; on a tie, lost wins.
-    (status, stage, is_lost, told_at) = (
-      select n.status, n.stage, n.is_lost, n.told_at
-      from (values (d.status, d.stage, d.is_lost, d.told_at),
-        (excluded.status, excluded.stage, excluded.is_lost, excluded.told_at)) n(status, stage, is_lost, told_at)
-      order by n.stage desc, n.told_at desc, n.is_lost desc, n.status limit 1);
+    (status, stage, is_lost, reported_at) = (
+      select n.status, n.stage, n.is_lost, n.reported_at
+      from (values (d.status, d.stage, d.is_lost, d.reported_at),
+        (excluded.status, excluded.stage, excluded.is_lost, excluded.reported_at))
+        n(status, stage, is_lost, reported_at)
+      order by n.stage desc, n.reported_at desc, n.is_lost desc, n.status limit 1);
   return v_pay.payment_id;
 end
 $$;

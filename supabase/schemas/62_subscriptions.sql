@@ -5,7 +5,7 @@ create table governance.stripe_subscriptions (
   -- No foreign key: its check would lock the account's row before the account's own lock is taken.
   account_id bigint,
   -- When Stripe named the user; null while that is known from its customer only.
-  owner_told_at timestamptz,
+  owner_reported_at timestamptz,
   customer_id text,
   -- The plan that Stripe names now, paid or not.
   plan_id text,
@@ -156,7 +156,7 @@ comment on function governance.paid_plan(bigint, text) is
   'The plan of an account by its paid subscriptions that go on, without one of them; null where there is none.';
 
 create function governance.move_subscription(p_now timestamptz, p_event_id text, p_subscription text, p_from bigint,
-  p_to bigint, p_told_at timestamptz) returns void
+  p_to bigint, p_event_at timestamptz) returns void
   language plpgsql set search_path = '' as $$
 declare
   v_sub governance.stripe_subscriptions;
@@ -167,7 +167,7 @@ declare
 begin
   perform governance.lock_accounts(array[p_from, p_to]);
   -- A month that began while it was the former user's has turned with the lock.
-  update governance.stripe_subscriptions s set account_id = p_to, owner_told_at = p_told_at
+  update governance.stripe_subscriptions s set account_id = p_to, owner_reported_at = p_event_at
   where s.subscription_id = p_subscription returning * into strict v_sub;
   update governance.accounts a set plan_id = coalesce(v_other, c.default_plan), version = a.version + 1
   from governance.active_config c where a.account_id = p_from and a.plan_id = v_sub.paid_plan_id
@@ -202,7 +202,7 @@ comment on function governance.move_subscription(timestamptz, text, text, bigint
   'keeps nothing of it. Takes the locks of both accounts, in order.';
 
 create function governance.own_subscription(p_now timestamptz, p_event_id text, p_subscription text,
-  p_account_id bigint, p_told_at timestamptz) returns bigint
+  p_account_id bigint, p_event_at timestamptz) returns bigint
   language plpgsql set search_path = '' as $$
 declare
   v_sub governance.stripe_subscriptions;
@@ -210,16 +210,16 @@ begin
   perform governance.lock_stripe_ids(p_subscription);
   select * into v_sub from governance.stripe_subscriptions s where s.subscription_id = p_subscription;
   if v_sub.subscription_id is null then
-    insert into governance.stripe_subscriptions (subscription_id, account_id, owner_told_at, updated_at)
-    values (p_subscription, p_account_id, p_told_at, p_now);
+    insert into governance.stripe_subscriptions (subscription_id, account_id, owner_reported_at, updated_at)
+    values (p_subscription, p_account_id, p_event_at, p_now);
     return p_account_id;
   elsif p_account_id is null or v_sub.account_id is not null
-    and coalesce(p_told_at, '-infinity') <= coalesce(v_sub.owner_told_at, '-infinity') then
+    and coalesce(p_event_at, '-infinity') <= coalesce(v_sub.owner_reported_at, '-infinity') then
     return v_sub.account_id;
   elsif v_sub.account_id <> p_account_id then
-    perform governance.move_subscription(p_now, p_event_id, p_subscription, v_sub.account_id, p_account_id, p_told_at);
+    perform governance.move_subscription(p_now, p_event_id, p_subscription, v_sub.account_id, p_account_id, p_event_at);
   else
-    update governance.stripe_subscriptions s set account_id = p_account_id, owner_told_at = p_told_at
+    update governance.stripe_subscriptions s set account_id = p_account_id, owner_reported_at = p_event_at
     where s.subscription_id = p_subscription;
   end if;
   return p_account_id;
@@ -227,7 +227,7 @@ end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
   'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
-  'comes. p_told_at is null where no event named the user. Called before any account''s lock is taken.';
+  'comes. p_event_at is null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -281,7 +281,7 @@ $$;
 comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
   'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
 
-create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -315,9 +315,9 @@ begin
     v_is_named := false;
   end if;
   v_account.account_id := governance.own_subscription(p_now, p_event_id, v_id, v_account.account_id,
-    case when v_is_named then p_told_at end);
+    case when v_is_named then p_event_at end);
   if v_is_priced then
-    update governance.stripe_subscriptions s set priced_at = greatest(s.priced_at, p_told_at)
+    update governance.stripe_subscriptions s set priced_at = greatest(s.priced_at, p_event_at)
     where s.subscription_id = v_id;
   end if;
   v_effects := governance.note_subscription(p_now, p_event_id, v_id, v_customer, v_account.account_id, v_plan_id);
@@ -368,7 +368,7 @@ create function governance.price_of(p_item jsonb) returns text
 $$;
 comment on function governance.price_of(jsonb) is 'The id of the price of a subscription item or invoice line.';
 
-create function governance.told_plan(p_item jsonb) returns text
+create function governance.named_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
   select p.plan_id from (values (governance.price_object(p_item))) x(price) cross join lateral (values
     (1, governance.metadata_text(governance.stripe_object(x.price -> 'metadata'), 'plan_id', 'planId', 'plan')),
@@ -376,23 +376,23 @@ create function governance.told_plan(p_item jsonb) returns text
     (3, x.price ->> 'lookup_key'), (4, x.price ->> 'nickname'), (5, p_item #>> '{plan,nickname}')
   ) c(n, plan_id) join governance.plans p on p.plan_id = c.plan_id order by c.n limit 1
 $$;
-comment on function governance.told_plan(jsonb) is
+comment on function governance.named_plan(jsonb) is
   'The plan that the price within a subscription item or invoice line names: by metadata, lookup key or nickname.';
 
-create function governance.told_tokens(p_item jsonb) returns text
+create function governance.named_tokens(p_item jsonb) returns text
   language sql immutable set search_path = '' as $$
   select nullif(coalesce(btrim(governance.price_object(p_item) #>> '{metadata,tokens}'),
     btrim(p_item #>> '{plan,metadata,tokens}')), '')
 $$;
-comment on function governance.told_tokens(jsonb) is
+comment on function governance.named_tokens(jsonb) is
   'Tokens of one piece that the price within a subscription item or invoice line names.';
 
 create function governance.learn_prices(p_items jsonb) returns void
   language sql set search_path = '' as $$
   insert into governance.stripe_prices as k (price_id, plan_id, tokens)
   select t.price_id, t.plan_id, t.tokens
-  from (select distinct on (1) governance.price_of(x.item), governance.told_plan(x.item),
-      left(governance.told_tokens(x.item), 255)
+  from (select distinct on (1) governance.price_of(x.item), governance.named_plan(x.item),
+      left(governance.named_tokens(x.item), 255)
     from jsonb_array_elements(p_items) x(item) order by 1) t(price_id, plan_id, tokens)
   where t.price_id is not null and not exists (select from governance.stripe_prices o
     where o.price_id = t.price_id and (o.plan_id, o.tokens) is not distinct from (t.plan_id, t.tokens))
@@ -404,7 +404,7 @@ comment on function governance.learn_prices(jsonb) is
 
 create function governance.price_plan(p_item jsonb) returns text
   language sql stable set search_path = '' as $$
-  select coalesce(governance.told_plan(p_item), (select k.plan_id from governance.stripe_prices k
+  select coalesce(governance.named_plan(p_item), (select k.plan_id from governance.stripe_prices k
     join governance.plans p using (plan_id) where k.price_id = governance.price_of(p_item)))
 $$;
 comment on function governance.price_plan(jsonb) is

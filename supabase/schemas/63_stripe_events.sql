@@ -46,7 +46,7 @@ create function governance.outcome(p_status text, p_reason text default null, p_
 $$;
 comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
 
-create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -69,7 +69,7 @@ begin
     select a.account_id into v_account_id from governance.accounts a where a.user_id = v_user_id;
     if governance.stripe_id(o -> 'subscription') is not null then
       v_account_id := governance.own_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
-        v_account_id, coalesce(p_told_at, p_now));
+        v_account_id, coalesce(p_event_at, p_now));
     end if;
     return governance.outcome('processed', 'subscription_noted',
       governance.note_subscription(p_now, p_event_id, governance.stripe_id(o -> 'subscription'),
@@ -93,7 +93,7 @@ begin
     return governance.outcome('quarantined', 'malformed');
   end if;
   if v_status in ('paid', 'no_payment_required') then
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id, v_pack_id,
+    return governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata, v_user_id, v_pack_id,
       governance.stripe_id(o -> 'payment_intent'), null, v_session, p_livemode, o -> 'amount_total');
   end if;
   return governance.outcome(case when v_status = 'unpaid' then 'processed' else 'quarantined' end,
@@ -106,7 +106,7 @@ $$;
 comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
   boolean) is 'checkout.session.*';
 
-create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -129,7 +129,7 @@ begin
   if v_intent is null and p_type in ('charge.succeeded', 'charge.captured') and o -> 'captured' <> 'false'
     and governance.is_token_order(o -> 'metadata') then
     -- Sold by a charge alone, as before there were PaymentIntents: then the order is on the charge.
-    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, o -> 'metadata',
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_event_at, o, o -> 'metadata',
       governance.metadata_text(o -> 'metadata', 'user_id', 'userId', 'userid'),
       governance.metadata_text(o -> 'metadata', 'pack_id', 'packId', 'packid'), null, v_charge, null, p_livemode,
       coalesce(nullif(o -> 'amount_captured', 'null'), o -> 'amount'));
@@ -143,7 +143,7 @@ begin
       case when p_type <> 'charge.captured' and v_pay.released_minor = 0 then p_version end);
     v_refunded := greatest(v_refunded - v_released, 0);
   end if;
-  if v_charged_at < p_told_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
+  if v_charged_at < p_event_at - interval '1 hour' and v_pay.charged_at is distinct from v_charged_at
     or v_released > v_pay.released_minor then
     update governance.stripe_payments p set released_minor = greatest(p.released_minor, v_released),
       charged_at = least(p.charged_at, v_charged_at)
@@ -153,15 +153,15 @@ begin
     update governance.stripe_payments p set
       refunded_minor = case when p.charge_id = v_charge then greatest(p.refunded_minor, v_refunded)
         else p.refunded_minor end,
-      refunded_at = greatest(p.refunded_at, p_told_at)
+      refunded_at = greatest(p.refunded_at, p_event_at)
     where p.payment_id = v_pay.payment_id;
     update governance.stripe_payment_names n set refunded_minor = greatest(n.refunded_minor, v_refunded)
     where n.name = v_charge;
-    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_told_at, v_refunded); end if;
+    if p_type = 'charge.refunded' then perform governance.note_refund_figure(v_charge, p_event_at, v_refunded); end if;
   end if;
   -- Before 2022-11-15 a charge lists its refunds.
   for v_refund in select r.value from jsonb_array_elements(governance.stripe_list(o -> 'refunds')) r limit 100 loop
-    perform governance.note_refund(p_now, p_told_at, governance.stripe_object(v_refund), v_charge, v_intent);
+    perform governance.note_refund(p_now, p_event_at, governance.stripe_object(v_refund), v_charge, v_intent);
   end loop;
   return governance.outcome('processed', v_outcome.reason, coalesce(v_outcome.effects, '[]')
     || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
@@ -170,7 +170,7 @@ $$;
 comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
   boolean, text) is 'charge.* but refunds and disputes.';
 
-create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_told_at timestamptz,
+create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -185,7 +185,7 @@ begin
   if p_type <> 'payment_intent.succeeded' then return governance.outcome('processed', 'payment_failed'); end if;
   -- Sold without Checkout: then the order is on the payment itself.
   if governance.is_token_order(v_metadata) then
-    v_outcome := governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata,
+    v_outcome := governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata,
       coalesce(governance.metadata_text(v_metadata, 'user_id', 'userId', 'userid'),
         governance.stripe_id(o -> 'client_reference_id')),
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
@@ -269,7 +269,7 @@ revoke all on function public.process_stripe_event(jsonb) from public, anon, aut
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
 create function governance.on_paid_order(
-  p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
+  p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb, p_metadata jsonb, p_user_id text, p_pack_id text,
   p_intent text, p_charge text, p_session text, p_livemode boolean, p_amount jsonb
 ) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
@@ -280,7 +280,7 @@ declare
     then governance.metadata_text(p_metadata, 'order_id', 'orderId') end;
   v_customer text := governance.stripe_id(o -> 'customer');
   v_tokens text := btrim(p_metadata ->> 'tokens');
-  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_told_at, p_now);
+  v_at timestamptz := coalesce(governance.stripe_time(o -> 'created'), p_event_at, p_now);
   v_pay governance.stripe_payments;
   v_account_id bigint;
   v_needs_roll boolean;
@@ -333,7 +333,7 @@ begin
       customer_id, livemode, order_id,
       amount_minor, currency, paid_at, created_at)
     values (v_account_id, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode, v_order, v_price,
-      v_currency, coalesce(p_told_at, p_now), p_now)
+      v_currency, coalesce(p_event_at, p_now), p_now)
     on conflict do nothing returning * into v_pay;
   end if;
   if v_pay.payment_id is null then
@@ -366,7 +366,7 @@ begin
     end if;
     v_pay := governance.write_payment(v_pay, p_now, p_intent, p_charge, p_session, v_invoice, v_customer, p_livemode,
       v_order, v_account_id, coalesce(v_sale.collected_minor, v_price), coalesce(v_sale.currency, v_currency),
-      coalesce(p_told_at, p_now));
+      coalesce(p_event_at, p_now));
   end if;
 
   perform pg_advisory_xact_lock(governance.lock_key(p_user_id));
@@ -410,7 +410,7 @@ create function governance.take_event(p_event_id text, p_event jsonb, p_now time
   language plpgsql set search_path = '' as $$
 declare
   v_type text := p_event ->> 'type';
-  v_told_at timestamptz := governance.stripe_time(p_event -> 'created');
+  v_event_at timestamptz := governance.stripe_time(p_event -> 'created');
   v_live boolean := case p_event -> 'livemode' when 'true' then true when 'false' then false end;
   o jsonb := p_event #> '{data,object}';
   v_outcome governance.stripe_outcome;
@@ -431,28 +431,28 @@ begin
     if jsonb_typeof(o) is distinct from 'object' then v_outcome := governance.outcome('quarantined', 'malformed');
     elsif v_outcome.status is not null then null;
     elsif v_type like 'checkout.session.%'
-      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_checkout(p_event_id, v_type, p_now, v_event_at, o, v_live);
     elsif v_type like 'payment_intent.%'
-      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_told_at, o, v_live,
+      then v_outcome := governance.on_payment_intent(p_event_id, v_type, p_now, v_event_at, o, v_live,
         p_event ->> 'api_version');
     elsif v_type like 'charge.dispute.%' then
-      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_told_at, p_now), o, v_type), p_now,
+      v_outcome := governance.settled(governance.note_dispute(p_now, coalesce(v_event_at, p_now), o, v_type), p_now,
         p_event_id);
     elsif v_type like 'refund.%' and governance.stripe_id(o -> 'id') is not null
       and o -> 'charge' = 'null' and o -> 'payment_intent' = 'null' then
       -- Of a customer's cash balance: money that paid for nothing. Where either is left out it may be of a payment.
       v_outcome := governance.outcome('ignored', 'not_a_token_purchase');
     elsif v_type like 'refund.%' or v_type = 'charge.refund.updated' then
-      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_told_at, p_now), o), p_now, p_event_id);
+      v_outcome := governance.settled(governance.note_refund(p_now, coalesce(v_event_at, p_now), o), p_now, p_event_id);
     elsif v_type like 'charge.%'
-      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o, v_live,
+      then v_outcome := governance.on_charge(p_event_id, v_type, p_now, coalesce(v_event_at, p_now), o, v_live,
         p_event ->> 'api_version');
     elsif v_type in ('invoice.paid', 'invoice.payment_succeeded')
-      then v_outcome := governance.on_invoice(p_event_id, p_now, v_told_at, o, v_live);
+      then v_outcome := governance.on_invoice(p_event_id, p_now, v_event_at, o, v_live);
     elsif v_type = 'invoice_payment.paid' then
       v_outcome := governance.settled(governance.note_invoice_payment(p_now, o), p_now, p_event_id);
     elsif v_type like 'invoice.%' then v_outcome := governance.outcome('processed', 'payment_failed');
-    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_told_at, p_now), o);
+    else v_outcome := governance.on_subscription(p_event_id, v_type, p_now, coalesce(v_event_at, p_now), o);
     end if;
   exception when data_exception or integrity_constraint_violation or sqlstate 'PT400' or sqlstate 'PT404' then
     -- Whatever is in it, an event is kept for a person; if it were refused, Stripe would deliver it again and again.
@@ -464,7 +464,7 @@ begin
     insert into governance.webhook_events_processed (event_id, event_type, event_created_at, received_at, status,
       reason, effects, payment_id,
       waits_for_customer, payload)
-    values (p_event_id, v_type, v_told_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
+    values (p_event_id, v_type, v_event_at, p_now, v_status, v_outcome.reason, v_outcome.effects,
       v_outcome.payment_id, v_outcome.waits_for_customer, case when v_status <> 'processed' then p_event end);
   else
     update governance.webhook_events_processed w set

@@ -27,7 +27,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     select x.n, governance.stripe_object(x.value) as line, s.booked_minor, s.collected_minor, s.covered_minor,
       governance.is_proration(x.value) as is_proration,
       governance.stripe_whole(x.value -> 'amount') as amount,
-      coalesce(governance.told_tokens(x.value), k.tokens) as price_tokens,
+      coalesce(governance.named_tokens(x.value), k.tokens) as price_tokens,
       btrim(x.value #>> '{metadata,tokens}') as line_tokens,
       coalesce(btrim(p_metadata ->> 'tokens'), (select s.tokens from governance.stripe_subscriptions s
         where s.subscription_id = p_subscription)) as subscription_tokens,
@@ -38,7 +38,7 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
     left join governance.stripe_prices k on k.price_id = governance.price_of(x.value)
     where governance.is_subscription_line(x.value)
       -- Another item is one of tokens where it or its price names tokens.
-      or governance.told_tokens(x.value) is not null or k.tokens is not null
+      or governance.named_tokens(x.value) is not null or k.tokens is not null
       or btrim(x.value #>> '{metadata,tokens}') <> ''
       or p_subscription is not null and governance.price_plan(x.value) is not null
   ), sold as (
@@ -137,7 +137,7 @@ create function governance.sells_nothing(o jsonb) returns boolean
   language sql stable set search_path = '' as $$
   select o #> '{lines,has_more}' is distinct from 'true' and count(*) > 0 and not bool_or(
     governance.is_subscription_line(x.value) and coalesce(governance.stripe_whole(x.value -> 'amount') >= 0, true)
-    and not (x.value -> 'quantity' = '0' and (governance.told_tokens(x.value) is not null or exists (
+    and not (x.value -> 'quantity' = '0' and (governance.named_tokens(x.value) is not null or exists (
       select from governance.stripe_prices k
       where k.price_id = governance.price_of(x.value) and k.tokens is not null))))
   from jsonb_array_elements(governance.stripe_list(o -> 'lines')) x
@@ -378,7 +378,7 @@ $$;
 comment on function governance.invoice_without_dues(text, jsonb, text, text, text, bigint) is
   'What becomes of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
 
-create function governance.on_invoice(p_event_id text, p_now timestamptz, p_told_at timestamptz, o jsonb,
+create function governance.on_invoice(p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
   language plpgsql set search_path = '' as $$
 declare
@@ -424,11 +424,11 @@ begin
   v_account_id := (select a.account_id from governance.accounts a where a.user_id = v_user_id);
   if v_subscription is not null then
     -- An invoice has the subscription's metadata as it was when the invoice was finalised.
-    p_told_at := coalesce(p_told_at, p_now);
-    v_from := coalesce(governance.invoice_time(o), p_told_at);
+    p_event_at := coalesce(p_event_at, p_now);
+    v_from := coalesce(governance.invoice_time(o), p_event_at);
     v_is_moved := v_account_id is null and v_user_id is not null and exists (
       select from governance.stripe_subscriptions s
-      where s.subscription_id = v_subscription and s.owner_told_at < v_from);
+      where s.subscription_id = v_subscription and s.owner_reported_at < v_from);
     v_account_id := governance.own_subscription(p_now, p_event_id, v_subscription, v_account_id, v_from);
     -- It has a new user now, who is not known yet.
     if v_is_moved then return governance.outcome('quarantined', 'unknown_user', '[]', v_pay.payment_id); end if;
@@ -449,7 +449,7 @@ begin
   if v_dues = '{}' and v_subscription is null and governance.is_token_order(v_metadata) then
     -- A single invoice for a pack.
     o := governance.invoice_order(o);
-    return governance.on_paid_order(p_event_id, p_now, p_told_at, o, v_metadata, v_user_id,
+    return governance.on_paid_order(p_event_id, p_now, p_event_at, o, v_metadata, v_user_id,
       governance.metadata_text(v_metadata, 'pack_id', 'packId', 'packid'), v_intent, v_charge, null, p_livemode,
       o -> 'amount_sold');
   end if;
@@ -474,7 +474,7 @@ begin
   foreach v_due in array v_dues loop
     continue when exists (select from governance.purchase_records r where r.invoice_line_id = v_due.key);
     update governance.stripe_payments p set amount_minor = coalesce(p.amount_minor, v_paid),
-      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_told_at, p_now)
+      currency = coalesce(p.currency, v_currency), paid_at = coalesce(p.paid_at, p_event_at, p_now)
     where p.payment_id = v_pay.payment_id;
     v_effects := v_effects || governance.grant_invoice_due(p_now, p_event_id, v_pay.payment_id, v_account_id, v_due,
       v_currency, v_subscription, governance.invoice_covered_by(o));

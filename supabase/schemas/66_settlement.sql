@@ -163,7 +163,7 @@ begin
   from governance.stripe_refunds r where r.payment_id = p_pay.payment_id;
   if p_pay.refunded_override_at is not null
     and not exists (select from governance.stripe_refunds r
-      where r.payment_id = p_pay.payment_id and r.told_at > p_pay.refunded_override_at)
+      where r.payment_id = p_pay.payment_id and r.reported_at > p_pay.refunded_override_at)
     and coalesce(p_pay.refunded_at, '-infinity') <= p_pay.refunded_override_at then
     v_back.refunded := p_pay.refunded_override_minor;
   end if;
@@ -230,7 +230,7 @@ begin
     v_effects := v_effects || governance.effect('refund', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.refund',
       jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then greatest(p_pay.refunded_at,
-        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p_pay.payment_id)) end);
+        (select max(r.reported_at) from governance.stripe_refunds r where r.payment_id = p_pay.payment_id)) end);
   end if;
   if v_due_clawed > p_lot.clawed then
     v_move := v_due_clawed - p_lot.clawed;
@@ -243,7 +243,7 @@ begin
     v_effects := v_effects || governance.effect('dispute_clawback', v_user_id, -v_move, v_taking.transaction_id);
     perform governance.tell_user(p_pay.account_id, 'tokens_taken', 'message.dispute',
       jsonb_build_object('tokens', v_move), p_now, case when p_difference_id is null then
-        (select max(d.told_at) from governance.stripe_disputes d where d.payment_id = p_pay.payment_id) end);
+        (select max(d.reported_at) from governance.stripe_disputes d where d.payment_id = p_pay.payment_id) end);
   end if;
   return v_effects;
 end

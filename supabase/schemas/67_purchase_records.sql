@@ -50,7 +50,7 @@ begin
       if v_type = 'refund' then
         v_known.reversed := v_known.reversed - v_tokens;
         v_known.owed := v_known.owed + v_owed;
-        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, told_at)
+        insert into governance.stripe_refunds (refund_id, payment_id, amount_minor, state, reported_at)
         select v_entry.reference, v_pay.payment_id, case when v_known.reversed >= v_lot.granted then v_lot.amount_minor
           else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
         where v_entry.reference is not null on conflict do nothing;
@@ -64,12 +64,12 @@ begin
         when 'dispute_clawback' then 'clawed' else v_known.dispute_state end;
       if v_type like 'dispute%' and v_entry.reference is not null then
         insert into governance.stripe_disputes as d (dispute_id, payment_id, amount_minor, status, stage, is_lost,
-          told_at)
+          reported_at)
         values (v_entry.reference, v_pay.payment_id, v_lot.amount_minor,
           case v_type when 'dispute_hold' then 'needs_response' when 'dispute_release' then 'won' else 'lost' end,
           case v_type when 'dispute_hold' then 2 else 3 end, v_type = 'dispute_clawback', v_entry.created_at)
         on conflict (dispute_id) do update set status = excluded.status, stage = excluded.stage,
-          is_lost = excluded.is_lost, told_at = excluded.told_at;
+          is_lost = excluded.is_lost, reported_at = excluded.reported_at;
       end if;
       if not exists (select from governance.purchase_records r where r.transaction_id = v_entry.transaction_id) then
         perform governance.record_purchase(v_entry.transaction_id, v_type, v_lot.lot_id, v_pay.payment_id, v_tokens,
@@ -214,10 +214,10 @@ begin
         and not exists (select from governance.stripe_lots s where s.payment_id = p.payment_id)),
     'returns', (select coalesce(jsonb_object_agg(x.id, c.charge_id), '{}')
       from (select r.refund_id as id, r.payment_id, r.charge_id from governance.stripe_refunds r
-          where r.told_at between v_from and v_to
+          where r.reported_at between v_from and v_to
         union all
         select d.dispute_id, d.payment_id, d.charge_id from governance.stripe_disputes d
-          where d.told_at between v_from and v_to) x
+          where d.reported_at between v_from and v_to) x
       join governance.stripe_payments p using (payment_id)
       -- Where it was not named, it is known only of a payment by one charge.
       cross join lateral (select coalesce(x.charge_id, case when not exists (
@@ -350,19 +350,20 @@ grant execute on function public.console_token_roll_forward(timestamptz, timesta
 
 create table governance.stripe_refund_figures (
   charge_id text not null,
-  told_at timestamptz not null,
+  reported_at timestamptz not null,
   refunded_minor bigint not null,
-  primary key (charge_id, told_at)
+  primary key (charge_id, reported_at)
 );
 
 comment on table governance.stripe_refund_figures is
   'The refunded total that a charge reported, each time that it rose: after a refund failed the figure is lower.';
 
-create function governance.note_refund_figure(p_charge text, p_told_at timestamptz, p_refunded bigint) returns void
+create function governance.note_refund_figure(p_charge text, p_event_at timestamptz, p_refunded bigint) returns void
   language sql set search_path = '' as $$
-  insert into governance.stripe_refund_figures as f (charge_id, told_at, refunded_minor)
-  values (p_charge, p_told_at, p_refunded)
-  on conflict (charge_id, told_at) do update set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
+  insert into governance.stripe_refund_figures as f (charge_id, reported_at, refunded_minor)
+  values (p_charge, p_event_at, p_refunded)
+  on conflict (charge_id, reported_at) do update
+    set refunded_minor = greatest(f.refunded_minor, excluded.refunded_minor)
 $$;
 comment on function governance.note_refund_figure(text, timestamptz, bigint) is
   'Notes the refunded total that a charge reported.';
@@ -376,19 +377,19 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
     where n.payment_id = p_pay.payment_id and n.refunded_minor > 0
   ),
   figures as (
-    select f.charge_id, f.told_at, f.refunded_minor, f.refunded_minor <= max(f.refunded_minor) over (
-      partition by f.charge_id order by f.told_at rows between unbounded preceding and 1 preceding) as is_again
+    select f.charge_id, f.reported_at, f.refunded_minor, f.refunded_minor <= max(f.refunded_minor) over (
+      partition by f.charge_id order by f.reported_at rows between unbounded preceding and 1 preceding) as is_again
     from charges c join governance.stripe_refund_figures f using (charge_id)
   ),
   last_figures as (
-    select f.charge_id, max(f.told_at) as told_at,
-      (array_agg(f.refunded_minor order by f.told_at desc))[1] as refunded_minor
+    select f.charge_id, max(f.reported_at) as reported_at,
+      (array_agg(f.refunded_minor order by f.reported_at desc))[1] as refunded_minor
     from figures f group by f.charge_id having bool_or(f.is_again)
   )
   select sum(greatest(coalesce(l.refunded_minor, c.refunded_minor)
     - (select coalesce(sum(r.amount_minor), 0) from governance.stripe_refunds r
       where r.payment_id = p_pay.payment_id and r.state = 3 and coalesce(r.charge_id, p_pay.charge_id) = c.charge_id
-        and (l.told_at is null or r.told_at >= l.told_at)), 0))::bigint
+        and (l.reported_at is null or r.reported_at >= l.reported_at)), 0))::bigint
   from charges c left join last_figures l using (charge_id)
   having count(l.charge_id) > 0
 $$;

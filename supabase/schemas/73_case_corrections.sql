@@ -117,19 +117,19 @@ create function governance.set_disputes(p_payment governance.stripe_payments, p_
   language plpgsql set search_path = '' as $$
 begin
   -- Every dispute of the payment takes the state that Stripe reports; one that Stripe never sent is noted now.
-  update governance.stripe_disputes d set told_at = greatest(d.told_at, p_now), is_reinstated = false,
+  update governance.stripe_disputes d set reported_at = greatest(d.reported_at, p_now), is_reinstated = false,
     stage = case p_action when 'hold' then 2 else 3 end, is_lost = p_action = 'finalise_dispute',
     status = case p_action when 'hold' then 'needs_response' when 'release' then 'won' else 'lost' end,
     amount_minor = coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), d.amount_minor)
   where d.payment_id = p_payment.payment_id;
   if not found and p_action <> 'release' then
-    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, told_at)
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, is_lost, reported_at)
     values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
       coalesce(nullif(governance.stripe_whole(c -> 'disputed_minor'), 0), p_payment.amount_minor),
       case p_action when 'hold' then 'needs_response' else 'lost' end, case p_action when 'hold' then 2
         else 3 end, p_action = 'finalise_dispute', p_now);
   elsif not found then
-    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, told_at)
+    insert into governance.stripe_disputes (dispute_id, payment_id, amount_minor, status, stage, reported_at)
     values (coalesce(governance.stripe_id(c -> 'dispute_id'), p_reference), p_payment.payment_id,
       coalesce(p_payment.amount_minor, 0), 'won', 3, p_now);
   end if;
@@ -211,7 +211,7 @@ begin
     end if;
     update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
       refunded_override_at = greatest(p_now, p.refunded_at,
-        (select max(r.told_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
+        (select max(r.reported_at) from governance.stripe_refunds r where r.payment_id = p.payment_id))
     where p.payment_id = v_pay.payment_id;
   elsif v_action in ('hold', 'release', 'finalise_dispute') then
     perform governance.set_disputes(v_pay, v_action, c, v_reference, p_now);

@@ -43,7 +43,7 @@ create function governance.history_money(p_account_id bigint)
       where s.payment_id = p.payment_id))
   from payments p
   union all
-  select 'refund', r.told_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
+  select 'refund', r.reported_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
     p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
       'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
   from payments p join governance.stripe_refunds r using (payment_id)
@@ -55,7 +55,7 @@ create function governance.history_money(p_account_id bigint)
   where p.refunded_minor > 0 and p.refunded_at is not null
     and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
   union all
-  select 'dispute', d.told_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
+  select 'dispute', d.reported_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
     p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
       'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
@@ -79,7 +79,7 @@ $$;
 comment on function governance.history_grants(bigint, timestamptz, bigint, int) is
   'Entries of an account''s ledger that are neither usage nor the grant of a payment.';
 
-create function governance.history_said(p_account_id bigint)
+create function governance.history_acts(p_account_id bigint)
   returns table (kind text, at timestamptz, n bigint, item jsonb)
   language sql stable set search_path = '' as $$
   select 'act', g.created_at, g.audit_id, jsonb_build_object('audit_id', g.audit_id, 'operator', g.operator, 'action',
@@ -95,7 +95,7 @@ create function governance.history_said(p_account_id bigint)
     m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)
   from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
 $$;
-comment on function governance.history_said(bigint) is
+comment on function governance.history_acts(bigint) is
   'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
 
 create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
@@ -150,7 +150,7 @@ begin
       where x.kind = any (v_kinds) and v_kinds && '{purchase,refund,dispute}'
         and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
       union all
-      select x.* from governance.history_said(v_account_id) x
+      select x.* from governance.history_acts(v_account_id) x
       where x.kind = any (v_kinds) and v_kinds && '{act,alert,message}'
         and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
     ), page as (
