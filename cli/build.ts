@@ -27,7 +27,7 @@ export class BuildError extends Error {
 }
 
 /** A hash of every source that goes into the build. A few hundred small files: some 30 ms. */
-export function hashSources(): string {
+function hashSources(): string {
   const hash = createHash("sha256");
   const visit = (path: string): void => {
     const full = join(repositoryDir, path);

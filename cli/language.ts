@@ -9,7 +9,16 @@ import { parseArgs } from "node:util";
 import { catalogueDir } from "./language/files.ts";
 import { compareCatalogue } from "./language/compare.ts";
 
-const { values } = parseArgs({ options: { write: { type: "boolean", default: false } } });
+function readArguments(): { readonly write: boolean } {
+  try {
+    return parseArgs({ options: { write: { type: "boolean", default: false } } }).values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\nnpm run language [-- --write]`);
+    process.exit(2);
+  }
+}
+
+const { write } = readArguments();
 const { catalogues, missing, unused, empty } = compareCatalogue();
 
 for (const { text, file, line } of missing) console.log(`no German yet   ${file}:${line}  ${text}`);
@@ -19,7 +28,7 @@ for (const { text, catalogue } of unused)
   console.log(`not used        shared/language/de/${catalogue}  ${text}`);
 console.log(`${missing.length + empty.length} without German, ${unused.length} not used.`);
 
-if (values.write) {
+if (write) {
   const next = new Map([...catalogues].map(([name, entries]) => [name, { ...entries }]));
   for (const { text, catalogue } of unused) delete next.get(catalogue)?.[text];
   for (const { text, catalogue } of missing) next.set(catalogue, { ...next.get(catalogue), [text]: "" });

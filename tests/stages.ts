@@ -76,7 +76,7 @@ export async function runTool(
 }
 
 /** The static checks: types and zone boundaries, lint, SQL lint, format. */
-export const staticChecks: readonly { name: string; tool: string; args: readonly string[] }[] = [
+const staticChecks: readonly { name: string; tool: string; args: readonly string[] }[] = [
   { name: "types and zone boundaries (tsc -b)", tool: "tsc", args: ["-b"] },
   { name: "lint and import rules (oxlint)", tool: "oxlint", args: ["--type-aware", "--deny-warnings"] },
   { name: "lint of the migrations (squawk)", tool: "squawk", args: ["supabase/migrations/*.sql"] },

@@ -35,7 +35,7 @@ const silent = [
 const isOneOf = (file: string, of: readonly RegExp[]): boolean =>
   of.some((each) => each.test(file)) && !silent.some((each) => each.test(file));
 export const hasTexts = (file: string): boolean => isOneOf(file, spoken);
-export const makesTexts = (file: string): boolean => !hasTexts(file) && isOneOf(file, madeElsewhere);
+const makesTexts = (file: string): boolean => !hasTexts(file) && isOneOf(file, madeElsewhere);
 
 /** Every file with texts for people. */
 export const filesWithTexts = (): readonly string[] =>

@@ -171,7 +171,6 @@ export const userMessages = z.looseObject({
   is_mail_on: z.boolean(),
   messages: z.array(userMessage),
 });
-export type UserMessages = z.infer<typeof userMessages>;
 
 export const configOperations = {
   /** Every record in force. Rules are listed by `rules.list`. */

@@ -74,7 +74,7 @@ export function openUpdater({ feedPath, publicKey, log, onEarlier }: UpdaterOpti
   return autoUpdater;
 }
 
-export function isSigned(text: string, signature: string, publicKey: string): boolean {
+function isSigned(text: string, signature: string, publicKey: string): boolean {
   try {
     return verify(null, Buffer.from(text, "utf8"), publicKey, Buffer.from(signature.trim(), "base64"));
   } catch {

@@ -52,7 +52,7 @@ function jsonOf(bytes: Uint8Array): unknown {
 const [shortest, longest] = [16, 16_777_216];
 
 /** Takes whole frames off the bytes that came; what is no frame is left as it is. */
-export function splitFrames(bytes: Uint8Array): readonly [events: SentEvent[], rest: Uint8Array] {
+function splitFrames(bytes: Uint8Array): readonly [events: SentEvent[], rest: Uint8Array] {
   const events: SentEvent[] = [];
   let start = 0;
   while (bytes.length - start >= 4) {

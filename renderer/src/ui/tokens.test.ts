@@ -1,9 +1,23 @@
 import { describe, expect, it } from "vitest";
-import { contrast, dark, light, type Palette } from "./tokens.ts";
+import { dark, light, type Palette } from "./tokens.ts";
 
 const surfaces = ["ground", "surface", "sunken", "raised", "hover", "selected"] as const;
 const texts = ["text", "muted", "faint", "red", "amber", "green", "blue", "violet", "grey"] as const;
 const tones = ["red", "amber", "green", "blue", "violet", "grey"] as const;
+
+/** WCAG 2 contrast ratio of two #rrggbb colours. */
+function contrast(first: string, second: string): number {
+  const [lighter, darker] = [luminance(first), luminance(second)].sort((a, b) => b - a) as [number, number];
+  return (lighter + 0.05) / (darker + 0.05);
+}
+
+function luminance(hex: string): number {
+  const channel = (at: number): number => {
+    const value = Number.parseInt(hex.slice(at, at + 2), 16) / 255;
+    return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  };
+  return 0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5);
+}
 
 describe.each([
   ["light", light],

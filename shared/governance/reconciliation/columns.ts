@@ -158,13 +158,13 @@ export function createKeyQueue<S extends ColumnSpec>(
  * Which whole numbers were added: `has` may wrongly answer true, never wrongly false. Of numbers that lie close
  * together, as serial ones do, it does not err at all.
  */
-export interface Sieve {
+interface Sieve {
   add(value: number): void;
   has(value: number): boolean;
 }
 
 /** For so many numbers: eight bits each. */
-export function createSieve(count: number): Sieve {
+function createSieve(count: number): Sieve {
   const bits = 2 ** Math.ceil(Math.log2(Math.max(32, count * 8)));
   const words = new Uint32Array(bits / 32);
   const mask = words.length - 1;

@@ -35,7 +35,7 @@ export interface Patience {
   readonly answerMs: number;
   readonly totalMs: number;
 }
-export const patience: Patience = { connectMs: 10_000, answerMs: 20_000, totalMs: 60_000 };
+const patience: Patience = { connectMs: 10_000, answerMs: 20_000, totalMs: 60_000 };
 
 // ---- e-mail ----
 
@@ -50,7 +50,7 @@ export interface SmtpSettings {
 
 /** One address and nothing else: no list, no name, no comment. */
 const address = /^[^\s\p{C}@<>(),;:\\"[\]]{1,64}@[^\s\p{C}@<>(),;:\\"[\]]{1,253}$/u;
-export const isAddress = (text: string): boolean => address.test(text);
+const isAddress = (text: string): boolean => address.test(text);
 /** A sender: an address, or a name with one in <>; in one line. */
 export const isSender = (text: string): boolean =>
   !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(text) && isAddress((/<([^<>]*)>\s*$/.exec(text)?.[1] ?? text).trim());
@@ -79,7 +79,7 @@ function smtpFailure(error: SmtpError): Outcome {
  * The same message always has the same Message-ID: should it be sent twice (the sender ended between sending and saying
  * so), mail systems can tell.
  */
-export function messageId(notification: Notification, from: string): string {
+function messageId(notification: Notification, from: string): string {
   const domain = /@([^\s@<>]+)>?\s*$/.exec(from)?.[1] ?? "localhost";
   return `<governance-${notification.notification_id}-${Date.parse(notification.created_at)}@${domain}>`;
 }
@@ -224,7 +224,7 @@ const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes)
  * The headers of a signed message: HMAC-SHA-256 of `id.seconds.body`, as https://www.standardwebhooks.com has it, so that
  * receivers have a library for it. `seconds` since 1970.
  */
-export async function signWebhook(
+async function signWebhook(
   key: Uint8Array<ArrayBuffer>,
   id: string,
   seconds: number,

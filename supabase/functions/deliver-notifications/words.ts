@@ -123,7 +123,7 @@ export function mailOf(notification: Notification): Mail {
 }
 
 /** Slack reads `&`, `<` and `>` as its own signs: mentions, channels and links cannot be made of what is escaped. */
-export function slackEscape(text: string): string {
+function slackEscape(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 

@@ -34,7 +34,7 @@ export function readSettings(store: Store): Settings {
   return { ...defaults, ...(kept.success ? kept.data : {}) };
 }
 
-export function writeSettings(store: Store, change: Partial<Settings>): Settings {
+function writeSettings(store: Store, change: Partial<Settings>): Settings {
   const next = { ...readSettings(store), ...change };
   store.setSetting("settings", next);
   return next;

@@ -98,7 +98,7 @@ function isLacking(of: FinanceCase): { readonly user: boolean; readonly tokens: 
 }
 
 /** Whether what would be posted takes back what was. */
-export const isUndoing = (of: FinanceCase): boolean =>
+const isUndoing = (of: FinanceCase): boolean =>
   (of.status === "proposed" || of.status === "approved") && of.correction["undoes"] !== undefined;
 
 /** The acts that a case in this status allows, the likeliest first. */
