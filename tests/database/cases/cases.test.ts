@@ -336,7 +336,7 @@ for (const version of [18, 15] as const) {
         expect((await post(difference.difference_id, "fay woods")).status).toBe("posted");
       });
 
-      it("a proposal made anew needs its approval anew", async () => {
+      it("a new proposal needs a new approval", async () => {
         const difference = paid("anew", 20_000);
         await keep("run", [difference]);
         await act([difference.difference_id], "propose", "fay");
