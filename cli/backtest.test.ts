@@ -74,7 +74,7 @@ function run(...args: string[]): Promise<{ code: number; stdout: string; stderr:
 }
 
 describe("npm run backtest", () => {
-  it("tells people whom a draft would have hit", async () => {
+  it("shows whom a draft would have hit", async () => {
     const { code, stdout } = await run(
       "--rules",
       "draft.yaml",
@@ -118,7 +118,7 @@ describe("npm run backtest", () => {
     });
   });
 
-  it("tells what other plans make of the margin, and who runs out, as a table and as JSON", async () => {
+  it("shows what other plans make of the margin, and who runs out, as a table and as JSON", async () => {
     writeFileSync(
       join(folder, "plans.yaml"),
       "plans: [{plan_id: gold, daily_limit: 150, price_minor: 900, new_price_minor: 1200}]\n",

@@ -77,7 +77,7 @@ export function readMigrations(resourcesDir = defaultResourcesDir): Migration[] 
       const match = /^(\d{14})_(governance_[a-z0-9_]+)\.sql$/.exec(file);
       if (!match?.[1] || !match[2]) {
         throw new MigrationError(
-          `The migration ${file} is not named <14 digits>_governance_<what>.sql, so a project could not tell it from its own.`,
+          `The migration ${file} is not named <14 digits>_governance_<what>.sql, so a project could not distinguish it from its own.`,
         );
       }
       return { version: match[1], name: match[2], sql: readFileSync(join(folder, file), "utf8") };

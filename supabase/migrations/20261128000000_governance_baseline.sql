@@ -819,7 +819,7 @@ create function governance.user_words_en(p_word text) returns text
     when 'format.month' then '{month} {year}'
     when 'format.moment' then '{day}, {time}'
     when 'reason.insufficient_tokens' then 'You do not have enough tokens left for this.'
-    when 'reason.daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
+    when 'reason.daily_limit' then 'You have reached today''s limit. It resets tomorrow.'
     when 'reason.monthly_limit' then 'You have reached this month''s limit.'
     when 'reason.budget_exhausted' then 'The budget for this is used up.'
     when 'reason.user_blocked' then 'Your access is paused. Please contact support.'
@@ -1388,7 +1388,7 @@ begin
       'one or more of block, warn, truncate, route, flag, deflect, multiply_cost is needed');
   end if;
   if p_action ? 'block' and p_action ? 'deflect' then
-    perform governance.invalid_rule('action', 'block and deflect cannot stand in one action');
+    perform governance.invalid_rule('action', 'block and deflect cannot be in one action');
   end if;
   for v_kind, v_spec in select * from jsonb_each(p_action) loop
     if v_kind not in ('block', 'warn', 'truncate', 'route', 'flag', 'deflect', 'multiply_cost') then
@@ -4405,7 +4405,7 @@ declare
   v_was governance.accounts := jsonb_populate_record(a, p_undo -> 'standing');
   v_why text := case p_kind
     when 'flag_user' then case when a.flagged_at is distinct from v_at
-      then 'The flag was cleared, or set anew, since' end
+      then 'The flag was cleared, or set again, since' end
     when 'unflag_user' then case when a.flagged_at is not null then 'The user was flagged again since' end
     when 'block_user' then case when a.blocked_at is distinct from v_at
       then 'The user was unblocked, or blocked otherwise, since' end
@@ -17658,7 +17658,7 @@ begin
     if v_lot.is_open and v_lot.expires_at < p_expires then
       update governance.lots l set expires_at = p_expires where l.lot_id = v_lot.lot_id;
       perform governance.append_entry(p_account_id, 'subscription_grant', p_now, array[v_lot.lot_id, 0::bigint], 0, 0,
-        0, 0, p_due.key, 'Period begun anew: its tokens last until the end of the new one',
+        0, 0, p_due.key, 'Period begun again: its tokens last until the end of the new one',
         jsonb_build_object('cause', p_event_id));
     end if;
   end loop;
@@ -18807,7 +18807,7 @@ $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
   'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
   'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
-  'it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
+  'it. From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';
 
 -- schemas/68_stripe_decisions.sql
 -- Stripe events that wait for a person.
@@ -19069,9 +19069,9 @@ begin
 end
 $$;
 comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
-  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe tells later (since 2025-03-31 '
-  'neither names the other): of packs that were granted for each, the first stays. Answers the effects. Locks the '
-  'accounts.';
+  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe reports later (since '
+  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Answers the effects. '
+  'Locks the accounts.';
 
 -- schemas/69_revenue.sql
 -- Revenue by day: what was sold, given back and recognised, and what is deferred. Counted from the ledger as it grows,
@@ -23276,7 +23276,7 @@ create function governance.health_of_guards() returns jsonb
       case when s.waiting > 0 then format('%s wait', s.waiting) end,
       case when s.parked > 0 then format('%s parked', s.parked) end,
       -- The console shows a time that is written so as it shows all times.
-      'told ' || to_char(s.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'))), '; ' order by s.place)
+      'reported ' || to_char(s.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'))), '; ' order by s.place)
       from stuck s where s.place <= 5)
       || (select case when count(*) > 5 then format(' and %s more', count(*) - 5) else '' end from stuck s),
     'No backend owes settlements for long',

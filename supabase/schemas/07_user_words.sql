@@ -105,7 +105,7 @@ create function governance.user_words_en(p_word text) returns text
     when 'format.month' then '{month} {year}'
     when 'format.moment' then '{day}, {time}'
     when 'reason.insufficient_tokens' then 'You do not have enough tokens left for this.'
-    when 'reason.daily_limit' then 'You have reached today''s limit. It starts anew tomorrow.'
+    when 'reason.daily_limit' then 'You have reached today''s limit. It resets tomorrow.'
     when 'reason.monthly_limit' then 'You have reached this month''s limit.'
     when 'reason.budget_exhausted' then 'The budget for this is used up.'
     when 'reason.user_blocked' then 'Your access is paused. Please contact support.'

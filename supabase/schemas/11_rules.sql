@@ -136,7 +136,7 @@ begin
       'one or more of block, warn, truncate, route, flag, deflect, multiply_cost is needed');
   end if;
   if p_action ? 'block' and p_action ? 'deflect' then
-    perform governance.invalid_rule('action', 'block and deflect cannot stand in one action');
+    perform governance.invalid_rule('action', 'block and deflect cannot be in one action');
   end if;
   for v_kind, v_spec in select * from jsonb_each(p_action) loop
     if v_kind not in ('block', 'warn', 'truncate', 'route', 'flag', 'deflect', 'multiply_cost') then

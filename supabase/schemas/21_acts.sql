@@ -174,7 +174,7 @@ declare
   v_was governance.accounts := jsonb_populate_record(a, p_undo -> 'standing');
   v_why text := case p_kind
     when 'flag_user' then case when a.flagged_at is distinct from v_at
-      then 'The flag was cleared, or set anew, since' end
+      then 'The flag was cleared, or set again, since' end
     when 'unflag_user' then case when a.flagged_at is not null then 'The user was flagged again since' end
     when 'block_user' then case when a.blocked_at is distinct from v_at
       then 'The user was unblocked, or blocked otherwise, since' end

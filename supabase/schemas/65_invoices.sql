@@ -237,7 +237,7 @@ begin
     if v_lot.is_open and v_lot.expires_at < p_expires then
       update governance.lots l set expires_at = p_expires where l.lot_id = v_lot.lot_id;
       perform governance.append_entry(p_account_id, 'subscription_grant', p_now, array[v_lot.lot_id, 0::bigint], 0, 0,
-        0, 0, p_due.key, 'Period begun anew: its tokens last until the end of the new one',
+        0, 0, p_due.key, 'Period begun again: its tokens last until the end of the new one',
         jsonb_build_object('cause', p_event_id));
     end if;
   end loop;

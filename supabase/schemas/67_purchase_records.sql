@@ -396,4 +396,4 @@ $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
   'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
   'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
-  'it. From 2022-11-15 until 2024-10-28 no event tells such a refund but this figure.';
+  'it. From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';

@@ -257,6 +257,6 @@ begin
 end
 $$;
 comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
-  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe tells later (since 2025-03-31 '
-  'neither names the other): of packs that were granted for each, the first stays. Answers the effects. Locks the '
-  'accounts.';
+  'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe reports later (since '
+  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Answers the effects. '
+  'Locks the accounts.';

@@ -60,7 +60,7 @@ test("a link from elsewhere opens its screen in the window that is there; a bad 
   expect(await desktop.app.evaluate(({ BrowserWindow }) => BrowserWindow.getAllWindows().length)).toBe(1);
 });
 
-test("the menu leads to the desks without loading the page anew", async () => {
+test("the menu leads to the desks without loading the page again", async () => {
   await desktop.page.evaluate(() => ((globalThis as { isSamePage?: boolean }).isSamePage = true));
   await desktop.app.evaluate(({ Menu }) => Menu.getApplicationMenu()?.getMenuItemById("go-finance")?.click());
   await expect.poll(place).toBe("#/finance");

@@ -57,7 +57,7 @@ test("an admin changes a plan's limit after a simulation, and returns to the ver
   expect((await authorize(project, user, "s 5")).decision).not.toBe("block");
 });
 
-test("a colleague's change in between is shown three-way, and what both changed stands in the end", async ({
+test("a colleague's change in between is shown three-way, and what both changed is there in the end", async ({
   page,
   workshop: { project },
 }) => {

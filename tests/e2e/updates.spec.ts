@@ -141,7 +141,7 @@ test("beta versions come to those who take them", async () => {
   await expect(desktop.page.getByText(/You have 0\.1\.0/)).toBeVisible();
 });
 
-test("a newer version is fetched, told with its notes, and put in place between two acts", async () => {
+test("a newer version is fetched, shown with its notes, and put in place between two acts", async () => {
   release("latest", "1.0.0", ["--percentage", "100", "--earlier", "0.0.9"]);
   release("latest", "0.0.9");
   release("latest", "1.0.0", ["--percentage", "100", "--earlier", "0.0.9"]);

@@ -702,7 +702,7 @@ test.each([
   ["the first comes back first", 0],
   ["the second comes back first", 1],
 ])(
-  "two consoles change one rule offline, and %s: whoever comes later is told, and nothing is overwritten",
+  "two consoles change one rule offline, and %s: whoever comes later is shown it, and nothing is overwritten",
   async (_name, winner) => {
     const rule_name = `shared_${randomUUID().slice(0, 8)}`;
     const rule = {
@@ -994,7 +994,7 @@ test("a local project that ends by itself is started again; one that keeps endin
   expect(starts).toBe(5);
 });
 
-test("a local project that was deleted and made anew is read from its own beginning", async () => {
+test("a local project that was deleted and created again is read from its own beginning", async () => {
   const dataDir = mkdtempSync(join(folder, "data-"));
   const local = (serviceRoleKey: string, url: string) => async () => ({
     url,

@@ -154,7 +154,7 @@ async function inKeyring(script: string, isUnlocked: boolean): Promise<unknown> 
 }
 
 test.skipIf(!hasKeyring)(
-  "a real keyring keeps a key, each library its own, and forgets it when told",
+  "a real keyring keeps a key, each library its own, and forgets it when asked to",
   async () => {
     const said = await inKeyring(
       `const said = {};

@@ -117,7 +117,7 @@ test.each([
       writeFileSync(path, bytes);
     },
   ],
-])("a store that is %s is kept aside, made anew, and said", (_how, damage) => {
+])("a store that is %s is kept aside, created again, and reported", (_how, damage) => {
   const { store, path } = open();
   store.setSetting("settings", { theme: "dark" });
   store.putIntent(entry());

@@ -10,7 +10,7 @@ afterEach(() => setLanguage("en", "en-GB", {}));
 
 const user = (user_id: string, display_name: string | null) => ({ user_id, display_name });
 
-it("tells users of one name apart where only names are listed, and leaves other names alone", () => {
+it("distinguishes users of one name where only names are listed, and leaves other names alone", () => {
   // The second is the same to the eye.
   const users = [
     user("user-000017", "Sofía Ferreira"),

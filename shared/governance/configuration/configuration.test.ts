@@ -64,7 +64,7 @@ describe("a record of the configuration", () => {
     expect(from("2025-09-29T08:00:00Z")).toBe("2025-09-29T08:00:00.000000Z");
   });
 
-  it("tells what changed in words, and nothing where it does the same", () => {
+  it("says in words what changed, and nothing where it does the same", () => {
     expect(compareConfig("plan", "pro", pro, { ...pro, daily_limit: 100 }, "usd")).toEqual([
       { part: "Most tokens a day", removed: ["no limit"], added: ["100 tokens"] },
     ]);

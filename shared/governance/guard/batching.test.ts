@@ -412,7 +412,7 @@ describe("a guard whose calls travel in batches", () => {
     expect(asked).toEqual(["authorize_usage 1", "release_usage 1"]);
   });
 
-  it("tells a call whose caller leaves to stop, and ends a stream as if its reader had left", async () => {
+  it("stops a call whose caller leaves, and ends a stream as if its reader had left", async () => {
     const { guard } = guarded();
     const controller = new AbortController();
     const stopped = guard.run(

@@ -391,7 +391,7 @@ describe("a guarded call", () => {
     ]);
   });
 
-  it("that throws after its provider had answered is charged what the thrown tells of it", async () => {
+  it("that throws after its provider had answered is charged what the error reports", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     const result = await guard.run({ ...request, request_id: "agent" }, async () => {
@@ -413,7 +413,7 @@ describe("a guarded call", () => {
     expect(result.ok || (result.error.kind === "call_failed" && result.error.cause)).toBe(thrown);
   });
 
-  it("is told of its time-out also where it asks to be told only after it", async () => {
+  it("is stopped at its time-out also where it begins to listen only after it", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     let aborted = false;
@@ -914,7 +914,7 @@ describe("a guarded stream", () => {
     expect(database.held.get("s")).toBe("settled 9");
   });
 
-  it("that its reader leaves is charged what was used, and the provider is told", async () => {
+  it("that its reader leaves is charged what was used, and the provider is stopped", async () => {
     const database = scriptedDatabase();
     const { guard } = makeGuard(database);
     let aborted = false;

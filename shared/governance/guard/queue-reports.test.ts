@@ -47,7 +47,7 @@ async function guardWith(entries: readonly QueuedSettlement[], options: { readon
 }
 const soon = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
 
-it("tells at the start what is parked, under the name of its store, and says nothing new where nothing changed", async () => {
+it("reports at the start what is parked, under the name of its store, and nothing where nothing changed", async () => {
   const { guard, told } = await guardWith([owed("a", "refused")], { name: "shop" });
   await guard.drain();
   await soon();
@@ -60,7 +60,7 @@ it("tells at the start what is parked, under the name of its store, and says not
   expect(empty.told).toEqual([{ p_backend: "backend", p_waiting: 0, p_parked: 0, p_oldest_seconds: null }]);
 });
 
-it("tells how long the oldest waits while the project is away, and that nothing waits once it is back", async () => {
+it("reports how long the oldest waits while the project is away, and that nothing waits once it is back", async () => {
   const { guard, told, state } = await guardWith([owed("a"), owed("b")]);
   state.isAway = true;
   await guard.drain();

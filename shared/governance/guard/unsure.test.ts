@@ -93,7 +93,7 @@ describe("a call that was cut off", () => {
     expect(problems).toEqual([]);
   });
 
-  it("is given back where the setting says so, and said", async () => {
+  it("is given back where the setting asks for it, and reported", async () => {
     const { guard, ends, problems } = makeGuard({ unsure: "release" });
     await guard.run(request, () => Promise.reject(named("AbortError")));
     await expect.poll(() => ends).toEqual(["released"]);

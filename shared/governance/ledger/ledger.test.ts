@@ -68,7 +68,7 @@ describe("sha256", () => {
 describe("a statement", () => {
   const rows = statement([1000, -100, -50, 500, -1350]);
 
-  it("is sound as it was exported, and says where it stands", () => {
+  it("is sound as it was exported, and answers its last entry", () => {
     expect(verifyStatement(text(rows))).toEqual({
       user_id: "user-1",
       entries_checked: 5,

@@ -266,5 +266,5 @@ export const OFFERED: Partial<
       "Dashboard › Reports › Payout reconciliation › Download › Columns",
     ],
   },
-  disputes: { id: ["id", "tells two disputes of one charge apart", "Dashboard › Disputes › Export"] },
+  disputes: { id: ["id", "distinguishes two disputes of one charge", "Dashboard › Disputes › Export"] },
 };

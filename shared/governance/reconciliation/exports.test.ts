@@ -146,7 +146,7 @@ describe("each export", () => {
     expect(inspected.ok && inspected.value[0]?.unknown_columns).toEqual(["Shoe Size"]);
   });
 
-  it("tells the same event once, however many files tell it", async () => {
+  it("reports the same event once, however many files have it", async () => {
     const report = await run(
       {
         "payments.csv": csv(
@@ -515,7 +515,7 @@ describe("what spreadsheets and people do to files", () => {
     ]);
   });
 
-  it("settles dates with slashes where it is told the order", async () => {
+  it("settles dates with slashes where the order is given", async () => {
     const text = csv(PAYMENTS, "ch_1,03/10/2026 09:00,2.00,0.00,gbp,true,0,Paid,,");
     expect((await run({ "x.csv": text }, [], { date_order: "dmy" })).inputs[0]?.window?.from).toBe(
       "2026-10-03T09:00:00Z",

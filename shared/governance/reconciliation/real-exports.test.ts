@@ -84,7 +84,7 @@ describe("the payments list", () => {
     expect(report.tie_out).toMatchObject([{ currency: "thb", fees_minor: -2525, net_minor: 33128 }]);
   });
 
-  it("tells what a refund in another currency came to at the rate of its own day", async () => {
+  it("shows what a refund in another currency came to at the rate of its own day", async () => {
     const report = await run(
       [`${CONVERTED}\nch_A,2026-10-05 10:00:00,10.00,5.00,usd,true,15.00,7.80,aud,0.60,Partially refunded\n`],
       [grant(), back(2, 500)],
@@ -111,7 +111,7 @@ describe("the payments list", () => {
     }
   });
 
-  it("tells of disputes: what is disputed or lost has left the balance, what was won is back", async () => {
+  it("reports disputes: what is disputed or lost has left the balance, what was won is back", async () => {
     const netOf = async (
       status: string,
       record: LedgerRecord["record_type"] | null,
@@ -401,7 +401,7 @@ describe("sales of other things", () => {
       ...values.map((value, i) => `ch_${i},2026-10-05 1${i}:00:00,10.00,0.00,usd,true,0.59,Paid,${value}`),
     ].join("\n") + "\n";
 
-  it("are told apart by the marks that sales of tokens carry, and are no differences", async () => {
+  it("are distinguished by the marks that sales of tokens carry, and are no differences", async () => {
     const report = await run(
       [rows(",pack_id (metadata),sku (metadata)", "x,,mug", "x,pack,", "x,,shirt")],
       [],
@@ -530,7 +530,7 @@ describe("a header that is none of those that are read", () => {
       ),
     ).toContain('"Payouts, itemized"');
   });
-  it("is compared with the form that has most of its columns, and told what it lacks", async () => {
+  it("is compared with the form that has most of its columns, and what it lacks is named", async () => {
     expect(
       await said(
         "id,Created date (UTC),Amount,Converted Amount,Description,Fee,Is Link,PaymentIntent ID,Statement Descriptor",

@@ -35,7 +35,7 @@ describe("a difference of two versions", () => {
     expect(compareRules(rule(), rule())).toEqual([]);
   });
 
-  it("shows what users are told", () => {
+  it("shows what users read", () => {
     const after = rule({ action: { block: { reason: "token_hogging", message: "Enough" } } });
     expect(compareRules(rule(), after)).toEqual([
       { part: "then", removed: ["block (token_hogging)"], added: ["block (token_hogging, “Enough”)"] },

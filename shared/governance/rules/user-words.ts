@@ -22,7 +22,7 @@ const en = {
 
   // Why a call was stopped, by reason.
   "reason.insufficient_tokens": "You do not have enough tokens left for this.",
-  "reason.daily_limit": "You have reached today's limit. It starts anew tomorrow.",
+  "reason.daily_limit": "You have reached today's limit. It resets tomorrow.",
   "reason.monthly_limit": "You have reached this month's limit.",
   "reason.budget_exhausted": "The budget for this is used up.",
   "reason.user_blocked": "Your access is paused. Please contact support.",

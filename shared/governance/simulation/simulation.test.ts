@@ -112,7 +112,7 @@ function call(
 const draftOf = (...rules: Rule[]) => compileRules(rules);
 
 describe("a backtest", () => {
-  it("tells who would be stopped, and what that would have saved", async () => {
+  it("shows who would be stopped, and what that would have saved", async () => {
     const report = await runBacktest(
       [
         ...call("1", 0, 500, { messages_today: 1 }, { matched: ["old_rule"] }),
@@ -432,7 +432,7 @@ describe("a plan simulation", () => {
     return simulator.report();
   };
 
-  it("tells margin now and then, who is refused, and who runs out and when", () => {
+  it("shows margin now and then, who is refused, and who runs out and when", () => {
     const paid = (monthly_price_minor: number) => ({
       gold: { monthly_price_minor: minorUnits(monthly_price_minor), currency: "usd" },
     });
@@ -604,7 +604,7 @@ describe("an account without a database", () => {
     return made.value;
   };
 
-  it("gives its daily limit anew at its own midnight, also where the day has 23 hours", () => {
+  it("renews its daily limit at its own midnight, also where the day has 23 hours", () => {
     const account = new AccountModel(
       policy,
       goldPlan({ daily_limit: 1_000 }),

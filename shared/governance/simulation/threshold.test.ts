@@ -95,7 +95,7 @@ describe("a threshold curve", () => {
     }
   });
 
-  it("offers no number that stands under a not", () => {
+  it("offers no number that is under a not", () => {
     const draft = rule({ all: [{ not: { fact: "messages_today", op: ">", value: 5 } }] });
     expect(thresholdsOf(draft)).toEqual([]);
   });

@@ -809,7 +809,7 @@ describe("readUsageStream", () => {
     );
   });
 
-  it("reads what Anthropic tells of the prompt a second time: the caches, and tokens that moved between them", () => {
+  it("reads what Anthropic reports of the prompt a second time: the caches, and tokens that moved between them", () => {
     const told = (begin: object, end: object): unknown => {
       const stream = readUsageStream();
       stream.push({ type: "message_start", message: { usage: { output_tokens: 1, ...begin } } });

@@ -15,7 +15,7 @@ describe("readUsage", () => {
     expect(read.value.shape).toBe(shape);
   });
 
-  it("tells the tier where it is one that costs otherwise, whole or streamed", () => {
+  it("reports the tier where it is one that costs otherwise, whole or streamed", () => {
     const usage = { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7 };
     const tier = (response: unknown) => {
       const read = readUsage(response);

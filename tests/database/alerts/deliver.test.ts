@@ -414,7 +414,7 @@ describe("a mail server", () => {
     expect(await states()).toMatchObject([{ status: "queued", attempts: 1 }]);
   });
 
-  it("that refuses the login holds all back, is asked no more in this round, and its password is told to nobody", async () => {
+  it("that refuses the login holds all back, is asked no more in this round, and its password is shown to nobody", async () => {
     const mail = await startMailServer({ ...withTls() });
     await queue(...Array.from({ length: 12 }, () => ({})));
     const { exitCode, said } = await runCommand(
@@ -744,7 +744,7 @@ const webhookSecret = `whsec_${Buffer.from("a key of 32 bytes for the tests!").t
 describe("a webhook", () => {
   const to = (url: string) => ({ WEBHOOK_URL: url, WEBHOOK_SECRET: webhookSecret });
 
-  it("gets what a route tells of, signed so that whoever takes it can check it, under one id however often", async () => {
+  it("gets what a route takes, signed so that whoever takes it can check it, under one id however often", async () => {
     const hook = await startSlack({ status: 503 }, { status: 204 });
     await project.run(`delete from governance.alert_events;
       insert into governance.settings (key, value)

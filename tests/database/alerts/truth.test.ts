@@ -76,7 +76,7 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     expect((await raised("usage_spike")).map(({ value }) => value)).toEqual([60_000, 70_000]);
   });
 
-  it("warn anew after an upgrade, of the new limit and of the new allowance", async () => {
+  it("warn again after an upgrade, of the new limit and of the new allowance", async () => {
     await apply({
       plans: [
         { plan_id: "p", name: "P", monthly_limit: 1_000 },
@@ -300,7 +300,7 @@ describe.each(installedVersions())("alerts, on PostgreSQL %i", (version) => {
     expect(await upkeep()).toBe(0);
   });
 
-  it("raise a budget anew when it was made larger", async () => {
+  it("raise a budget again when it was made larger", async () => {
     const budget = (amount: number) =>
       apply({
         alerts: [

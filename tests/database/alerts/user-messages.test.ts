@@ -268,7 +268,7 @@ describe("The words for users", () => {
 });
 
 describe("A message to a user", () => {
-  it("confirms a purchase once, however often Stripe tells of it, and says why tokens were taken back", async () => {
+  it("confirms a purchase once, however often Stripe reports it, and says why tokens were taken back", async () => {
     const user = await newUser();
     const bought = purchase(user);
     await tell(event("checkout.session.completed", checkoutSession(bought)));
@@ -452,7 +452,7 @@ describe("A message to a user", () => {
     );
   });
 
-  it("tells moments in the user's zone, as their language writes them", async () => {
+  it("writes moments in the user's zone, as their language writes them", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.date({ min: new Date("2001-01-01"), max: new Date("2099-12-31"), noInvalidDate: true }),

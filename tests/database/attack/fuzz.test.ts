@@ -157,7 +157,7 @@ describe("every function of the service", () => {
 });
 
 describe("events of Stripe", () => {
-  it("credit what was paid or nothing, whatever stands in them", async () => {
+  it("credit what was paid or nothing, whatever is in them", async () => {
     const { pack_id, tokens, price_minor, currency } = (
       await sql.query(
         "select pack_id, tokens::int, price_minor::int, currency from governance.packs where retired_at is null order by tokens limit 1",

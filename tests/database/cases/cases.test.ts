@@ -542,7 +542,7 @@ for (const version of [18, 15] as const) {
         expect((await caseOf(id)).status).toBe("investigating");
       });
 
-      it("two people who post the same correction at once book it once, and both are told the same", async () => {
+      it("two people who post the same correction at once book it once, and both get the same answer", async () => {
         await setLimit(1_000_000, 1_000_000);
         const difference = paid("twice", 700);
         await keep("run", [difference]);

@@ -568,7 +568,7 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
     },
   );
 
-  it("two people who do the same do it once where it can be done once, and the later one is told what changed", async () => {
+  it("two people who do the same do it once where it can be done once, and the later one sees what changed", async () => {
     const user = await makeUser();
     const request = await use(user, 300);
     const { version } = (await project.rpc<Detail>("console_get_account", { p_user_id: user })).account;

@@ -367,7 +367,7 @@ describe("acts on many accounts", () => {
     expect(await standings(users)).toMatchObject([{ blocked: false }, { blocked: true }, { blocked: false }]);
   });
 
-  it("a note on many stands in each one's audit, and says of whom it is: who pays, who is blocked, what they used", async () => {
+  it("a note on many is in each one's audit, and says of whom it is: who pays, who is blocked, what they used", async () => {
     const users = await makeUsers(4);
     await use(users[0] as string, 300);
     await project.rpc("block_user", {

@@ -82,7 +82,7 @@ describe.each(installedVersions())("the history of an account, on PostgreSQL %i"
     return items;
   };
 
-  it("tells what was stopped, paid, refunded, disputed, given and done, newest first, in records that read", async () => {
+  it("lists what was stopped, paid, refunded, disputed, given and done, newest first, in records that read", async () => {
     const page = await history({ p_limit: 200 });
     expect(historyOperations["users.history"].output.safeParse(page).error).toBeUndefined();
     const kinds = new Set(page.items.map(({ kind }) => kind));

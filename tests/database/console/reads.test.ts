@@ -146,7 +146,7 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
         expectRecord(records.searchHit, hit);
     });
 
-    it("tells who an account is, what it has and what was done to it", async () => {
+    it("shows who an account is, what it has and what was done to it", async () => {
       const bob = await desk.rpc<z.infer<typeof records.accountDetail>>("console_get_account", {
         p_user_id: "bob",
       });
@@ -362,7 +362,7 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
       expect((await explain("short-2")).clears_at).toBeNull();
     });
 
-    it("name the limit, what was used of it and when it starts anew", async () => {
+    it("name the limit, what was used of it and when it resets", async () => {
       await desk.rpc("upsert_account", {
         p_user_id: "limited",
         p_plan_id: "pro",
@@ -457,7 +457,7 @@ describe.each(installedVersions())("what the console reads, on PostgreSQL %i", (
       });
     });
 
-    it("say that an operator's block stood before any rule", async () => {
+    it("say that an operator's block came before any rule", async () => {
       expect(await explain("blocked-1")).toMatchObject({
         reason: "user_blocked",
         http_status: 403,

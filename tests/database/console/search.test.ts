@@ -234,7 +234,7 @@ describe.each(installedVersions())("finding by what a ticket contains, on Postgr
     }
   });
 
-  it("finds the payment of an invoice by the number that stands on it", async () => {
+  it("finds the payment of an invoice by the number on it", async () => {
     await desk.rpc("process_stripe_event", {
       p_event: event("invoice.paid", {
         ...invoiceSinceBasil({

@@ -89,7 +89,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     await project.remove();
   });
 
-  it("tells unmodified supabase-js of an insert and an update, with the columns its role may select", async () => {
+  it("sends unmodified supabase-js an insert and an update, with the columns its role may select", async () => {
     const { changes, statuses, channel } = await subscribe(service, { table: "wake_ups" });
     expect(statuses).toEqual(["SUBSCRIBED"]);
     await service.rpc("wake", { p_topic: "feed", p_secret: "hidden" });
@@ -117,7 +117,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     expect(await channel.unsubscribe()).toBe("ok");
   });
 
-  it("tells nothing of a change that was rolled back", async () => {
+  it("sends nothing of a change that was rolled back", async () => {
     const { changes } = await subscribe(service, { schema: "*", table: "*" });
     await service.rpc("fail_after_waking", { p_topic: "never" });
     await service.rpc("wake", { p_topic: "after" });
@@ -193,7 +193,7 @@ describe.each(databases)("realtime on $name", ({ server }) => {
     expect(systems[0]?.message).toContain("Unable to subscribe to changes with given parameters");
   });
 
-  it("tells a role that may not select a table so", async () => {
+  it("refuses a role that may not select a table", async () => {
     const { systems } = await subscribe(
       await clientOf(project, project.anonKey),
       { table: "wake_ups" },

@@ -441,7 +441,7 @@ const tamperings: Readonly<Record<string, readonly [problem: string, statement: 
     "entries_missing",
     "delete from governance.token_transactions t where t.account_id = $1",
   ],
-  "an entry told twice": [
+  "an entry that is there twice": [
     "hash_mismatch",
     `insert into governance.token_transactions (account_id, created_at, transaction_type, amount, previous_balance, new_balance, debt_after, lot_changes, reference, previous_hash, hash)
     select t.account_id, t.created_at, t.transaction_type, t.amount, t.previous_balance, t.new_balance, t.debt_after, t.lot_changes, t.reference, t.previous_hash, t.hash from governance.token_transactions t ${at}`,

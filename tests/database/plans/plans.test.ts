@@ -271,7 +271,7 @@ describe.each(installedVersions())("the configuration on the desk, PostgreSQL %i
     });
   });
 
-  it("answers the configuration as it stood right after any change", async () => {
+  it("answers the configuration as it was right after any change", async () => {
     const wanted = await records();
     const { latest_version_id: last } = await project.rpc<{ latest_version_id: number }>("console_config");
     const pro = await record("plan", "pro");

@@ -144,7 +144,7 @@ describe("the sample's history", () => {
     expect(calls).toBeGreaterThan(50);
   });
 
-  it("stands in the feed in order of time, before anything live", async () => {
+  it("is in the feed in order of time, before anything live", async () => {
     const found = await books.one(`
       with events as (
         select decision_id as id, created_at from governance.requests
@@ -260,7 +260,7 @@ describe("live traffic", () => {
     await project?.stop();
   });
 
-  it("shows every kind of event, obeys each answer, and stops when told", async () => {
+  it("shows every kind of event, obeys each answer, and stops when asked to", async () => {
     const books = await newBooks();
     project = await startLocalProject({ databaseUrl: books.url });
     sample = startSampleData(project, { users: 120, days: 5, callsPerSecond: 6 });

@@ -70,7 +70,7 @@ describe("what is sold through Stripe in other ways", () => {
     });
   });
 
-  it("a period that begins anew with a credit takes over what the old one gave, until its own end", async () => {
+  it("a period that begins again with a credit takes over what the old one gave, until its own end", async () => {
     await join("anew");
     const of = (plan_id: string): object => ({ user_id: "anew", plan_id });
     await send(

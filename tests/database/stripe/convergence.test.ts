@@ -189,7 +189,7 @@ describe("any order of deliveries", () => {
     expect(told.rows[0].wrong).toBe(0);
   }, 900_000);
 
-  it(`follows refunds that fail and are made again where only the charge's figure tells of them (${orders} histories, seed ${seed})`, async () => {
+  it(`follows refunds that fail and are made again where only the charge's figure shows them (${orders} histories, seed ${seed})`, async () => {
     const random = dice(seed + 1);
     const version = { apiVersion: "2023-10-16" };
     const stories = Array.from({ length: orders }, (_, n) => {

@@ -90,7 +90,7 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
   };
 
   describe("a paid checkout", () => {
-    it("grants its pack once, whatever tells of it and how often", async () => {
+    it("grants its pack once, whatever reports it and how often", async () => {
       const p = await topUp();
       const first = await send(paid(p));
       expect(first).toMatchObject({
@@ -293,7 +293,7 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         )
       ).w.events;
 
-    it("is let through by a person as it stands, once what was missing is there", async () => {
+    it("is let through by a person as it is, once what was missing is there", async () => {
       const p = await topUp({ userId: `released${++names}` });
       const sent = paid(p);
       expect((await send(sent)).reason).toBe("unknown_user");
@@ -580,7 +580,7 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       }
     });
 
-    it("finds its user by the customer, also when the checkout is told later", async () => {
+    it("finds its user by the customer, also when the checkout arrives later", async () => {
       const userId = await newUser("free");
       const period = { ...month, name: `${userId}_x`, userId: null, planId: null, tokens: 50_000 };
       const waiting = event("invoice.paid", invoiceSinceBasil(period));

@@ -378,7 +378,7 @@ describe("alerts", () => {
     ]);
   });
 
-  it("say the highest alone where several are passed at once, and begin anew with the period", async () => {
+  it("say the highest alone where several are passed at once, and start again with the period", async () => {
     await desk.setClock("2026-09-11 00:00:00Z", true);
     await maintain(desk);
     expect(await raised()).toHaveLength(3);

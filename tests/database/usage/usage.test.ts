@@ -117,7 +117,7 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
     ]);
   });
 
-  it("tells a user their day, with what is held", async () => {
+  it("shows users their day, with what is held", async () => {
     expect(await desk.rpc("get_or_create_token_record", { p_user_id: "ny" })).toMatchObject({
       tokens_used: 1_250,
       tokens_limit: 1_000_000,
@@ -182,7 +182,7 @@ describe.each(installedVersions())("usage, on PostgreSQL %i", (version) => {
     });
   });
 
-  it("tells a user nothing that is for operators", async () => {
+  it("shows users nothing that is for operators", async () => {
     await desk.sql.query(`insert into governance.alert_events (account_id, kind, severity, message, created_at)
       select a.account_id, k, 'critical', 'Upkeep failed: duplicate key (user_id)=(somebody else)', governance.now()
       from governance.accounts a cross join unnest('{maintenance_failed,rollup_mismatch,settlement_quarantined,stripe_dispute}'::text[]) k where a.user_id = 'low'`);

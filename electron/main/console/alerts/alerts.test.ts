@@ -169,7 +169,7 @@ test("a message that was given up is listed with its error, and sent again when 
   });
 });
 
-test("an alert reaches screens and notices where Realtime says that it listens and tells nothing", async () => {
+test("an alert reaches screens and notices where Realtime confirms and delivers nothing", async () => {
   await project.run("drop trigger local_realtime_notify_change on governance.signals");
   const changes: unknown[] = [];
   const notices: Notice[] = [];

@@ -123,7 +123,7 @@ ${section(
   ${
     closed
       ? html`<p>This period was closed on ${time(closed.closed_at)} by ${closed.closed_by}${closed.sign_off ? html`: “${closed.sign_off}”` : null}.</p><p>Seal (SHA-256)</p><p class="seal">${closed.seal}</p>`
-      : html`<p>This period has not been closed with this run. When it is, its seal stands here.</p>`
+      : html`<p>This period has not been closed with this run. When it is, its seal is shown here.</p>`
   }
   <div class="lines"><div><span>Prepared by</span></div><div><span>Date</span></div><div><span>Approved by</span></div><div><span>Date</span></div></div>
 </section>

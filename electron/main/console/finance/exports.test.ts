@@ -344,7 +344,7 @@ describe("the page", () => {
     );
   });
 
-  test("tells the statements in each currency's own digits, and what does not add up", () => {
+  test("writes the statements in each currency's own digits, and what does not add up", () => {
     const document = parse(reportPage(exported(() => [difference(1, "plain")], 1)));
     const cells = [...document.querySelectorAll("section:first-of-type tbody tr")].map((row) =>
       [...row.children].map((cell) => cell.textContent),

@@ -436,7 +436,7 @@ describe("both shapes of the API", () => {
 });
 
 describe("when it does not go smoothly", () => {
-  test("begins a list anew where the object that it would go on from was deleted", async () => {
+  test("starts a list over where the object that it would go on from was deleted", async () => {
     for (let n = 0; n < 250; n++)
       account.lists.invoices.push({
         id: `in_${n}`,
@@ -557,7 +557,7 @@ describe("the key", () => {
     });
   });
 
-  test("wrong and expired keys are told apart, and no sentence shows one", async () => {
+  test("wrong and expired keys are distinguished, and no message shows one", async () => {
     const wrong = await checkStripeKey({ key: `rk_live_${"z".repeat(40)}`, endpoint: server.endpoint });
     expect(wrong).toMatchObject({ ok: false, error: { code: "wrong_key" } });
     const old = await checkStripeKey({ key: expired, endpoint: server.endpoint });

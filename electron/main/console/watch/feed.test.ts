@@ -80,7 +80,7 @@ test("who comes back goes on behind the event last seen, also where a late one h
   expect(ids(resumed)).toEqual([11, 13]);
 });
 
-test("another project's feed begins anew and carries its name", () => {
+test("another project's feed starts over and carries its name", () => {
   const feed = createFeed(store);
   feed.show("p");
   feed.seed([event(1)]);

@@ -7,7 +7,7 @@ const [anna, bob, carl] = ["anna", "bob", "carl"].map(row) as [AccountRow, Accou
 const ids = (rows: readonly AccountRow[]): string[] => rows.map(({ user_id: id }) => id);
 
 describe("the row one acts on", () => {
-  it("stays where it stood when it no longer fits the filter", () => {
+  it("stays in its place when it no longer fits the filter", () => {
     const before = keepRow([anna, bob, carl], "bob", null);
     expect(before.isKept).toBe(false);
     const after = keepRow([anna, carl], "bob", before.stay);

@@ -14,7 +14,7 @@ it("nonsense, a range that ends before it begins, and more than ten years are as
     expect(read(query)).toEqual({ from: "2026-10-30", to: "2026-11-28" });
 });
 
-it("parts of the whole stand beside what they were before; what has ended stands last, what is not known is empty", () => {
+it("parts of the whole are beside what they were before; what has ended comes last, what is not known is empty", () => {
   const part = (model: string | null, tokens: number) => ({
     model,
     total_tokens: tokens,

@@ -76,7 +76,7 @@ describe("the feed", () => {
     feed = receiveBatch(feed, batch(2, 4));
     expect(ids(feed.shown)).toEqual([4, 3, 2, 1]);
   });
-  it("shows an event that committed late, whatever its number, also while it stands still", () => {
+  it("shows an event that committed late, whatever its number, also while it is held", () => {
     let feed = receiveBatch(emptyFeed, { events: [event(10), event(12)], caught_up: true });
     feed = receiveBatch(feed, { events: [event(11), event(12)], caught_up: true });
     expect(ids(feed.shown)).toEqual([11, 12, 10]);
@@ -91,7 +91,7 @@ describe("the feed", () => {
     const older = [11, 10, 9, 8, 7, 6, 5, 4].map(event);
     expect(ids(addOlder(feed, older, null).shown)).toEqual([11, 10, 5, 9, 8, 7, 6, 4]);
   });
-  it("begins anew where the project was restored, and stays paused", () => {
+  it("starts over where the project was restored, and stays paused", () => {
     let feed = setPaused(receiveBatch(emptyFeed, batch(1, 9)), true);
     feed = receiveBatch(feed, { events: [event(3), event(4)], caught_up: true, begins_anew: true });
     expect(ids(feed.shown)).toEqual([4, 3]);

@@ -7,7 +7,7 @@ const asQuery = (record: Readonly<Record<string, string | undefined>>): URLSearc
   );
 
 describe("what Watch looks at", () => {
-  it("stands in the address and is read from it again", () => {
+  it("is in the address and is read from it again", () => {
     for (const look of [
       { filter: {}, minutes: 60, stretch: null },
       {
