@@ -332,6 +332,8 @@ describe("a guarded fetch", () => {
   });
 
   const interaction = { usage: { total_input_tokens: 21, total_output_tokens: 9, total_tokens: 30 } };
+  const said = { messages: [{ role: "user", content: "Hi" }] };
+  const contents = { contents: [{ role: "user", parts: [{ text: "Hi" }] }] };
   const further: typeof calls = [
     ["a compaction of OpenAI's", "/v1/responses/compact", { model: "gpt-5", input: "Hi" }, "gpt-5"],
     [
@@ -340,6 +342,10 @@ describe("a guarded fetch", () => {
       { model: "gemini-3.5-flash", input: [{ type: "text", text: "Hi" }] },
       "gemini-3.5-flash",
     ],
+    ["Azure's AI inference", "/models/chat/completions?api-version=1", { model: "phi-4", ...said }, "phi-4"],
+    ["a path that ends in a slash", "/v1/chat/completions/", { model: "m", ...said }, "m"],
+    ["a tuned model of Gemini's", "/v1beta/tunedModels/ours-1:generateContent", contents, "ours-1"],
+    ["a tuned model of Vertex'", "/v1/projects/p/locations/l/endpoints/12:generateContent", contents, "12"],
     [
       "Mistral's conversations",
       "/v1/conversations",

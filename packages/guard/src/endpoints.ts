@@ -28,9 +28,18 @@ export interface ProviderCall {
  */
 const calls =
   /\/model\/[^/]+\/(converse|converse-stream|invoke|invoke-with-response-stream)$|\/(chat\/completions|completions|responses(\/compact)?|embeddings|images\/(generations|edits|variations)|audio\/(transcriptions|translations|speech)|messages|v[12]\/(chat|embed)|interactions|conversations)$|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$|\/models\/(?!multimodal)[^/:]*embedding[^/:]*:predict$/;
-/** Where the path names the model: Google's, and Azure's deployments; Bedrock's, whose names have colons. */
+/**
+ * Where the path names the model: Google's, tuned ones among them; Azure's deployments; Bedrock's, whose names have
+ * colons. Azure's AI inference has its models' calls under "/models/", and the name in the body.
+ */
 const modelInPath =
-  /(?<=\/(?:models|deployments)\/)[^/:]+|(?<=\/model\/)[^/]+(?=\/(?:converse|invoke)[a-z-]*$)/;
+  /(?<=\/(?:models|tunedModels|endpoints)\/)[^/:]+(?=:[a-zA-Z]+$)|(?<=\/deployments\/)[^/:]+|(?<=\/model\/)[^/]+(?=\/(?:converse|invoke)[a-z-]*$)/;
+
+/** The path of an address, without what gateways pass over at its end. */
+const pathOf = ({ pathname }: URL): string => pathname.replace(/\/+$/, "");
+
+/** Whether a request to this address asks for a model's work. */
+export const isCall = (url: string): boolean => URL.canParse(url) && calls.test(pathOf(new URL(url)));
 
 /** The place of a text, so that it can be read and put back. */
 interface Text {
@@ -99,20 +108,28 @@ export function lengthOfPrompt(value: unknown, depth = 0): number {
 }
 
 /** The model that a path names; undefined where none does. */
-function modelOf({ pathname }: URL): string | undefined {
-  const inPath = modelInPath.exec(pathname)?.[0];
-  return inPath === undefined ? undefined : decodeURIComponent(inPath);
+function modelOf(address: URL): string | undefined {
+  const inPath = modelInPath.exec(pathOf(address))?.[0];
+  try {
+    return inPath === undefined ? undefined : decodeURIComponent(inPath);
+  } catch {
+    // A sign of percent that is one.
+    return inPath;
+  }
 }
 
 /** Puts another model into a path that names one. */
 function renameModel(address: URL, model: string): void {
-  address.pathname = address.pathname.replace(modelInPath, () => encodeURIComponent(model));
+  address.pathname = pathOf(address).replace(modelInPath, () => encodeURIComponent(model));
 }
 
-/** Reads a request; null for what is no call of a model, which then goes on as it is. */
-export function readCall(url: string, text: string): ProviderCall | null {
+/** Reads a request to an address of `isCall`; null for what is no call of a model, which then goes on as it is. */
+export const readCall = (url: string, said: string | FormData): ProviderCall | null =>
+  typeof said === "string" ? readJson(url, said) : readForm(url, said);
+
+function readJson(url: string, text: string): ProviderCall | null {
   const address = new URL(url);
-  if (!calls.test(address.pathname)) return null;
+  const path = pathOf(address);
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -125,10 +142,10 @@ export function readCall(url: string, text: string): ProviderCall | null {
   const named = body["model"] ?? body["agent_id"] ?? body["agent"];
   const model = inPath ?? named;
   if (typeof model !== "string") return null;
-  const message = /embed/.test(address.pathname) ? null : messageOf(body);
+  const message = /embed/.test(path) ? null : messageOf(body);
   const isStream =
-    body["stream"] === true || body["stream_format"] === "sse" || /:stream|-stream$/.test(address.pathname);
-  const isCompletion = address.pathname.endsWith("/completions");
+    body["stream"] === true || body["stream_format"] === "sse" || /:stream|-stream$/.test(path);
+  const isCompletion = path.endsWith("/completions");
   const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
   // Mistral counts without being asked, and refuses what it does not know.
   const asksForUsage =
@@ -160,10 +177,9 @@ export function readCall(url: string, text: string): ProviderCall | null {
   };
 }
 
-/** Reads a request that is a form, as OpenAI takes pictures to edit and audio to transcribe; null for any other. */
-export function readForm(url: string, form: FormData): ProviderCall | null {
+/** Reads a form, as OpenAI takes pictures to edit and audio to transcribe. */
+function readForm(url: string, form: FormData): ProviderCall | null {
   const address = new URL(url);
-  if (!calls.test(address.pathname)) return null;
   const inPath = modelOf(address);
   // Pictures may leave their model out.
   const model = inPath ?? form.get("model") ?? "dall-e-2";

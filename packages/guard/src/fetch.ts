@@ -7,8 +7,9 @@ import type {
 import { readUsage } from "../../../shared/governance/usage/index.ts";
 import { framesIn, type SentEvent } from "./aws-events.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
-import { type ProviderCall, readCall, readForm } from "./endpoints.ts";
+import { isCall, type ProviderCall, readCall } from "./endpoints.ts";
 import { refusalResponse, thrownFor } from "./refusal.ts";
+import { readBody } from "./request-body.ts";
 
 /** How `guardFetch` reaches the provider. */
 export interface GuardFetchOptions {
@@ -148,29 +149,12 @@ function answerTo(failure: GuardFailure): Response {
   return refusalResponse(failure);
 }
 
-/** The call of a model that a request makes, whatever its body is given as; null for any other request. */
-async function callIn(
-  url: string,
-  input: unknown,
-  init: RequestInit | undefined,
-): Promise<ProviderCall | null> {
-  let body: unknown = init?.body ?? null;
-  if (body === null && input instanceof Request && input.body) {
-    const copy = input.clone();
-    const isForm = /^multipart\/form-data/i.test(input.headers.get("content-type") ?? "");
-    body = isForm ? await copy.formData().catch(() => null) : await copy.text();
-  }
-  if (body instanceof FormData) return readForm(url, body);
-  if (body instanceof Blob || body instanceof ArrayBuffer || ArrayBuffer.isView(body))
-    body = await new Response(body as BodyInit).text();
-  return typeof body === "string" ? readCall(url, body) : null;
-}
-
 /**
  * A `fetch` with every call of a model guarded for this caller, in the interfaces of OpenAI and its followers (Azure,
  * Mistral, OpenRouter, xAI, DeepSeek, Groq), Anthropic, Cohere, Google and Bedrock; other requests pass. A refused call
  * is answered by the guard with its status, and not sent; retries of a client are calls of their own. Rejects as `fetch`
- * does. A request that the guard changes (another model, a shortened message) loses a signature made over it.
+ * does. A request that the guard changes (another model, a shortened message) loses a signature made over it. A streamed
+ * body is read before the call is decided, and one of more than 64 MB is refused with a TypeError: nothing is sent.
  */
 export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOptions = {}): typeof fetch {
   const send = options.fetch ?? fetch;
@@ -178,17 +162,26 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
     const isRequest = input instanceof Request;
     const method = init?.method ?? (isRequest ? input.method : "GET");
     const url = isRequest ? input.url : String(input);
-    const call = method.toUpperCase() === "POST" ? await callIn(url, input, init) : null;
-    if (!call) return send(input, init);
+    if (method.toUpperCase() !== "POST" || !isCall(url)) return send(input, init);
     const signals: AbortSignal[] = [];
     const signal = init?.signal ?? (isRequest ? input.signal : null);
+    const given = new Headers(init?.headers ?? (isRequest ? input.headers : undefined));
+    const type = given.get("content-type");
+    const { said, bytes } = await readBody(init?.body ?? (isRequest ? input.body : null), type, signal);
+    const call = said === null ? null : readCall(url, said);
+    if (!call) {
+      if (!bytes) return send(input, init);
+      return isRequest && !init?.body
+        ? send(new Request(input, { method, body: bytes }), init)
+        : send(input, { ...init, body: bytes });
+    }
     if (signal) signals.push(signal);
     const request = { ...requestOf(caller, call), ...(signal ? { signal } : {}) };
     async function sendCall(context: CallContext): Promise<Response> {
       const ended = new AbortController();
       context.onAbort(() => ended.abort());
       const { url: to, body } = (call as ProviderCall).rewritten(context.model, context.message);
-      const headers = new Headers(init?.headers ?? (isRequest ? input.headers : undefined));
+      const headers = new Headers(given);
       headers.delete("content-length");
       // A form that is written anew has another boundary between its parts.
       if (typeof body !== "string") headers.delete("content-type");
