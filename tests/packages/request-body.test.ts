@@ -2,6 +2,7 @@
 import { Readable } from "node:stream";
 import { beforeEach, describe, expect, it } from "vitest";
 import { createGuard, type Guard, guardFetch } from "../../packages/guard/src/index.ts";
+import { allowed } from "../support/allowed.ts";
 
 const url = "https://provider.test/v1/chat/completions";
 const call = JSON.stringify({ model: "m", messages: [{ role: "user", content: "Grüße" }] });
@@ -25,22 +26,7 @@ beforeEach(() => {
       async rpc(name, args) {
         if (name !== "authorize_usage") return { data: { status: "settled" }, error: null, status: 200 };
         asked.push(args);
-        const data = {
-          request_id: args["p_request_id"],
-          decision: "allow",
-          reason: null,
-          http_status: 200,
-          message: null,
-          model: args["p_model"],
-          truncate_to_words: null,
-          reserved_tokens: 400,
-          balance: null,
-          upgrade: null,
-          retry_after_seconds: null,
-          warnings: [],
-          ...decides,
-        };
-        return { data, error: null, status: 200 };
+        return { data: { ...allowed(args), ...decides }, error: null, status: 200 };
       },
     },
   });

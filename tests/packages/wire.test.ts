@@ -31,6 +31,7 @@ import {
   withRefusals,
 } from "../../packages/guard/src/index.ts";
 import { type Provider, startProvider, words } from "../support/provider.ts";
+import { allowed } from "../support/allowed.ts";
 
 const text = words.join("");
 const user = "ada";
@@ -59,21 +60,7 @@ beforeEach(() => {
         books.push({ name, args });
         const isQuestion = name === "authorize_usage";
         const data = isQuestion
-          ? {
-              request_id: args["p_request_id"],
-              decision: "allow",
-              reason: null,
-              http_status: 200,
-              message: null,
-              model: args["p_model"],
-              truncate_to_words: null,
-              reserved_tokens: 400,
-              balance: null,
-              upgrade: null,
-              retry_after_seconds: null,
-              warnings: [],
-              ...decides,
-            }
+          ? { ...allowed(args), ...decides }
           : { status: name === "settle_usage" ? "settled" : "released" };
         return { data, error: null, status: 200 };
       },
