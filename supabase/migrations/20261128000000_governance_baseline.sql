@@ -8236,19 +8236,49 @@ grant execute on function public.release_usage(text, text) to service_role;
 -- Many calls in one batch. What a call means is defined with the single functions; here is only how a batch is read,
 -- and what becomes of it where one of its calls is refused.
 
+create function governance.wrong_value(p_call jsonb) returns text
+  language plpgsql immutable set search_path = '' as $$
+declare
+  v_key text;
+  v_value jsonb;
+  v_type text;
+begin
+  if jsonb_typeof(p_call) <> 'object' then return 'Each call of p_calls is a JSON object'; end if;
+  for v_key, v_value in select * from jsonb_each(p_call) loop
+    v_type := jsonb_typeof(v_value);
+    if v_key in ('estimated_tokens', 'input_tokens', 'output_tokens', 'tokens_used') then
+      continue when v_type = 'null'
+        or v_type in ('number', 'string') and (v_value #>> '{}') ~ '^\s*[+-]?\d{1,18}\s*$';
+      return format('p_%s is a whole number of tokens, not %s', v_key, left(v_value::text, 64));
+    elsif v_key in ('complexity', 'cost_gbp') then
+      continue when v_type in ('null', 'number')
+        or v_type = 'string' and (v_value #>> '{}') ~* '^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$';
+      return format('p_%s is a number, not %s', v_key, left(v_value::text, 64));
+    elsif v_key = 'user_id' and v_type in ('object', 'array', 'boolean') then
+      return format('p_user_id is a text, not a JSON %s', v_type);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function governance.wrong_value(jsonb) is 'What is wrong with a call that is no object, names its user by '
+  'an object, or has no number where one is needed; null where nothing is. A number is a text too, as with PostgREST.';
+
 create function governance.check_batch(p_calls jsonb, p_keys text[]) returns jsonb
   language plpgsql immutable set search_path = '' as $$
 declare
   v_call jsonb;
   v_key text;
+  v_wrong text;
 begin
-  -- All of them at once; each by itself only where one is wrong.
-  if exists (
-    select from jsonb_array_elements(p_calls) e(call)
-    where jsonb_typeof(e.call) <> 'object' or e.call - p_keys <> '{}') then
+  -- All of them at once; each by itself only where one is wrong. No key can be taken from what is no object: it fails,
+  -- and wrong_value says why.
+  if p_calls @? '$[*].user_id.type() ? (@ != "string")' or exists (
+    select from jsonb_array_elements(p_calls) e(call) where e.call - p_keys <> '{}') then
     for v_call in select * from jsonb_array_elements(p_calls) loop
-      if jsonb_typeof(v_call) <> 'object' then
-        perform governance.fail('PT400', 'invalid_argument', 'Each call of p_calls is a JSON object');
+      v_wrong := governance.wrong_value(v_call);
+      if v_wrong is not null then
+        perform governance.fail('PT400', 'invalid_argument', v_wrong);
       elsif v_call - p_keys <> '{}' then
         select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
         perform governance.fail('PT400', 'invalid_argument',
@@ -8259,8 +8289,8 @@ begin
   return p_calls;
 end
 $$;
-comment on function governance.check_batch(jsonb, text[]) is 'The calls, where each is one with these keys; else '
-  'refuses.';
+comment on function governance.check_batch(jsonb, text[]) is 'The calls, where each is one with these keys, of a user '
+  'that is a text or a number; else refuses.';
 
 create function governance.run_calls(p_kind text, p_calls jsonb, p_waits boolean) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -8338,6 +8368,9 @@ begin
       v_detail = pg_exception_detail;
     if governance.refuses_no_call(v_state) then raise; end if;
   end;
+  if v_half = 0 and v_state like '22%' and governance.wrong_value(p_calls -> 0) is not null then
+    v_state := 'PT400'; v_hint := 'invalid_argument'; v_message := governance.wrong_value(p_calls -> 0);
+  end if;
   if v_half = 0 then
     return array[jsonb_build_object('error', jsonb_build_object('code', v_state, 'hint', nullif(v_hint, ''), 'message',
       v_message, 'details', nullif(v_detail, '')))];

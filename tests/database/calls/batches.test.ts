@@ -366,6 +366,63 @@ describe.each(installedVersions())("batches on PostgreSQL %i", (version) => {
       }
     });
 
+    const texts = [{ a: 1 }, [1], [], true, false];
+    const wholes = [1.5, "1.5", "x", "", true, [1], { a: 1 }, 1e30, -1e30];
+    const numbers = ["x", true, [1], { a: 1 }];
+    const fields: readonly [Kind, Call, Readonly<Record<string, readonly unknown[]>>][] = [
+      [
+        "authorize_usage",
+        { request_id: "typed", user_id: "typed", model: "gpt-4o", estimated_tokens: 10 },
+        { user_id: texts, estimated_tokens: wholes, complexity: numbers },
+      ],
+      [
+        "settle_usage",
+        { request_id: "typed", input_tokens: 1, output_tokens: 1, metadata: { own: { any: [true] } } },
+        { input_tokens: wholes, output_tokens: wholes },
+      ],
+      [
+        "record_token_usage",
+        { user_id: "typed", tokens_used: 5 },
+        { user_id: texts, tokens_used: wholes, cost_gbp: numbers },
+      ],
+    ];
+    it.each(fields)(
+      "%s: a value of a wrong type is refused in its slot, by its name",
+      async (kind, call, wrong) => {
+        const accounts = "select count(*)::int as count from governance.accounts";
+        const before = await project.one(accounts);
+        const cases = Object.entries(wrong).flatMap(([field, values]) =>
+          values.map((value) => ({ field, call: { ...call, [field]: value } })),
+        );
+        const answers = await many(
+          project,
+          kind,
+          cases.map((each) => each.call),
+        );
+        expect(answers.map(({ error }, at) => ({ ...cases[at], error }))).toEqual(
+          cases.map((each) => ({
+            ...each,
+            error: {
+              code: "PT400",
+              hint: "invalid_argument",
+              details: null,
+              message: expect.stringMatching(new RegExp(`^p_${each.field} .{10}`)) as unknown,
+            },
+          })),
+        );
+        expect(await project.one(accounts)).toEqual(before);
+      },
+    );
+
+    it("a number given for a text, and digits for a number, are taken as PostgREST takes them", async () => {
+      const call = { request_id: 71, user_id: 72, model: 73, estimated_tokens: "10", complexity: "1e-1" };
+      const [number] = await many(project, "authorize_usage", [call]);
+      const texts = { request_id: "71", user_id: "72", model: "73", estimated_tokens: 10, complexity: 0.1 };
+      const [again] = await many(project, "authorize_usage", [texts]);
+      expect(number).toMatchObject({ request_id: "71", decision: "allow" });
+      expect(again).toEqual(number);
+    });
+
     it("a batch that a timeout cuts off has not happened at all", async () => {
       const calls = Array.from({ length: 400 }, (_, n) => ({
         request_id: `cut-${n}`,
