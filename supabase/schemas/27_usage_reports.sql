@@ -17,9 +17,9 @@ create function governance.usage_shapes() returns jsonb
   {"shape":"openai_chat","has":[["prompt_tokens"]],"needs":["prompt_tokens","total_tokens|completion_tokens"],
     "input":["prompt_tokens"],"output":["completion_tokens"],"cached":"prompt_tokens_details.cached_tokens|'
 'prompt_token_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens|'
-'cached_prompt_tokens|cached_prompt_text_tokens","cache_write":"prompt_tokens_details.cache_write_tokens|'
-'prompt_tokens_details.cache_creation_tokens|prompt_tokens_details.cache_creation_input_tokens|'
-'cache_creation_input_tokens",
+'cached_prompt_tokens|cached_prompt_text_tokens|prompt_cached_tokens",
+    "cache_write":"prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens|'
+'prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
     "cache_write_1h":"prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens|'
 'cache_creation.ephemeral_1h_input_tokens","cached_beside":"cache_read_input_tokens|cache_creation_input_tokens",
     "input_beside":"connector_tokens|guardrails_tokens","reasoning":"completion_tokens_details.reasoning_tokens|'
@@ -132,15 +132,16 @@ create function governance.usage_places() returns text[]
   language sql immutable set search_path = '' as $$
   select array['usageMetadata', 'usage_metadata', 'totalUsage', 'usage', 'choices.0.usage',
     'amazon-bedrock-invocationMetrics', 'results.0', 'x_groq.usage', 'response.usage', 'message.usage',
-    'response.body.usage', 'response.usageMetadata', 'result.message.usage', 'result.usage',
-    'interaction.usage', 'response.meta', 'response_metadata.usage', 'response_metadata.tokenUsage',
-    'response_metadata.token_usage', 'llmOutput.tokenUsage', 'kwargs.usage_metadata', 'meta',
-    'meta.usage', 'metadata.totalUsage', 'metadata.usage', 'raw.usageMetadata', 'raw.usage', 'raw',
-    'metrics.accumulatedUsage', 'metrics.accumulated_usage', 'state._context.usage',
-    'final_result.usage', 'orchestration_result.usage', 'chatResult.chatResponse.usage',
-    'event.usageEvent', 'usageEvent', 'Response.Usage', 'Usage', 'generationDetails.parameters.usage',
-    'payload.usage', 'payload.output.usage', 'data.usageMetadata', 'data.usage', 'body.usageMetadata',
-    'body.usage', 'data', 'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
+    'response.body.usage', 'response.usageMetadata', 'result.message.usage', 'modelOutput.usage',
+    'result.usage', 'interaction.usage', 'response.meta', 'response_metadata.usage',
+    'response_metadata.tokenUsage', 'response_metadata.token_usage', 'llmOutput.tokenUsage',
+    'llm_output.token_usage', 'kwargs.usage_metadata', 'meta', 'meta.usage', 'metadata.totalUsage',
+    'metadata.usage', 'raw.usageMetadata', 'raw.usage', 'raw', 'metrics.accumulatedUsage',
+    'metrics.accumulated_usage', 'state._context.usage', 'final_result.usage',
+    'orchestration_result.usage', 'chatResult.chatResponse.usage', 'event.usageEvent', 'usageEvent',
+    'Response.Usage', 'Usage', 'generationDetails.parameters.usage', 'payload.usage',
+    'payload.output.usage', 'models_usage', 'payload.usage.text', 'data.usageMetadata', 'data.usage',
+    'body.usageMetadata', 'body.usage', 'data', 'token_usage', 'tokenUsage', 'metrics', 'metadata', '']
 $$;
 comment on function governance.usage_places() is
   'Where a report of usage lies in a message''s metadata, by dotted path; the first that has one is read.';
@@ -258,7 +259,7 @@ begin
     'result.message.model|interaction.model|response.modelId|response_metadata.model_name|'
     'response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|'
     'raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId|'
-    'generationDetails.parameters.model') #>> '{}');
+    'generationDetails.parameters.model|modelOutput.model|llm_output.model_name') #>> '{}');
   foreach v_place in array governance.usage_places() loop
     v_report := p_metadata #> string_to_array(v_place, '.');
     continue when jsonb_typeof(v_report) is distinct from 'object';

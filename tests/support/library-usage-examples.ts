@@ -368,4 +368,47 @@ export const libraryUsageExamples: readonly UsageExample[] = [
     [6, 2, 0, 0, 0],
     "hugging_face",
   ],
+  [
+    "docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-results.html (a line of a batch)",
+    {
+      recordId: "1",
+      modelInput: { max_tokens: 10 },
+      modelOutput: {
+        type: "message",
+        model: "claude-haiku-4-5",
+        content: [{ type: "text", text: "Hi" }],
+        usage: { input_tokens: 5, output_tokens: 6 },
+      },
+    },
+    [5, 6, 0, 0, 0],
+    "openai_responses",
+  ],
+  [
+    "python.langchain.com, an LLMResult",
+    {
+      generations: [],
+      llm_output: {
+        token_usage: { prompt_tokens: 5, completion_tokens: 6, total_tokens: 11 },
+        model_name: "gpt-4o",
+      },
+    },
+    [5, 6, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "microsoft.github.io/autogen, a message of an agent",
+    { content: "Hi", models_usage: { prompt_tokens: 5, completion_tokens: 6 } },
+    [5, 6, 0, 0, 0],
+    "openai_chat",
+  ],
+  [
+    "xfyun.cn/doc/spark/Web.html",
+    {
+      payload: {
+        usage: { text: { question_tokens: 4, prompt_tokens: 5, completion_tokens: 6, total_tokens: 11 } },
+      },
+    },
+    [5, 6, 0, 0, 0],
+    "openai_chat",
+  ],
 ];

@@ -82,3 +82,9 @@ export function usageInTrace({ trace }: Report): unknown {
   }
   return null;
 }
+
+/** The messages that nodes of a graph of LangGraph's have added, list by list; none for any other chunk. */
+export const messagesOfNodes = (chunk: Report): readonly unknown[][] =>
+  Object.values(chunk).flatMap((node) =>
+    isRecord(node) && Array.isArray(node["messages"]) ? [node["messages"] as unknown[]] : [],
+  );

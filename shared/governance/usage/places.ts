@@ -5,7 +5,7 @@ export const modelNames =
   "modelVersion|model|response.model|message.model|response.body.model|model_used|modelUsed";
 /** Where libraries, batches and older answers name it, looked at after `modelNames`. */
 export const moreModelNames =
-  "result.message.model|interaction.model|response.modelId|response_metadata.model_name|response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId|generationDetails.parameters.model";
+  "result.message.model|interaction.model|response.modelId|response_metadata.model_name|response_metadata.model|modelId|model_name|model_version|model_id|data.model|body.model|raw.model|raw.modelVersion|orchestration_result.model|final_result.model|chatResult.modelId|generationDetails.parameters.model|modelOutput.model|llm_output.model_name";
 
 /** Where a response names the tier that served it, in the response and in its report. */
 export const tierNames: readonly string[] = [
@@ -62,10 +62,11 @@ export const usagePlaces: readonly string[] = [
   "x_groq.usage",
   "response.usage",
   "message.usage",
-  // A line of a batch's file: OpenAI's, Gemini's, Anthropic's.
+  // A line of a batch's file: OpenAI's, Gemini's, Anthropic's, Bedrock's.
   "response.body.usage",
   "response.usageMetadata",
   "result.message.usage",
+  "modelOutput.usage",
   // Cloudflare's API wraps the answer; LangChain keeps the provider's report beside its own.
   "result.usage",
   // Gemini's Interactions, streamed; Cohere's older chat, streamed.
@@ -75,6 +76,7 @@ export const usagePlaces: readonly string[] = [
   "response_metadata.tokenUsage",
   "response_metadata.token_usage",
   "llmOutput.tokenUsage",
+  "llm_output.token_usage",
   // A LangChain message as it is written to be kept.
   "kwargs.usage_metadata",
   "meta",
@@ -104,6 +106,9 @@ export const usagePlaces: readonly string[] = [
   "generationDetails.parameters.usage",
   "payload.usage",
   "payload.output.usage",
+  // AutoGen's messages (microsoft.github.io/autogen), and iFlytek's Spark (xfyun.cn/doc/spark/Web.html).
+  "models_usage",
+  "payload.usage.text",
   // HTTP clients (axios, OpenAI's withResponse()) and functions wrap the answer.
   "data.usageMetadata",
   "data.usage",

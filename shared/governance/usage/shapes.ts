@@ -62,7 +62,7 @@ export const usageShapes = [
     input: ["prompt_tokens"],
     output: ["completion_tokens"],
     cached:
-      "prompt_tokens_details.cached_tokens|prompt_token_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens|cached_prompt_tokens|cached_prompt_text_tokens",
+      "prompt_tokens_details.cached_tokens|prompt_token_details.cached_tokens|prompt_cache_hit_tokens|cache_read_input_tokens|num_cached_tokens|cached_tokens|cached_prompt_tokens|cached_prompt_text_tokens|prompt_cached_tokens",
     cache_write:
       "prompt_tokens_details.cache_write_tokens|prompt_tokens_details.cache_creation_tokens|prompt_tokens_details.cache_creation_input_tokens|cache_creation_input_tokens",
     cache_write_1h:

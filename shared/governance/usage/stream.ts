@@ -1,6 +1,6 @@
 import { fail, type Result } from "../result.ts";
 import { isRecord } from "../rules/problems.ts";
-import { type Chunk, chunkWithin, usageInTrace } from "./chunks.ts";
+import { type Chunk, chunkWithin, messagesOfNodes, usageInTrace } from "./chunks.ts";
 import { isCount, readCount, type UsageCounts, type UsageProblem } from "./counts.ts";
 import { lengthOfOutput, lengthOfPart } from "./output.ts";
 import { addStep, bareCounts, isEmpty, keepMost, outputIn, type Report } from "./reports.ts";
@@ -56,6 +56,8 @@ interface Seen {
   beside: Report | null;
   /** What the steps of an agent's stream used so far, added up. */
   steps: Report;
+  /** Ids of LangChain's messages whose usage is among the steps. */
+  readonly messages: Set<string>;
   isAnthropic: boolean;
   hasEnded: boolean;
   /** The most output that was reported; a report that counts none does not cover the text before it. */
@@ -82,6 +84,7 @@ export function readUsageStream(): UsageStream {
     last: {},
     beside: null,
     steps: {},
+    messages: new Set(),
     isAnthropic: false,
     hasEnded: false,
     mostOutput: 0,
@@ -174,8 +177,8 @@ function takeChunk(seen: Seen, given: Chunk, depth = 0): void {
     const { textLength, report } = seen;
     if (typeof chunk.type === "string") takeTyped(seen, chunk.type, chunk);
     else takeUntyped(seen, chunk);
-    if (seen.textLength === textLength && !report.usage && !report.usageMetadata && !isKnown(chunk))
-      seen.unknownLength += lengthOfPart(chunk);
+    if (seen.textLength !== textLength || isKnown(chunk) || takeNodes(seen, chunk as Report)) return;
+    if (!report.usage && !report.usageMetadata) seen.unknownLength += lengthOfPart(chunk);
   }
 }
 
@@ -203,7 +206,26 @@ function takeLangChain(seen: Seen, message: Report): void {
   const metadata = message["response_metadata"];
   const model = isRecord(metadata) ? (metadata["model_name"] ?? metadata["model"]) : undefined;
   if (typeof model === "string") seen.report.model = model;
-  takeStep(seen, message["usage_metadata"]);
+  const { id, usage_metadata: usage } = message;
+  takeStep(seen, usage);
+  // A chunk without usage leaves it to its node's update.
+  if (isRecord(usage) && typeof id === "string") seen.messages.add(id);
+}
+
+/**
+ * LangGraph's "updates": what each node of a graph has added to the messages; false for any other chunk. A message that
+ * came in chunks before is not counted again.
+ */
+function takeNodes(seen: Seen, chunk: Report): boolean {
+  const lists = messagesOfNodes(chunk);
+  for (const message of lists.flat()) {
+    if (!isRecord(message) || !isRecord(message["usage_metadata"])) continue;
+    if (seen.messages.has(message["id"] as string)) continue;
+    // The text of its chunks may be counted already; the usage that follows it covers both.
+    seen.textLength += lengthOfMessage(message);
+    takeLangChain(seen, message);
+  }
+  return lists.length > 0;
 }
 
 function takeStep(seen: Seen, usage: unknown): void {
