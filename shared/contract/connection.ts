@@ -68,6 +68,10 @@ export const connectionState = z.object({
 });
 export type ConnectionState = z.infer<typeof connectionState>;
 
+/** Whether a project in this status answers; while it is catching up, what is shown may be old. */
+export const isReached = (status: ConnectionState["status"] | null | undefined): boolean =>
+  status === "live" || status === "catching_up";
+
 export const connectionOperations = {
   "connection.state": operation(nothing, connectionState),
   "connection.profiles": operation(nothing, z.array(profile)),

@@ -811,15 +811,21 @@ test("rules go out as a file and come back as they are; a draft is read, replaye
   await expect.poll(() => last.status, { timeout: 60_000 }).toBe("third finished");
 }, 180_000);
 
-test("a project that does not answer is not shown as live", async () => {
+test("a project that does not answer is not shown as live, and its loss is reported", async () => {
   const line = await openLine(projectPort());
   const console_ = await connected(line.port);
   const status = async (): Promise<string> => (await value(console_, "connection.state", {})).status;
+  const notices: string[] = [];
+  console_.dispatcher.follow("notices", {}, (item) => {
+    notices.push((item as { readonly title: string }).title);
+  });
   expect(await status()).toBe("live");
   line.silence();
   await value(console_, "connection.retry", {});
   await expect.poll(status, { timeout: 10_000 }).toBe("catching_up");
   await line.cut();
+  await expect.poll(status, { timeout: 30_000 }).toBe("offline");
+  expect(notices).toContain("Connection lost");
   await line.mend();
   await expect.poll(status, { timeout: 60_000 }).toBe("live");
   await line.close();

@@ -70,6 +70,16 @@ export interface Console {
   close(): Promise<void>;
 }
 
+/** Finds that a live project was lost. One that stops answering is catching up before it is offline. */
+function createLossCheck(): (status: ConnectionState["status"]) => boolean {
+  let wasLive = false;
+  return (status) => {
+    const isLoss = wasLive && status === "offline";
+    wasLive = status === "live" || (wasLive && status === "catching_up");
+    return isLoss;
+  };
+}
+
 /** Nothing is started before `start`. */
 export function openConsole(
   options: ConsoleOptions,
@@ -116,13 +126,12 @@ export function openConsole(
     },
     onState: (state) => {
       states.publish(state);
-      if (previous === "live" && state.status === "offline") notices.publish(connectionLost);
-      previous = state.status;
+      if (isLoss(state.status)) notices.publish(connectionLost);
     },
     now,
     log,
   });
-  let previous: ConnectionState["status"] | null = null;
+  const isLoss = createLossCheck();
   const states = createTopic<ConnectionState>(() => connection.state());
   const intents = createTopic<Intent[]>(() => waitingIntents(desk));
   const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };

@@ -1,7 +1,7 @@
 /** What every desk gets: the project, the local store, and who acts. */
 import type { z } from "zod";
 import { actNamed, type SubjectName } from "../../../shared/contract/acts.ts";
-import type { Failure } from "../../../shared/contract/index.ts";
+import { type Failure, isReached } from "../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../shared/governance/result.ts";
 import { isUnreachable } from "../backend/failures.ts";
 import type { Store } from "../store/store.ts";
@@ -70,7 +70,7 @@ function changes(base: unknown, mine: unknown): object {
 
 /** True where the last answer may be shown instead: the project could not be asked. */
 export function mayBeOld(failure: Failure, connection: Connection): boolean {
-  return isUnreachable(failure) || connection.state().status !== "live";
+  return isUnreachable(failure) || !isReached(connection.state().status);
 }
 
 function notKept(failure: Failure): Failure {

@@ -30,7 +30,7 @@ export interface Holder {
   become(profile: Profile, isAnew: boolean): Promise<void>;
   /** Turns from its project to one that nobody works with, if there is one. */
   leave(): Promise<void>;
-  /** The local project's folder was made anew. */
+  /** The local project's folder was created again. */
   noteAnotherLocal(): void;
   /** The local project ended by itself; `failure`: why it is not started again. */
   noteLocalEnd(failure: Failure | null): void;

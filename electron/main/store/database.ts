@@ -1,6 +1,6 @@
 /**
  * Opens the console's SQLite file. One process holds it at a time: the lock is SQLite's own, so it goes with the
- * process however it ends. A damaged file is kept aside and made anew, with what could still be read of it.
+ * process however it ends. A damaged file is kept aside and created again, with what could still be read of it.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";

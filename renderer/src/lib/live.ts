@@ -1,7 +1,7 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { create } from "zustand";
 import type { ConsoleClient, TransportStatus } from "../../../shared/contract/client.ts";
-import type { ConnectionState, ProjectInfo } from "../../../shared/contract/connection.ts";
+import { type ConnectionState, isReached, type ProjectInfo } from "../../../shared/contract/connection.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
 import type { StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
@@ -34,6 +34,7 @@ export function startLive(
   queries: QueryClient,
   onNotice: (notice: Notice) => void,
 ): () => void {
+  let wasLive = false;
   const stops = [
     client.onStatus((transport) => {
       const before = useLive.getState().transport;
@@ -46,9 +47,11 @@ export function startLive(
       if (before?.profile?.profile_id !== connection.profile?.profile_id) {
         // Nothing of one project may be shown under the name of another.
         if (before) queries.clear();
-      } else if (connection.status === "live" && before?.status !== "live") {
+      } else if (connection.status === "live" && !wasLive) {
         void queries.invalidateQueries();
       }
+      // A slow answer loses nothing: to read everything again then would make a slow project slower.
+      wasLive = connection.status === "live" || (wasLive && connection.status === "catching_up");
     }),
     client.follow("rail", {}, (rail) => useLive.setState({ rail })),
     client.follow("intents", {}, (intents) => {
@@ -103,11 +106,7 @@ export function useSampleFilling(): number | null {
 
 /** Can the project be reached now? Reading goes on from the local store when not. */
 export function useIsLive(): boolean {
-  return useLive(
-    (state) =>
-      state.transport === "open" &&
-      (state.connection?.status === "live" || state.connection?.status === "catching_up"),
-  );
+  return useLive((state) => state.transport === "open" && isReached(state.connection?.status));
 }
 
 /** Nothing is changed in this project from here: the console refuses it, and the screen does not offer it. */

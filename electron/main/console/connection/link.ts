@@ -1,6 +1,11 @@
 /** The one project that is worked with: its session, and the state that the screen shows. */
 import type { z } from "zod";
-import type { ConnectionState, Failure, Profile } from "../../../../shared/contract/index.ts";
+import {
+  type ConnectionState,
+  type Failure,
+  isReached,
+  type Profile,
+} from "../../../../shared/contract/index.ts";
 import { fail, type Result } from "../../../../shared/governance/result.ts";
 import { type Backend, createBackend, type RpcOptions } from "../../backend/backend.ts";
 import type { SignalTopic } from "../../backend/signals.ts";
@@ -208,8 +213,7 @@ export function createLink(options: LinkOptions) {
     rpc,
     /** Reads on at once, e.g. after an act whose effect the feed will show. */
     wake: (): void => session?.wake(),
-    backend: (): Backend | null =>
-      state().status === "live" || state().status === "catching_up" ? (session?.backend ?? null) : null,
+    backend: (): Backend | null => (isReached(state().status) ? (session?.backend ?? null) : null),
 
     async close(): Promise<void> {
       isClosed = true;

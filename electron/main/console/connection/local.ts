@@ -29,7 +29,7 @@ export interface LocalOptions {
   readonly startLocalProject: StartLocalProject | null;
   readonly now: () => Date;
   readonly log: Log;
-  /** The folder was made anew: what was read before belongs to another database. */
+  /** The folder was created again: what was read before belongs to another database. */
   readonly onAnother: () => void;
   /** It ended by itself. Null: it may be started again; else why that is left to a person. */
   readonly onEnd: (failure: Failure | null) => void;

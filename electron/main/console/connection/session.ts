@@ -2,7 +2,7 @@
  * One project being followed: reads what is new when a wake-up comes and at intervals all the same; sends what waits in
  * the outbox; knows whether the project can be reached.
  */
-import type { ConnectionState, Failure } from "../../../../shared/contract/index.ts";
+import { type ConnectionState, type Failure, isReached } from "../../../../shared/contract/index.ts";
 import type { Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
 import type { Backend } from "../../backend/backend.ts";
@@ -123,7 +123,7 @@ export function startSession(options: SessionOptions): Session {
     while (!isStopped) {
       const failure = await follow();
       if (isStopped || !failure) return;
-      if (status === "live" || status === "catching_up") retryMs = shortestRetryMs;
+      if (isReached(status)) retryMs = shortestRetryMs;
       // A refusal is asked again too, rarely: someone may have applied the migrations.
       become(isUnreachable(failure) ? "offline" : "refused", failure);
       isWoken = false;

@@ -83,6 +83,12 @@ describe("an act whose connection drops", () => {
     10_000,
   );
 
+  it("is sent while the project is slow to answer", async () => {
+    const { send, sent } = bench({}, "catching_up");
+    expect(await send()).toEqual(ok({ given: 5 }));
+    expect(sent).toEqual(["one"]);
+  });
+
   it("is not sent at all while there is none, and says what is possible then", async () => {
     const { send, sent } = bench({}, "offline");
     const refused = await send();

@@ -3,7 +3,7 @@
  * command is looked up by its id as soon as the project answers again; one that never arrived is void from then on.
  */
 import { z } from "zod";
-import type { Failure, Notice } from "../../../../shared/contract/index.ts";
+import { type Failure, isReached, type Notice } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
@@ -50,7 +50,7 @@ export function createCommands(desk: DeskContext, notify: (notice: Notice) => vo
     schema: S,
   ): Promise<Result<z.output<S>, Failure>> {
     const profileId = connection.profileId();
-    if (profileId === null || connection.state().status !== "live") return fail(needsConnection);
+    if (profileId === null || !isReached(connection.state().status)) return fail(needsConnection);
     const commandId = parameters.p_command_id;
     // Kept before it goes: after a crash it is known that it may have arrived.
     remember(profileId, { command_id: commandId, what });

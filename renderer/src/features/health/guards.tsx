@@ -37,7 +37,7 @@ const guardColumns: readonly Column<GuardRow>[] = [
     width: 130,
     cell: ({ oldest_at: at }) => (at ? <Time at={at} /> : "—"),
   },
-  { id: "told", header: "Last report", width: 110, cell: ({ reported_at: at }) => <Time at={at} /> },
+  { id: "reported", header: "Last report", width: 110, cell: ({ reported_at: at }) => <Time at={at} /> },
 ];
 
 export function Guards({ guards }: { readonly guards: readonly GuardRow[] }): ReactNode {
