@@ -72,6 +72,10 @@ export type ConnectionState = z.infer<typeof connectionState>;
 export const isReached = (status: ConnectionState["status"] | null | undefined): boolean =>
   status === "live" || status === "catching_up";
 
+/** Whether a project counts as live after this status: a live one that is slow to answer is catching up meanwhile. */
+export const staysLive = (wasLive: boolean, status: ConnectionState["status"]): boolean =>
+  status === "live" || (wasLive && status === "catching_up");
+
 export const connectionOperations = {
   "connection.state": operation(nothing, connectionState),
   "connection.profiles": operation(nothing, z.array(profile)),

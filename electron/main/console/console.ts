@@ -5,6 +5,7 @@ import {
   type Intent,
   type Notice,
   type Profile,
+  staysLive,
 } from "../../../shared/contract/index.ts";
 import type { openKeychain } from "../keychain/keychain.ts";
 import { createBulkDriver } from "./users/bulk-driver.ts";
@@ -70,16 +71,6 @@ export interface Console {
   close(): Promise<void>;
 }
 
-/** Finds that a live project was lost. One that stops answering is catching up before it is offline. */
-function createLossCheck(): (status: ConnectionState["status"]) => boolean {
-  let wasLive = false;
-  return (status) => {
-    const isLoss = wasLive && status === "offline";
-    wasLive = status === "live" || (wasLive && status === "catching_up");
-    return isLoss;
-  };
-}
-
 /** Nothing is started before `start`. */
 export function openConsole(
   options: ConsoleOptions,
@@ -126,12 +117,13 @@ export function openConsole(
     },
     onState: (state) => {
       states.publish(state);
-      if (isLoss(state.status)) notices.publish(connectionLost);
+      if (wasLive && state.status === "offline") notices.publish(connectionLost);
+      wasLive = staysLive(wasLive, state.status);
     },
     now,
     log,
   });
-  const isLoss = createLossCheck();
+  let wasLive = false;
   const states = createTopic<ConnectionState>(() => connection.state());
   const intents = createTopic<Intent[]>(() => waitingIntents(desk));
   const desk: DeskContext = { store, connection, outbox, now, operator: () => readSettings(store).operator };

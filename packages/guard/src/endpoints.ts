@@ -113,7 +113,7 @@ function modelOf(address: URL): string | undefined {
   try {
     return inPath === undefined ? undefined : decodeURIComponent(inPath);
   } catch {
-    // A sign of percent that is one.
+    // A percent sign that escapes nothing.
     return inPath;
   }
 }

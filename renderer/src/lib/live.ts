@@ -1,7 +1,12 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { create } from "zustand";
 import type { ConsoleClient, TransportStatus } from "../../../shared/contract/client.ts";
-import { type ConnectionState, isReached, type ProjectInfo } from "../../../shared/contract/connection.ts";
+import {
+  type ConnectionState,
+  isReached,
+  type ProjectInfo,
+  staysLive,
+} from "../../../shared/contract/connection.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
 import type { StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
@@ -51,7 +56,7 @@ export function startLive(
         void queries.invalidateQueries();
       }
       // A slow answer loses nothing: to read everything again then would make a slow project slower.
-      wasLive = connection.status === "live" || (wasLive && connection.status === "catching_up");
+      wasLive = staysLive(wasLive, connection.status);
     }),
     client.follow("rail", {}, (rail) => useLive.setState({ rail })),
     client.follow("intents", {}, (intents) => {

@@ -7,7 +7,6 @@ import { useKeys } from "../../lib/keys.ts";
 import { useLive } from "../../lib/live.ts";
 import { isFlag, recall, remember, useRemembered } from "../../lib/remember.ts";
 import { currentPlace, navigate, placeAddress, usePlace } from "../../lib/router.ts";
-
 import { capitalise, counted, reasonWords } from "../../lib/text.ts";
 import { DataTable } from "../../ui/data-table.tsx";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
