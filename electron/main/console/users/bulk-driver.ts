@@ -23,20 +23,26 @@ export type BulkDriver = ReturnType<typeof createBulkDriver>;
 
 export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => void) {
   const { connection, operator } = desk;
-  /** Projects and bulk acts whose steps this console sends now. */
-  const driven = new Set<string>();
+  /**
+   * Projects and bulk acts whose steps this console sends now. True where one was stopped, gone on with or undone since
+   * the last step was sent: that step may still answer that there is nothing left to do.
+   */
+  const driven = new Map<string, boolean>();
   /** Projects that were looked through for acts that this operator left in the middle. */
   const resumed = new Set<string>();
   const keyOf = (profileId: string, bulkId: number): string => `${profileId} ${bulkId}`;
 
   async function drive(bulkId: number): Promise<void> {
     const profileId = connection.profileId();
-    if (profileId === null || driven.has(keyOf(profileId, bulkId))) return;
+    if (profileId === null) return;
     const key = keyOf(profileId, bulkId);
-    driven.add(key);
+    const isDriven = driven.has(key);
+    driven.set(key, isDriven);
+    if (isDriven) return;
     try {
       let failures = 0;
       while (connection.profileId() === profileId) {
+        driven.set(key, false);
         const stepped = await connection.rpc(
           "console_step_bulk_act",
           { p_bulk_id: bulkId, p_limit: stepSize },
@@ -44,13 +50,13 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
         );
         if (stepped.ok) {
           failures = 0;
-          if (isUnderWay(stepped.value)) continue;
+          if (isUnderWay(stepped.value) || driven.get(key)) continue;
           tell(stepped.value);
           connection.wake();
           return;
         }
         // A step that was lost did nothing, or is kept: the next one goes on either way.
-        failures += 1;
+        failures = driven.get(key) ? 1 : failures + 1;
         if (!isUnreachable(stepped.error) && failures > waitMs.length) {
           notify({
             level: "warning",
@@ -61,6 +67,8 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
         }
         await new Promise((resolve) => setTimeout(resolve, waitMs[Math.min(failures, waitMs.length) - 1]));
       }
+      // Another project was chosen: this one goes on when it is chosen again.
+      resumed.delete(profileId);
     } finally {
       driven.delete(key);
     }
