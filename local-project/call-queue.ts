@@ -7,26 +7,34 @@ import { fromDatabaseError, HttpError } from "./errors.ts";
 import type { Caller } from "./keys.ts";
 import type { RpcRequest, RpcResponse } from "./rpc-messages.ts";
 
-/** The arguments that a call may have and must have: a call with any other is answered by its single function. */
-const parameters: Readonly<
-  Record<string, { readonly must: readonly string[]; readonly may: readonly string[] }>
-> = {
+const isText = (value: unknown): boolean => typeof value === "string";
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value);
+const isNumber = (value: unknown): boolean => typeof value === "number";
+const isAny = (): boolean => true;
+
+type Parameters = Readonly<Record<string, (value: unknown) => boolean>>;
+
+/**
+ * The arguments that a call must and may have, and the JSON type of each. A call with any other is answered by its
+ * single function: PostgreSQL refuses a wrong type there in its own words, a batch in ours.
+ */
+const parameters: Readonly<Record<string, { readonly must: Parameters; readonly may: Parameters }>> = {
   authorize_usage: {
-    must: ["p_request_id", "p_user_id", "p_model"],
-    may: [
-      "p_estimated_tokens",
-      "p_message",
-      "p_conversation_id",
-      "p_task_type",
-      "p_scope_id",
-      "p_complexity",
-    ],
+    must: { p_request_id: isText, p_user_id: isText, p_model: isText },
+    may: {
+      p_estimated_tokens: isCount,
+      p_message: isText,
+      p_conversation_id: isText,
+      p_task_type: isText,
+      p_scope_id: isText,
+      p_complexity: isNumber,
+    },
   },
   settle_usage: {
-    must: ["p_request_id", "p_input_tokens", "p_output_tokens"],
-    may: ["p_model", "p_metadata"],
+    must: { p_request_id: isText, p_input_tokens: isCount, p_output_tokens: isCount },
+    may: { p_model: isText, p_metadata: isAny },
   },
-  release_usage: { must: ["p_request_id"], may: ["p_reason"] },
+  release_usage: { must: { p_request_id: isText }, may: { p_reason: isText } },
 };
 /** Queues of so many kinds of caller are kept; there is one service key. */
 const MOST_CALLERS = 20;
@@ -63,10 +71,13 @@ function argumentsOf({
     const value: unknown = JSON.parse(text);
     if (typeof value !== "object" || value === null || Array.isArray(value) || JSON.stringify(value) !== text)
       return null;
-    const names = Object.keys(value);
+    const { must, may } = known;
     const isFit =
-      known.must.every((name) => names.includes(name)) &&
-      names.every((name) => known.must.includes(name) || known.may.includes(name));
+      Object.keys(must).every((name) => Object.hasOwn(value, name)) &&
+      Object.entries(value).every(([name, one]) => {
+        const isOfType = Object.hasOwn(must, name) ? must[name] : Object.hasOwn(may, name) ? may[name] : null;
+        return isOfType != null && (one === null || isOfType(one));
+      });
     return isFit ? (value as Record<string, unknown>) : null;
   } catch {
     return null;

@@ -34,6 +34,20 @@ const drawn = new Set(["decision_id", "transaction_id", "expires_at", "retry_aft
 const compared = (answer: unknown): unknown =>
   JSON.parse(JSON.stringify(answer, (key, value: unknown) => (drawn.has(key) ? undefined : value)));
 
+/** Values of another type than their parameter has: PostgREST reads some as what was meant, and refuses others. */
+const oddlyTyped: readonly Record<string, unknown>[] = [
+  { p_estimated_tokens: "many" },
+  { p_estimated_tokens: "100" },
+  { p_estimated_tokens: 1.5 },
+  { p_estimated_tokens: true },
+  { p_user_id: 12 },
+  { p_user_id: { id: "u" } },
+  { p_model: null },
+  { p_complexity: "0.5" },
+  { p_complexity: "high" },
+  { p_message: ["hello"] },
+];
+
 /** Each for a user of its own, so that their order does not matter. */
 function authorizations(): Call[] {
   return Array.from({ length: 90 }, (_, n): Call => {
@@ -46,7 +60,7 @@ function authorizations(): Call[] {
     };
     // Refused, each in its own way; and bodies that are not as JavaScript writes them.
     if (n % 9 === 2) return call("authorize_usage", { ...args, p_user_id: "" });
-    if (n % 9 === 3) return call("authorize_usage", { ...args, p_estimated_tokens: "many" });
+    if (n % 9 === 3) return call("authorize_usage", { ...args, ...oddlyTyped[(n - 3) / 9] });
     if (n % 9 === 4) return call("authorize_usage", { ...args, p_nonsense: 1 });
     if (n % 9 === 5) return call("authorize_usage", { ...args, p_message: "a\u0000b" });
     if (n % 9 === 6) return { name: "authorize_usage", text: JSON.stringify(args, null, 1) };
@@ -63,6 +77,7 @@ function settlements(): Call[] {
       p_input_tokens: 30,
       p_output_tokens: 20,
     };
+    if (n % 10 === 5) return call("settle_usage", { ...args, p_input_tokens: n % 20 === 5 ? "30" : "few" });
     // A number that JavaScript would round.
     if (n % 10 === 4)
       return { name: "settle_usage", text: `${JSON.stringify(args).slice(0, -1)},"p_metadata":{"x":1.10}}` };
@@ -102,9 +117,10 @@ describe.each([
     }
     const [row] = await together.run("select count(*), count(distinct xid::text) from governance.requests");
     const [made, transactions] = (row ?? []).map(Number);
-    expect(made).toBe(40);
+    // Five of the oddly typed are read as what was meant.
+    expect(made).toBe(45);
     // PGlite holds up the thread that would read the next call: there each is over before the next has come.
-    if (server !== null) expect(transactions).toBeLessThan(35);
+    if (server !== null) expect(transactions).toBeLessThan(40);
   });
 
   it("keeps a busy account's balance: of 100 calls at once, as many are held as it can pay", async () => {
