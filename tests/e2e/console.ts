@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test as base, expect, type Page } from "@playwright/test";
+import { test as base, expect, type Locator, type Page } from "@playwright/test";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { compileQuickly } from "../support/compile-quickly.ts";
 
@@ -234,6 +234,17 @@ export async function makeUser(
     p_idempotency_key: `grant-${userId}`,
   });
   if (granted.error) throw new Error(`update_user_token_balance: ${granted.error.message}`);
+}
+
+/** To be polled: the page draws a while after what changes it, such as a resize of the window. */
+export async function widthOf(part: Locator): Promise<number> {
+  return (await part.boundingBox())?.width ?? Number.NaN;
+}
+
+/** To be polled, as `widthOf`. */
+export async function rightEdgeOf(part: Locator): Promise<number> {
+  const box = await part.boundingBox();
+  return box ? box.x + box.width : Number.NaN;
 }
 
 export { expect };

@@ -1,6 +1,6 @@
 /** The second language: chosen by a person, whole on every screen, with numbers as it writes them. */
 import { type Page } from "@playwright/test";
-import { authorize, expect, makeUser, test } from "./console.ts";
+import { authorize, expect, makeUser, test, widthOf } from "./console.ts";
 
 async function speak(page: Page, language: string): Promise<void> {
   await page.addInitScript(
@@ -23,7 +23,7 @@ test("German is chosen under Settings, without a restart, with its numbers and t
   // Its words are longer; without words the rail is as narrow as in English.
   const size = page.viewportSize();
   await page.setViewportSize({ width: 1024, height: 640 });
-  expect((await desks.boundingBox())?.width).toBeLessThan(60);
+  await expect.poll(() => widthOf(desks)).toBeLessThan(60);
   if (size) await page.setViewportSize(size);
   await desks.getByRole("link", { name: /^Benutzer\b/ }).click();
   await page.goto(`${origin}/#/users/language-1`);
