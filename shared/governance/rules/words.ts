@@ -260,22 +260,32 @@ function takeExceptions(condition: Condition): {
   return { rest: { all: rest }, except };
 }
 
+/** What a rule that is still being written lacks. */
+export interface RuleGaps {
+  readonly action?: boolean;
+  /** Some of its conditions; those it has are described. */
+  readonly conditions?: boolean;
+}
+
 /**
  * A rule in one sentence, for people: "Block when more than 100 messages a day, except Business". Says shadow
- * and off, and whom the rule is for.
+ * and off, and whom the rule is for. What it lacks is an ellipsis.
  */
 export function describeRule(
   rule: Pick<Rule, "conditions" | "action" | "applies_to" | "mode" | "is_active">,
   names: RuleNames = {},
+  gaps: RuleGaps = {},
 ): string {
   const { rest, except } = takeExceptions(rule.conditions);
-  const action = describeAction(rule.action);
-  const empty = "all" in rest && rest.all.length === 0;
+  const action = gaps.action ? "…" : describeAction(rule.action);
+  const isEmpty = "all" in rest && rest.all.length === 0;
+  const when = isEmpty ? (gaps.conditions ? "" : " always") : ` when ${describeCondition(rest, names)}`;
+  const gap = gaps.conditions && !(gaps.action && isEmpty) ? " …" : "";
   const plan = (id: string): string => names.plans?.[id] ?? id;
   const plans = rule.applies_to.plans ?? [];
   const scopes = rule.applies_to.scopes ?? [];
   const sentence = [
-    `${action.charAt(0).toUpperCase()}${action.slice(1)}${empty ? " always" : ` when ${describeCondition(rest, names)}`}`,
+    `${action.charAt(0).toUpperCase()}${action.slice(1)}${when}${gap}`,
     plans.length > 0 ? `for ${list(plans.map(plan), "and")}` : "",
     scopes.length > 0 ? `in ${list(scopes, "and")}` : "",
     except.length > 0 ? `except ${list(except.map(plan), "and")}` : "",

@@ -27,6 +27,15 @@ it.each([
   expect(readDraft(draft(conditions, action), {}).sentence).toBe(sentence);
 });
 
+it("says whom a draft is for before it is whole", () => {
+  const conditions = { all: [leaf, { ...leaf, value: "" }, { fact: "plan", op: "!=", value: "business" }] };
+  const names = { plans: { pro: "Pro", business: "Business" } };
+  expect(readDraft({ ...draft(conditions), applies_to: { plans: ["pro"] } }, names).sentence).toBe(
+    "Block when more than 5 messages a day …, for Pro, except Business",
+  );
+  expect(readDraft({ ...draft({ all: [leaf] }), applies_to: { plans: [""] } }, names).sentence).toBe("…");
+});
+
 it("says each problem with its place, and that a value is missing", () => {
   const { problems, rule } = readDraft(draft({ all: [leaf, { ...leaf, value: "" }] }), {});
   expect(rule).toBeNull();

@@ -1,14 +1,11 @@
 /** A draft of a rule as it grows: what is wrong with it, and the sentence of what is there already. */
 import type { RuleProblem } from "../../../../shared/contract/rules.ts";
 import {
-  describeAction,
-  describeCondition,
   describeRule,
   parseRule,
   type Rule,
   type RuleNames,
 } from "../../../../shared/governance/rules/index.ts";
-import { capitalise } from "../../lib/text.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 const isObject = (value: unknown): value is Json =>
@@ -69,10 +66,6 @@ export function readDraft(draft: Json, names: RuleNames): ReadDraft {
     ...(isActionWrong ? { action: { warn: { message: "…" } } } : {}),
   });
   if (!partly.ok) return { rule: null, problems, sentence: "…" };
-  const { action, conditions } = partly.value;
-  const then = isActionWrong ? "…" : capitalise(describeAction(action));
-  const isEmpty = "all" in conditions && conditions.all.length === 0;
-  const when = isEmpty ? "" : describeCondition(conditions, names);
-  const said = when ? `${then} when ${when}` : then;
-  return { rule: null, problems, sentence: left.out > 0 && said !== "…" ? `${said} …` : said };
+  const gaps = { action: isActionWrong, conditions: left.out > 0 };
+  return { rule: null, problems, sentence: describeRule(partly.value, names, gaps) };
 }
