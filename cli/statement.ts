@@ -20,7 +20,7 @@ shown is what is hashed. It needs no network and no key.
   --url URL              the project
   --check FILE           the statement to check (- for standard input)
   --last-hash HASH       the hash that the last entry must have: without it, a missing end or a chain that was made
-                         anew from the first changed entry on cannot be seen
+                         again from the first changed entry on cannot be seen
   --previous-hash HASH   of the entry before the first, for a statement that begins in the middle
   --json                 what was found, as JSON
   --help                 this text

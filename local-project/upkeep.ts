@@ -1,5 +1,5 @@
 /**
- * Upkeep for a project without pg_cron: holds that expired come back, allowances begin anew, alerts are raised, though
+ * Upkeep for a project without pg_cron: holds that expired come back, new allowances begin, alerts are raised, though
  * nobody calls. At start, then every minute, as pg_cron would.
  */
 import type { RunSql } from "./database.ts";

@@ -350,7 +350,7 @@ begin
   -- Into the books of payments, where there is one.
   perform governance.adopt_purchases() where exists (select from jsonb_array_elements(v -> 'lots') l where l ->> 'stripe_charge_id' is not null);
 
-  -- Days of the past are added to: one that was closed meanwhile is added up anew, as after an import.
+  -- Days of the past are added to: one that was closed meanwhile is added up again, as after an import.
   delete from governance.usage_days u
   where u.day in (select d.day from governance.usage_daily d where d.account_id = v_account.account_id);
 

@@ -1660,7 +1660,7 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_rule is needed');
   end if;
   v_checked := governance.check_rule(p_rule);
-  -- One writer of rules at a time: each makes governance.evaluate_rules anew.
+  -- One writer of rules at a time: each replaces governance.evaluate_rules.
   perform pg_advisory_xact_lock(7254012);
   v_answer := governance.begin_command('operator', p_command_id, case when p_reason is null and p_until is null
     then row('save_rule', p_rule, p_expected_version, p_operator)::text
@@ -2100,7 +2100,7 @@ begin
 end
 $$;
 comment on function governance.compile_rules() is
-  'Makes the functions that calls ask about rules anew from the rules and word lists in force, and names the set; one '
+  'Writes the functions that calls ask about rules from the rules and word lists in force, and names the set; one '
   'at a time.';
 
 -- Configuration, operators' commands, and the feed that readers follow.
@@ -4134,7 +4134,7 @@ begin
 end
 $$;
 comment on function public.get_or_create_token_record(text) is
-  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when it starts anew. '
+  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when the next starts. '
     'A new user gets an account. Errors: invalid_argument, not_configured.';
 revoke all on function public.get_or_create_token_record(text) from public, anon, authenticated;
 grant execute on function public.get_or_create_token_record(text) to service_role;
@@ -4213,7 +4213,7 @@ comment on function public.my_token_balance() is
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 
--- A function, as the terms of a check are read anew from text by every statement that writes the table; and without a
+-- A function, as the terms of a check are read again from text by every statement that writes the table; and without a
 -- search path, which would cost as much as it saves: it uses built-in operators alone.
 create function governance.is_sound(a governance.accounts) returns boolean
   language plpgsql immutable as $$
@@ -4534,7 +4534,7 @@ begin
 end
 $$;
 comment on function public.unblock_user(text, text, text, text, int) is
-  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
+  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages count from zero. A flag '
   'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
@@ -4948,7 +4948,7 @@ create table governance.token_transactions (
   -- SHA-256 over the entry before it and this one: see governance.entry_hash.
   previous_hash bytea,
   hash bytea not null,
-  -- No checks: a check is read anew at every insert, and the chain and public.verify_ledger prove more.
+  -- No checks: a check is read again at every insert, and the chain and public.verify_ledger prove more.
   xid xid8 not null default pg_current_xact_id()
 );
 
@@ -5365,7 +5365,7 @@ declare
   v_account governance.accounts;
   v_zones text[];
 begin
-  -- A server's time zone database changes when it is installed anew: one look after each start.
+  -- A server's time zone database changes when it is installed again: one look after each start.
   if exists (select from governance.maintenance_state s
     where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
   select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z
@@ -7106,7 +7106,7 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
 
 create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
   returns governance.authorization[]
-  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
+  -- Plans of these statements depend on no parameter: without the setting each call would plan again, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
@@ -13109,7 +13109,7 @@ begin
     perform governance.queue_notifications(v_now);
   end if;
   with due as (
-    -- Addresses are read anew each time: one that was wrong can be put right.
+    -- Addresses are read again each time: one that was wrong can be put right.
     select w.notification_id, case when w.channel <> 'email' then array_remove(array[w.recipient], null)
         when w.audience = 'operators' then governance.operator_addresses(w.routes)
         else array_remove(array[coalesce(a.email, w.recipient)], null) end as addresses,
@@ -13250,7 +13250,7 @@ begin
     row('retry_notification', p_notification_id, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  -- Created anew: else it would be given up again at once for its age.
+  -- Created again: else it would be given up again at once for its age.
   update governance.notifications x set status = 'queued', attempts = 0, due_at = v_now, created_at = v_now,
     last_error = null
   where x.notification_id = p_notification_id and x.status = 'failed' returning * into n;
@@ -13319,7 +13319,7 @@ begin
     where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
       and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
     if v_percent is not null then
-      -- Another limit, as after an upgrade, warns anew.
+      -- Another limit, as after an upgrade, warns again.
       v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent,
         'severity', case when v_percent >= 95 then 'critical' else 'warning' end,
         'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')),
@@ -13380,7 +13380,7 @@ create function governance.budget_subject(p_alert governance.cost_alerts) return
     case when p_alert.metric = 'cost_micros' then (select c.currency from governance.active_config c) end)
 $$;
 comment on function governance.budget_subject(governance.cost_alerts) is
-  'What a budget is of: one that measures something else since it was edited is another matter, and raised anew.';
+  'What a budget is of: one that measures something else since it was edited is another matter, and raised again.';
 
 create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
   returns int
@@ -15126,7 +15126,7 @@ create table governance.usage_days (
 );
 
 comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
-  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up anew every hour: '
+  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up again every hour: '
   'for plans that changed, and for what was committed very late.';
 
 create function governance.settled_between(p_after bigint, p_upto bigint)
@@ -15197,7 +15197,7 @@ begin
 end
 $$;
 comment on function governance.aggregate_day(date, boolean) is
-  'Adds up one day anew. Whoever calls it keeps imports (7254013) and following away.';
+  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
 
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$
@@ -17090,7 +17090,7 @@ declare
   v_reason text;
 begin
   perform governance.refuse_others('process_stripe_event');
-  -- In lists of at most eight: a longer one is hashed, anew in every transaction.
+  -- In lists of at most eight: a longer one is hashed, again in every transaction.
   if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
     and pg_column_size(p_event) <= 1048576
     and (v_type in ('checkout.session.completed', 'payment_intent.succeeded', 'charge.succeeded', 'charge.updated',
@@ -17680,7 +17680,7 @@ begin
         join governance.lots x using (lot_id) where y.from_lot_id = l.lot_id) o
     where p.subscription_id = p_subscription and l.kind = 'subscription'
       and r.period_end > p_due.period_from and r.period_start < p_due.period_to
-      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited, or
+      -- A period that ends sooner (a trial, a period that was begun again) is another one, unless it was credited, or
       -- went on into one that was.
       and (r.period_end >= p_due.period_to or r.period_end = any (p_due.credited_ends)
         or l.expires_at >= (select min(c) from unnest(p_due.credited_ends) c))
@@ -17700,7 +17700,7 @@ begin
 end
 $$;
 comment on function governance.given_in_period(bigint, timestamptz, text, governance.invoice_due, text, timestamptz) is
-  'How much of a period''s allowance its subscription has given already. Where the period began anew and the rest of '
+  'How much of a period''s allowance its subscription has given already. Where the period began again and the rest of '
   'the old one was credited, its tokens go on into the new one. What it gave to a former user counts too. The caller '
   'holds the locks of all accounts of the subscription.';
 
@@ -20666,7 +20666,7 @@ begin
       perform governance.fail('PT403', 'approval_needed', v_why);
     end if;
   end if;
-  -- The clock anew: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
+  -- The clock again: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
   v_now := governance.now();
   if c.status <> 'approved' then
     insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)

@@ -408,7 +408,7 @@ begin
     perform governance.fail('PT400', 'invalid_argument', 'p_rule is needed');
   end if;
   v_checked := governance.check_rule(p_rule);
-  -- One writer of rules at a time: each makes governance.evaluate_rules anew.
+  -- One writer of rules at a time: each replaces governance.evaluate_rules.
   perform pg_advisory_xact_lock(7254012);
   v_answer := governance.begin_command('operator', p_command_id, case when p_reason is null and p_until is null
     then row('save_rule', p_rule, p_expected_version, p_operator)::text

@@ -349,7 +349,7 @@ begin
 end
 $$;
 comment on function governance.compile_rules() is
-  'Makes the functions that calls ask about rules anew from the rules and word lists in force, and names the set; one '
+  'Writes the functions that calls ask about rules from the rules and word lists in force, and names the set; one '
   'at a time.';
 
 -- Configuration, operators' commands, and the feed that readers follow.

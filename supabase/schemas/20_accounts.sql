@@ -397,7 +397,7 @@ begin
 end
 $$;
 comment on function public.get_or_create_token_record(text) is
-  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when it starts anew. '
+  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when the next starts. '
     'A new user gets an account. Errors: invalid_argument, not_configured.';
 revoke all on function public.get_or_create_token_record(text) from public, anon, authenticated;
 grant execute on function public.get_or_create_token_record(text) to service_role;
@@ -476,7 +476,7 @@ comment on function public.my_token_balance() is
 revoke all on function public.my_token_balance() from public, anon, authenticated;
 grant execute on function public.my_token_balance() to authenticated;
 
--- A function, as the terms of a check are read anew from text by every statement that writes the table; and without a
+-- A function, as the terms of a check are read again from text by every statement that writes the table; and without a
 -- search path, which would cost as much as it saves: it uses built-in operators alone.
 create function governance.is_sound(a governance.accounts) returns boolean
   language plpgsql immutable as $$

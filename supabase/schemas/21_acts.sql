@@ -303,7 +303,7 @@ begin
 end
 $$;
 comment on function public.unblock_user(text, text, text, text, int) is
-  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages are counted anew. A flag '
+  'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages count from zero. A flag '
   'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;

@@ -21,7 +21,7 @@ create table governance.token_transactions (
   -- SHA-256 over the entry before it and this one: see governance.entry_hash.
   previous_hash bytea,
   hash bytea not null,
-  -- No checks: a check is read anew at every insert, and the chain and public.verify_ledger prove more.
+  -- No checks: a check is read again at every insert, and the chain and public.verify_ledger prove more.
   xid xid8 not null default pg_current_xact_id()
 );
 

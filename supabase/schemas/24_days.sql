@@ -150,7 +150,7 @@ declare
   v_account governance.accounts;
   v_zones text[];
 begin
-  -- A server's time zone database changes when it is installed anew: one look after each start.
+  -- A server's time zone database changes when it is installed again: one look after each start.
   if exists (select from governance.maintenance_state s
     where s.key = 'checked_zones' and s.value ->> 'server_started' = v_started) then return true; end if;
   select array_agg(z.timezone) into v_zones from (select distinct a.timezone from governance.accounts a) z

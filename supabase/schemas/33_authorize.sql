@@ -153,7 +153,7 @@ comment on function governance.repeated_decision(governance.requests, bigint, te
 
 create function governance.authorize_calls(p_calls governance.authorize_arguments[], p_waits boolean default true)
   returns governance.authorization[]
-  -- Plans of these statements depend on no parameter: without the setting each call would plan anew, to prune
+  -- Plans of these statements depend on no parameter: without the setting each call would plan again, to prune
   -- partitions. And a connection keeps its plans: one made while a table was empty would scan the grown table for ever.
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$

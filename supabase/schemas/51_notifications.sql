@@ -267,7 +267,7 @@ begin
     perform governance.queue_notifications(v_now);
   end if;
   with due as (
-    -- Addresses are read anew each time: one that was wrong can be put right.
+    -- Addresses are read again each time: one that was wrong can be put right.
     select w.notification_id, case when w.channel <> 'email' then array_remove(array[w.recipient], null)
         when w.audience = 'operators' then governance.operator_addresses(w.routes)
         else array_remove(array[coalesce(a.email, w.recipient)], null) end as addresses,
@@ -408,7 +408,7 @@ begin
     row('retry_notification', p_notification_id, p_operator)::text);
   if v_answer is not null then return v_answer; end if;
   v_now := governance.now();
-  -- Created anew: else it would be given up again at once for its age.
+  -- Created again: else it would be given up again at once for its age.
   update governance.notifications x set status = 'queued', attempts = 0, due_at = v_now, created_at = v_now,
     last_error = null
   where x.notification_id = p_notification_id and x.status = 'failed' returning * into n;

@@ -41,7 +41,7 @@ begin
     where (v_limit.before + p_charged)::numeric * 100 >= v_limit.most::numeric * w
       and v_limit.before::numeric * 100 < v_limit.most::numeric * w;
     if v_percent is not null then
-      -- Another limit, as after an upgrade, warns anew.
+      -- Another limit, as after an upgrade, warns again.
       v_alerts := v_alerts || jsonb_build_object('type', v_limit.kind || '_' || v_percent,
         'severity', case when v_percent >= 95 then 'critical' else 'warning' end,
         'message', format('%s%% of the %s limit is used', v_percent, replace(v_limit.kind, '_limit', '')),
@@ -102,7 +102,7 @@ create function governance.budget_subject(p_alert governance.cost_alerts) return
     case when p_alert.metric = 'cost_micros' then (select c.currency from governance.active_config c) end)
 $$;
 comment on function governance.budget_subject(governance.cost_alerts) is
-  'What a budget is of: one that measures something else since it was edited is another matter, and raised anew.';
+  'What a budget is of: one that measures something else since it was edited is another matter, and raised again.';
 
 create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
   returns int

@@ -30,7 +30,7 @@ create table governance.usage_days (
 );
 
 comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
-  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up anew every hour: '
+  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up again every hour: '
   'for plans that changed, and for what was committed very late.';
 
 create function governance.settled_between(p_after bigint, p_upto bigint)
@@ -101,7 +101,7 @@ begin
 end
 $$;
 comment on function governance.aggregate_day(date, boolean) is
-  'Adds up one day anew. Whoever calls it keeps imports (7254013) and following away.';
+  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
 
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$

@@ -219,7 +219,7 @@ declare
   v_reason text;
 begin
   perform governance.refuse_others('process_stripe_event');
-  -- In lists of at most eight: a longer one is hashed, anew in every transaction.
+  -- In lists of at most eight: a longer one is hashed, again in every transaction.
   if not coalesce(jsonb_typeof(p_event -> 'id') = 'string' and btrim(v_id) <> '' and length(v_id) <= 255
     and pg_column_size(p_event) <= 1048576
     and (v_type in ('checkout.session.completed', 'payment_intent.succeeded', 'charge.succeeded', 'charge.updated',

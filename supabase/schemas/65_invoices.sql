@@ -225,7 +225,7 @@ begin
         join governance.lots x using (lot_id) where y.from_lot_id = l.lot_id) o
     where p.subscription_id = p_subscription and l.kind = 'subscription'
       and r.period_end > p_due.period_from and r.period_start < p_due.period_to
-      -- A period that ends sooner (a trial, a period that was begun anew) is another one, unless it was credited, or
+      -- A period that ends sooner (a trial, a period that was begun again) is another one, unless it was credited, or
       -- went on into one that was.
       and (r.period_end >= p_due.period_to or r.period_end = any (p_due.credited_ends)
         or l.expires_at >= (select min(c) from unnest(p_due.credited_ends) c))
@@ -245,7 +245,7 @@ begin
 end
 $$;
 comment on function governance.given_in_period(bigint, timestamptz, text, governance.invoice_due, text, timestamptz) is
-  'How much of a period''s allowance its subscription has given already. Where the period began anew and the rest of '
+  'How much of a period''s allowance its subscription has given already. Where the period began again and the rest of '
   'the old one was credited, its tokens go on into the new one. What it gave to a former user counts too. The caller '
   'holds the locks of all accounts of the subscription.';
 

@@ -348,7 +348,7 @@ begin
       perform governance.fail('PT403', 'approval_needed', v_why);
     end if;
   end if;
-  -- The clock anew: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
+  -- The clock again: booking may have waited for the account, and a run that read the ledger meanwhile has not seen it.
   v_now := governance.now();
   if c.status <> 'approved' then
     insert into governance.lone_decisions (difference_id, what, decided_at, decided_by, tokens, amount_minor, currency)

@@ -8,7 +8,7 @@ import { faintTexts } from "./readable.ts";
 
 const PICTURES = "test-results/gallery";
 let server: RendererServer;
-/** One for all: a page that begins anew loads each of the hundreds of modules anew. */
+/** One for all: a page that begins again loads each of the hundreds of modules again. */
 let page: Page;
 const thrown: string[] = [];
 

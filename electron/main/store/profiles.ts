@@ -67,7 +67,7 @@ export function storeProfiles({ run, all, one, exec, inTransaction }: Sql) {
         }
         run("delete from settings where key = 'selected_profile' and value = ?", JSON.stringify(profileId));
       });
-      // Deleted rows stay readable in the file until it is written anew.
+      // Deleted rows stay readable in the file until it is written again.
       exec("vacuum; pragma wal_checkpoint(truncate)");
     },
   };

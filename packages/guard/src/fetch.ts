@@ -183,7 +183,7 @@ export function guardFetch(guard: Guard, caller: Caller, options: GuardFetchOpti
       const { url: to, body } = (call as ProviderCall).rewritten(context.model, context.message);
       const headers = new Headers(given);
       headers.delete("content-length");
-      // A form that is written anew has another boundary between its parts.
+      // A form that is written again has another boundary between its parts.
       if (typeof body !== "string") headers.delete("content-type");
       const response = await send(to, {
         ...init,

@@ -52,7 +52,7 @@ export async function startLanguage(): Promise<void> {
   document.documentElement.lang = language === "pseudo" ? "en" : language;
 }
 
-/** Puts a choice into effect. The page is loaded again where it changes the language: every text is made anew. */
+/** Puts a choice into effect. The page is loaded again where it changes the language: every text is made again. */
 export function chooseLanguage(choice: LanguageChoice): void {
   if (chosen() === "pseudo") return;
   remember("language", choice);

@@ -16,7 +16,7 @@ export type Columns<S extends ColumnSpec> = { [K in keyof S]: ColumnOf<S[K]> };
 const make = { u8: Uint8Array, u32: Uint32Array, i32: Int32Array, f64: Float64Array };
 
 export interface Table<S extends ColumnSpec> {
-  /** Replaced when the table grows: read it anew after `add`. */
+  /** Replaced when the table grows: read it again after `add`. */
   columns: Columns<S>;
   length: number;
   /** A new row of zeros; answers its index. */

@@ -14,7 +14,7 @@ import type {
 import { encodeUtf8 } from "./text.ts";
 import type { InputFile } from "./types.ts";
 
-/** What is kept of an account, each list in order of `created`, then id; asked anew for each file. */
+/** What is kept of an account, each list in order of `created`, then id; asked again for each file. */
 export interface StripeAccountRecords {
   readonly account_id: string;
   readonly livemode: boolean;

@@ -187,7 +187,7 @@ describe.runIf(existsSync(library)).each(installedVersions())(
       const settled = await project.call("settle_usage", "across", 100, 0);
       expect(settled).toMatchObject({ status: "settled", charged_tokens: 100 });
       expect(await project.call("settle_usage", "across", 100, 0)).toEqual(settled);
-      // Time passes the true moment again: nothing is granted anew, and the hold made in the future ends in its own time.
+      // Time passes the true moment again: nothing is granted again, and the hold made in the future ends in its own time.
       setClock("2027-07-01 00:30:00");
       await project.call("run_maintenance");
       expect(await balance(user)).toBe(499_900 - 7_000);

@@ -30,7 +30,7 @@ afterEach(() => project.close());
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship gets most; the other one enough to notice where it differs. A connection costs more than its
-  // calls: each reads and plans the functions anew.
+  // calls: each reads and plans the functions again.
   const callers = version === 18 ? 64 : 24;
   const accounts = callers / 8;
   const callsEach = sized(version === 18 ? 50 : 25, 200);

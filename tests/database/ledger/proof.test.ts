@@ -783,7 +783,7 @@ async function tellToday(project: Project): Promise<string[]> {
 
 /** What leaves books in which all agrees: only the anchors, which cover the entries of everybody, tell of it. */
 const agreeing: Readonly<Record<string, string>> = {
-  "a chain reckoned anew after an entry was changed": `do $do$ declare t governance.token_transactions; v_before bytea; begin
+  "a chain reckoned again after an entry was changed": `do $do$ declare t governance.token_transactions; v_before bytea; begin
     for t in select x.* from governance.token_transactions x where x.account_id = $1 order by x.transaction_id loop
       t.description := coalesce(t.description, '') || '.';
       t.previous_hash := v_before;
@@ -882,7 +882,7 @@ async function tamper(client: pg.PoolClient, users: readonly string[], random: (
 
 /**
  * Work that tampers as a superuser can: triggers and foreign keys say nothing, and no check stands in the way. In one
- * transaction, undone at its end: after each change of that kind the proof would be planned anew.
+ * transaction, undone at its end: after each change of that kind the proof would be planned again.
  */
 async function asThief(client: pg.PoolClient, work: () => Promise<void>): Promise<void> {
   await client.query(`begin; set local session_replication_role = replica;

@@ -678,7 +678,7 @@ function isKept(row: Row, now: readonly Row[]): boolean {
   );
 }
 
-/** Every row of every table of ours, as JSON; but for the name of the compiled rules, which a migration may make anew. */
+/** Every row of every table of ours, as JSON; but for the name of the compiled rules, which a migration may make again. */
 async function rowsOf(project: Project): Promise<Record<string, Row[]>> {
   const { rows: tables } = await project.sql.query<{ name: string }>(
     "select relname as name from pg_class where relnamespace = 'governance'::regnamespace and relkind in ('r', 'p') and not relispartition",

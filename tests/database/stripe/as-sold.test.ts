@@ -1,5 +1,5 @@
 /**
- * Ways of selling that Stripe allows beside the plain ones: trials that end early, periods begun anew, plans and tokens
+ * Ways of selling that Stripe allows beside the plain ones: trials that end early, periods begun again, plans and tokens
  * named by a price alone, other prices beside the plan, single invoices, charges without PaymentIntents. Each in the
  * order in which it happens and, where that matters, in another.
  */

@@ -228,7 +228,7 @@ it("today's figures are exact while they are added up, and so are the first of t
     ),
   ).toEqual({ is_open: true, is_trimmed: true });
 
-  // What came behind the count's back is in once the day is added up anew, and when it is over.
+  // What came behind the count's back is in once the day is added up again, and when it is over.
   await project.sql.query(
     "update governance.usage_totals set calls = calls - 1, cost_micros = cost_micros - 1; update governance.usage_days set aggregated_at = clock_timestamp() - interval '2 hours'",
   );

@@ -337,7 +337,7 @@ export class AccountModel {
     this.#payDebt();
   }
 
-  /** Lifts blocks and forgives: identical, rapid and temporary-block counters start anew. */
+  /** Lifts blocks and forgives: identical, rapid and temporary-block counters start again. */
   unblock(atMs: number): void {
     this.roll(atMs);
     this.operator_block = null;

@@ -49,7 +49,7 @@ export const subscriptionPreset = {
 interface PaidPeriod {
   readonly plan: PlanId;
   readonly from: number;
-  /** Later where the period was begun anew. */
+  /** Later where the period was begun again. */
   to: number;
   readonly net: number;
   /** Tokens that a refund took back. */
@@ -267,7 +267,7 @@ class Life {
     this.#update(day, one, naming, next, "active");
     const unused = { plan: from, from: day, to, amount: -back, isProration: true };
     if (plans[next].price > plans[from].price && this.#options.random() < 0.3) {
-      // The period begins anew: what the old one gave goes on into it.
+      // The period begins again: what the old one gave goes on into it.
       const end = day + PERIOD_DAYS;
       for (const period of one.paid) if (period.to === to) period.to = end;
       this.#pay(day, one, naming, next, [

@@ -11,7 +11,7 @@ import type { ReconciliationRun } from "../../../../shared/contract/index.ts";
 import type { Sheet, WorkbookCell } from "./exports-workbook.ts";
 import type { ReportHead } from "./messages.ts";
 
-/** What an export is made from. Differences are asked for anew each time: they are too many to hold. */
+/** What an export is made from. Differences are asked for again each time: they are too many to hold. */
 export interface Exported {
   readonly run: ReconciliationRun;
   readonly report: ReportHead;

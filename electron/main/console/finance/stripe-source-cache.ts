@@ -12,7 +12,7 @@ import {
   type StripeResource,
 } from "../../../../shared/governance/reconciliation/index.ts";
 
-/** Changes with what is kept of an object: then everything is read anew. */
+/** Changes with what is kept of an object: then everything is read again. */
 const version = 1;
 
 const schema = `

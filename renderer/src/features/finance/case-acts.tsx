@@ -45,7 +45,7 @@ export function versionsOf(cases: readonly FinanceCase[]): Record<string, number
   return Object.fromEntries(cases.map((each) => [each.difference_id, each.version]));
 }
 
-/** After anything that changed cases: whatever the desk shows is asked for anew. */
+/** After anything that changed cases: whatever the desk shows is asked for again. */
 export function useFinanceRefresh(): () => void {
   const queries = useQueryClient();
   return () =>

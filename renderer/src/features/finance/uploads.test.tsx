@@ -29,7 +29,7 @@ it("takes a file once, however often and under whatever name it is chosen", asyn
   ]);
   expect(useUploads.getState().files[1]?.failure?.message).toBe("The same file is in the list already.");
 
-  // Dropped, it can be chosen anew.
+  // Dropped, it can be chosen again.
   for (const { key } of useUploads.getState().files) useUploads.getState().drop(key);
   await choose("disputes.csv");
   expect(shown()).toEqual([["disputes.csv", "ready"]]);

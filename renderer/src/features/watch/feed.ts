@@ -170,7 +170,7 @@ interface FeedStore extends FeedState {
   readonly loadOlder: (client: ConsoleClient) => Promise<void>;
 }
 
-/** The feed goes on while the person looks elsewhere; another filter, time or project starts it anew. */
+/** The feed goes on while the person looks elsewhere; another filter, time or project starts it over. */
 export const useFeed = create<FeedStore>((set, get) => ({
   ...emptyFeed,
   filter: {},
