@@ -14,7 +14,6 @@ import configuration from "../playwright.config.ts";
 import { ensureBuilt } from "../cli/build.ts";
 import { createBackend } from "../electron/main/backend/backend.ts";
 import { usageEventPages } from "../electron/main/backend/usage-events.ts";
-import type { DeskContext } from "../electron/main/console/desk-context.ts";
 import { createPastJudge } from "../electron/main/console/rules/past-judge.ts";
 import { type LocalProject, startLocalProject } from "../local-project/index.ts";
 import { parseRules, thresholdsOf } from "../shared/governance/index.ts";
@@ -49,7 +48,6 @@ async function benchReplay(server: PostgresServer, events: number): Promise<Benc
   const project = await openPast(server, events);
   const backend = createBackend({ url: project.url, key: project.serviceRoleKey });
   const judge = createPastJudge({
-    desk: { connection: backend } as unknown as DeskContext,
     workerUrl: null,
     log: (line) => console.error(line),
   });
@@ -70,7 +68,12 @@ async function benchReplay(server: PostgresServer, events: number): Promise<Benc
         // Another end each time: what the thread still has of the last run is not the past that is asked for.
         const until = new Date(Date.now() + 86_400_000 + ++runs).toISOString();
         const answer = await judge.judge({
-          profileId: "bench",
+          project: {
+            profileId: "bench",
+            isChosen: () => true,
+            rpc: (...asked) => backend.rpc(...asked),
+            backend: () => backend,
+          },
           since,
           until,
           job: {

@@ -74,13 +74,14 @@ async function runAct(context: DeskContext, name: ActName, input: Seen): Promise
   const { command_id: commandId, [field]: subject, ...fields } = input;
   const refused = act.check?.(fields, context.now());
   if (refused) return fail(refused);
-  const profileId = connection.profileId();
+  const project = connection.current();
+  const { profileId } = project;
   if (profileId === null) return fail(notConnected);
   if (connection.state().profile?.is_read_only) return fail(readOnly);
   const { seen: lookUp, answered } = bySubject[act.subject];
   const seen = await lookUp(context, profileId, input);
   if (!seen.ok) return seen;
-  const acted = await outbox.submit(profileId, connection.backend(), {
+  const acted = await outbox.submit(profileId, project.backend(), {
     command_id: commandId as string,
     kind: name,
     subject: String(subject),

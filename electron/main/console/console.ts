@@ -86,8 +86,8 @@ export function openConsole(
   const outbox = createOutbox({
     store,
     now,
-    onChange: (list) => {
-      intents.publish(list);
+    onChange: () => {
+      intents.publish(waitingIntents(desk));
       rail.refreshLocal();
     },
     onConflict: (intent) => notices.publish(inConflict(intent)),
@@ -97,7 +97,7 @@ export function openConsole(
     showElsewhere,
     migrations: options.migrations,
     readNew: async (backend, profileId) => {
-      const read = await feed.readNew(backend, () => readStartCursor(backend, feed));
+      const read = await feed.readNew(backend, () => readStartCursor(backend, profileId, feed));
       if (read.ok && connection.profileId() === profileId) rail.refreshSoon();
       return read;
     },
@@ -112,7 +112,7 @@ export function openConsole(
     },
     onProfile: (profileId) => {
       feed.show(profileId);
-      intents.publish(profileId === null ? [] : outbox.list(profileId));
+      intents.publish(waitingIntents(desk));
       rail.reset();
     },
     onState: (state) => {
@@ -140,7 +140,7 @@ export function openConsole(
     onChange: () => rail.refreshLocal(),
     notices,
   });
-  const judge = createPastJudge({ desk, workerUrl: options.replayWorkerUrl ?? null, log });
+  const judge = createPastJudge({ workerUrl: options.replayWorkerUrl ?? null, log });
   const replay = createReplay({ desk, judge, log });
   const configuration = createConfiguration({ desk, judge, log, presets: options.presets ?? [] });
   const { openDifferences } = reconciliation;

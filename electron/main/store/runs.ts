@@ -5,6 +5,7 @@ import { parse, type Sql, write } from "./sql.ts";
 const maxRuns = 30;
 
 export interface StoredRun {
+  readonly profile_id: string;
   readonly run: ReconciliationRun;
   readonly report: unknown;
 }
@@ -23,7 +24,7 @@ export function storeRuns(sql: Sql) {
   const { run, all, one, inTransaction } = sql;
   endInterrupted(sql);
   return {
-    putRun(profileId: string, { run: stored, report }: StoredRun): void {
+    putRun(profileId: string, { run: stored, report }: Omit<StoredRun, "profile_id">): void {
       run(
         `insert into runs values (?, ?, ?, ?, ?)
          on conflict (run_id) do update set run = excluded.run, report = coalesce(excluded.report, runs.report)`,
@@ -42,8 +43,14 @@ export function storeRuns(sql: Sql) {
       }
     },
     getRun(runId: string): StoredRun | null {
-      const row = one("select run, report from runs where run_id = ?", runId);
-      return row ? { run: parse(row.run) as ReconciliationRun, report: parse(row.report) } : null;
+      const row = one("select profile_id, run, report from runs where run_id = ?", runId);
+      return row
+        ? {
+            profile_id: String(row.profile_id),
+            run: parse(row.run) as ReconciliationRun,
+            report: parse(row.report),
+          }
+        : null;
     },
     /** Newest first. */
     listRuns: (profileId: string): ReconciliationRun[] =>

@@ -39,6 +39,7 @@ export function createConnection(options: ConnectionOptions) {
     state: link.state,
     profileId: (): string | null => link.state().profile?.profile_id ?? null,
     rpc: link.rpc,
+    current: link.current,
     wake: link.wake,
     backend: link.backend,
     askAgain: (): Promise<void> => link.askAgain(),
@@ -99,9 +100,8 @@ export function createConnection(options: ConnectionOptions) {
 
     async leave(): Promise<void> {
       const other = freeProfile();
-      await link.leave();
       // Nobody waits for it: the local project may have to start first.
-      if (other) logged(link.select(other));
+      if ((await link.leave()) && other && !shared.holderOf(other.profile_id)) logged(link.select(other));
     },
 
     async retry(): Promise<Result<ConnectionState, Failure>> {

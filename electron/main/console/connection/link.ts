@@ -1,5 +1,4 @@
 /** The one project that is worked with: its session, and the state that the screen shows. */
-import type { z } from "zod";
 import {
   type ConnectionState,
   type Failure,
@@ -7,7 +6,7 @@ import {
   type Profile,
 } from "../../../../shared/contract/index.ts";
 import { fail, type Result } from "../../../../shared/governance/result.ts";
-import { type Backend, createBackend, type RpcOptions } from "../../backend/backend.ts";
+import { type Backend, createBackend } from "../../backend/backend.ts";
 import type { SignalTopic } from "../../backend/signals.ts";
 import { deviceName } from "./device.ts";
 import type { Store } from "../../store/store.ts";
@@ -27,6 +26,18 @@ export interface LinkOptions {
   readonly onProfile: (profileId: string | null) => void;
   readonly onState: (state: ConnectionState) => void;
   readonly now: () => Date;
+}
+
+/**
+ * The project that was chosen at one moment. Work of more than one call asks by it: once another project is chosen, it
+ * refuses what is left of the work, which would otherwise go on in the other one.
+ */
+export interface ChosenProject {
+  readonly profileId: string | null;
+  readonly isChosen: () => boolean;
+  readonly rpc: Backend["rpc"];
+  /** Null also where the project cannot be reached. */
+  readonly backend: () => Backend | null;
 }
 
 const noProject = { profile: null, project: null, replica: null, last_sync_at: null, sample_traffic: null };
@@ -106,6 +117,35 @@ function open(
   });
 }
 
+/** Calls of a desk. They tell the session when the project cannot be reached. */
+function callsOf(session: () => Session | null, state: () => ConnectionState): Backend["rpc"] {
+  return async (name, parameters, schema, options) => {
+    const { status, failure } = state();
+    const asked = session();
+    if (!asked) return fail(failure ?? notConnected);
+    // Known to be unreachable: fail now instead of after a time-out. The session finds out when it is back.
+    if (status === "offline" && failure) return fail(failure);
+    const answer = await asked.backend.rpc(name, parameters, schema, options);
+    if (!answer.ok && session() === asked) asked.reportFailure(answer.error);
+    return answer;
+  };
+}
+
+function chosenNow(
+  chosen: () => string | null,
+  rpc: Backend["rpc"],
+  backend: () => Backend | null,
+): ChosenProject {
+  const profileId = chosen();
+  const isChosen = (): boolean => chosen() === profileId;
+  return {
+    profileId,
+    isChosen,
+    rpc: async (...call) => (isChosen() ? rpc(...call) : fail(anotherProject)),
+    backend: () => (isChosen() ? backend() : null),
+  };
+}
+
 export function createLink(options: LinkOptions) {
   const { store, local } = options;
   const shown = keepState(options);
@@ -127,7 +167,7 @@ export function createLink(options: LinkOptions) {
     shown.become(profile, profile.kind === "local" && !local.isRunning() ? "starting" : "connecting");
     await previous?.stop();
     if (profile.kind === "local") await local.ensure();
-    else if (wasLocal) await local.pauseTraffic();
+    else if (wasLocal && !isLocal()) await local.pauseTraffic();
   }
 
   async function select(profile: Profile): Promise<void> {
@@ -148,24 +188,11 @@ export function createLink(options: LinkOptions) {
     session = open(options, shown, () => mine === generation, current, key);
   }
 
+  const rpc = callsOf(() => session, state);
+  const backend = (): Backend | null => (isReached(state().status) ? (session?.backend ?? null) : null);
+
   const traffic = setInterval(() => isLocal() && update({ sample_traffic: trafficState() }), 1_000);
   traffic.unref();
-
-  /** A call of a desk. Tells the session when the project cannot be reached. */
-  async function rpc<S extends z.ZodType>(
-    name: string,
-    parameters: Readonly<Record<string, unknown>>,
-    schema: S,
-    rpcOptions?: RpcOptions,
-  ): Promise<Result<z.output<S>, Failure>> {
-    const { status, failure } = state();
-    if (!session) return fail(failure ?? notConnected);
-    // Known to be unreachable: fail now instead of after a time-out. The session finds out when it is back.
-    if (status === "offline" && failure) return fail(failure);
-    const answer = await session.backend.rpc(name, parameters, schema, rpcOptions);
-    if (!answer.ok) session?.reportFailure(answer.error);
-    return answer;
-  }
 
   return {
     state,
@@ -183,13 +210,15 @@ export function createLink(options: LinkOptions) {
       await previous?.stop();
     },
 
-    /** Stops following the project. */
-    async leave(): Promise<void> {
-      generation++;
-      await session?.stop();
+    /** Stops following the project. Answers whether none was chosen meanwhile. */
+    async leave(): Promise<boolean> {
+      const mine = ++generation;
+      const previous = session;
       session = null;
       options.onProfile(null);
       update({ ...noProject, status: "refused", failure: null });
+      await previous?.stop();
+      return mine === generation;
     },
 
     async retry(): Promise<void> {
@@ -213,7 +242,8 @@ export function createLink(options: LinkOptions) {
     rpc,
     /** Reads on at once, e.g. after an act whose effect the feed will show. */
     wake: (): void => session?.wake(),
-    backend: (): Backend | null => (isReached(state().status) ? (session?.backend ?? null) : null),
+    backend,
+    current: (): ChosenProject => chosenNow(() => state().profile?.profile_id ?? null, rpc, backend),
 
     async close(): Promise<void> {
       isClosed = true;
@@ -225,6 +255,12 @@ export function createLink(options: LinkOptions) {
   };
 }
 
+export const anotherProject: Failure = {
+  code: "cancelled",
+  message: "Another project was chosen.",
+  advice: "Choose this one again, then look at how far it came.",
+  details: null,
+};
 export const notConnected: Failure = {
   code: "offline",
   message: "The project is not connected yet.",

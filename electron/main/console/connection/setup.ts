@@ -77,10 +77,11 @@ export function setupHandlers(connection: Connection, installer: Installer | nul
       if (!presets.ok) return presets;
       const preset = presets.value.find((each) => each.name === name);
       if (!preset) return fail(unknownPreset);
-      const project = await connection.rpc("console_project_info", {}, projectInfo);
-      if (!project.ok) return project;
-      if (isConfigured(project.value)) return fail(configured);
-      const applied = await connection.rpc("apply_preset", { p_preset: preset.content }, z.unknown());
+      const project = connection.current();
+      const info = await project.rpc("console_project_info", {}, projectInfo);
+      if (!info.ok) return info;
+      if (isConfigured(info.value)) return fail(configured);
+      const applied = await project.rpc("apply_preset", { p_preset: preset.content }, z.unknown());
       if (!applied.ok) return applied;
       await connection.askAgain();
       return ok({ name });

@@ -3,6 +3,7 @@ import type { Worker } from "node:worker_threads";
 import type { ReconciliationRun } from "../../../../shared/contract/index.ts";
 import { redact } from "../../backend/redact.ts";
 import type { Store } from "../../store/store.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { Log } from "../dispatch.ts";
 import type { ReportHead } from "./messages.ts";
 import { crashed } from "./run-failures.ts";
@@ -10,6 +11,8 @@ import { crashed } from "./run-failures.ts";
 export interface ActiveRun {
   run: ReconciliationRun;
   readonly profileId: string;
+  /** Its ledger is matched. */
+  readonly project: ChosenProject;
   /** Null while Stripe is read: the thread has no network. */
   worker: Worker | null;
   readonly stop: AbortController;

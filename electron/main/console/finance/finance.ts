@@ -26,6 +26,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
+import { anotherProject, type ChosenProject } from "../connection/link.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
@@ -176,6 +177,7 @@ function caseHandlers(desk: FinanceDesk) {
       ),
 
     "finance.post": async ({ difference_ids: ids, versions }) => {
+      const project = desk.connection.current();
       const done: z.output<typeof posted>[] = [];
       const refused: { difference_id: string; failure: Failure }[] = [];
       for (const [index, id] of ids.entries()) {
@@ -189,11 +191,12 @@ function caseHandlers(desk: FinanceDesk) {
             p_expected_version: versions[id] ?? null,
           },
           posted,
+          project,
         );
         if (answer.ok) done.push(answer.value);
         else refused.push({ difference_id: id, failure: answer.error });
         // Without a connection the rest is not tried; it can safely be sent again.
-        if (!answer.ok && (isUnreachable(answer.error) || answer.error.code === needsConnectionCode))
+        if (!answer.ok && (!project.isChosen() || answer.error.code === needsConnectionCode))
           return ok({ posted: done, refused, unsent: ids.length - index - 1 });
       }
       return ok({ posted: done, refused, unsent: 0 });
@@ -317,15 +320,19 @@ async function change<S extends z.ZodType>(
   name: string,
   parameters: Readonly<Record<string, unknown>>,
   schema: S,
+  project: Pick<ChosenProject, "rpc"> = desk.connection,
 ): Promise<Result<z.output<S>, Failure>> {
-  const answer = await desk.connection.rpc(name, parameters, schema, repeatable);
+  const answer = await project.rpc(name, parameters, schema, repeatable);
   if (answer.ok) desk.onChange();
   return answer.ok || !isUnreachable(answer.error) ? answer : fail(needsConnection(answer.error));
 }
 
 async function keepRun(desk: FinanceDesk, runId: string) {
   const { store } = desk;
+  const project = desk.connection.current();
   const stored = store.getRun(runId);
+  // A screen that was left while it keeps a run goes on asking: the run belongs to the project that it is of.
+  if (stored && stored.profile_id !== project.profileId) return fail(anotherProject);
   if (!stored || stored.run.status !== "finished" || stored.report === null) return fail(notHere);
   const report = { ...(stored.report as object), ledger_read_at: stored.run.ledger_read_at ?? null };
   const total = store.pageDifferences(runId, null, 0, 1).total;
@@ -341,6 +348,7 @@ async function keepRun(desk: FinanceDesk, runId: string) {
         p_is_last: isLast,
       },
       keepOutcome,
+      project,
     );
   // An empty page answers how many the project has: a broken-off keeping goes on there.
   let kept = await send([], total === 0);

@@ -8,7 +8,7 @@ import type {
   RollForwardLine,
 } from "../../../../shared/governance/reconciliation/index.ts";
 import type { Result } from "../../../../shared/governance/result.ts";
-import type { Connection } from "../connection/connection.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { ClosedPeriod } from "./exports-report.ts";
 import type { ProjectFacts } from "./messages.ts";
 
@@ -34,12 +34,12 @@ const ledgerPageSize = 5_000;
  * The ledger's pages of a period, each read when it is asked for. Returns the failure that ended the reading, or null.
  */
 export async function* readLedger(
-  connection: Connection,
+  project: ChosenProject,
   period: Period,
 ): AsyncGenerator<{ records: LedgerRecord[]; is_last: boolean }, Failure | null> {
   let cursor: string | null = null;
   for (;;) {
-    const page: Result<z.output<typeof ledgerPage>, Failure> = await connection.rpc(
+    const page: Result<z.output<typeof ledgerPage>, Failure> = await project.rpc(
       "console_ledger_purchases_since",
       { p_cursor: cursor, p_limit: ledgerPageSize, p_from: period.from, p_to: period.to },
       ledgerPage,
@@ -56,22 +56,22 @@ export async function* readLedger(
 }
 
 /** The project's time, asked before the ledger is read: corrections posted later are not in what was read. */
-export async function readProjectTime(connection: Connection): Promise<string | null> {
-  const info = await connection.rpc("console_project_info", {}, z.looseObject({ server_time: z.string() }), {
+export async function readProjectTime(project: ChosenProject): Promise<string | null> {
+  const info = await project.rpc("console_project_info", {}, z.looseObject({ server_time: z.string() }), {
     retries: 1,
   });
   return info.ok ? info.value.server_time : null;
 }
 
 /** Facts that complete the report; a fact that cannot be read is left out. */
-export async function readFacts(connection: Connection, period: Period): Promise<ProjectFacts> {
+export async function readFacts(project: ChosenProject, period: Period): Promise<ProjectFacts> {
   const anyList = z.array(z.looseObject({}));
   const [packs, known, rollForward] = await Promise.all([
-    connection.rpc("console_pack_prices", {}, anyList, { retries: 1 }),
-    connection.rpc("console_known_payments", { p_from: period.from, p_to: period.to }, knownPayments, {
+    project.rpc("console_pack_prices", {}, anyList, { retries: 1 }),
+    project.rpc("console_known_payments", { p_from: period.from, p_to: period.to }, knownPayments, {
       retries: 1,
     }),
-    connection.rpc("console_token_roll_forward", { p_from: period.from, p_to: period.to }, anyList, {
+    project.rpc("console_token_roll_forward", { p_from: period.from, p_to: period.to }, anyList, {
       retries: 1,
       timeoutMs: 60_000,
     }),
@@ -84,7 +84,7 @@ export async function readFacts(connection: Connection, period: Period): Promise
 }
 
 /** The period that was closed with a run; null where there is none, or the project cannot be reached. */
-export async function readClosedPeriod(connection: Connection, runId: string): Promise<ClosedPeriod | null> {
-  const periods = await connection.rpc("console_closed_periods", {}, z.array(closedPeriod));
+export async function readClosedPeriod(project: ChosenProject, runId: string): Promise<ClosedPeriod | null> {
+  const periods = await project.rpc("console_closed_periods", {}, z.array(closedPeriod));
   return (periods.ok && periods.value.find((period) => period.run_id === runId)) || null;
 }

@@ -102,15 +102,16 @@ function runHandlers(desk: RunDesk): ReconciliationHandlers {
       uploads.append(id, offset, base64),
     "finance.brought_file": ({ upload_id: id }) => uploads.broughtFile(id),
     "finance.start_run": ({ upload_ids: ids, stripe_api: isStripeRead = false, from, to }) => {
-      const profileId = connection.profileId();
-      if (profileId === null || !connection.backend())
-        return fail(connection.state().failure ?? notConnected);
+      const project = connection.current();
+      const { profileId } = project;
+      if (profileId === null || !project.backend()) return fail(connection.state().failure ?? notConnected);
       if (from !== null && to !== null && to < from) return fail(badPeriod);
       if (isStripeRead && (from === null || to === null)) return fail(openPeriod);
       if (!isStripeRead && ids.length === 0) return fail(noSource);
       if ([...runs.byId.values()].some((one) => one.profileId === profileId)) return fail(oneAtATime);
       const files = uploads.take(ids);
-      return files.ok ? ok(startRun(desk, profileId, { files: files.value, from, to, isStripeRead })) : files;
+      if (!files.ok) return files;
+      return ok(startRun(desk, { profileId, project }, { files: files.value, from, to, isStripeRead }));
     },
     "finance.cancel_run": ({ run_id: runId }) => {
       const active = runs.byId.get(runId);
@@ -126,14 +127,19 @@ function runHandlers(desk: RunDesk): ReconciliationHandlers {
     },
     "finance.differences": ({ run_id: runId, difference_class: name, offset, limit }) =>
       findRun(runs, runId) ? ok(store.pageDifferences(runId, name, offset, limit)) : fail(noRun),
-    "finance.export": ({ run_id: runId, format }) => exportRun(store, connection, runId, format),
+    "finance.export": ({ run_id: runId, format }) => exportRun(store, connection.current(), runId, format),
   };
 }
 
-function startRun(desk: RunDesk, profileId: string, request: RunRequest): ReconciliationRun {
+function startRun(
+  desk: RunDesk,
+  { profileId, project }: Pick<ActiveRun, "profileId" | "project">,
+  request: RunRequest,
+): ReconciliationRun {
   const account = request.isStripeRead ? desk.stripe.connection(profileId) : null;
   const active: ActiveRun = {
     profileId,
+    project,
     worker: null,
     stop: new AbortController(),
     run: {
@@ -176,9 +182,8 @@ async function readStripeThenMatch(desk: RunDesk, active: ActiveRun, request: Ru
 }
 
 function match(desk: RunDesk, active: ActiveRun, job: Job, reading: StripeReading | null): void {
-  const { desk: context, notices, workerUrl } = desk.options;
-  const { connection } = context;
-  startThread({ runs: desk.runs, active, job, reading, connection, notices, workerUrl });
+  const { notices, workerUrl } = desk.options;
+  startThread({ runs: desk.runs, active, job, reading, notices, workerUrl });
 }
 
 function endOf(failure: Failure): Partial<ReconciliationRun> {

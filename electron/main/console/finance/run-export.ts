@@ -3,7 +3,7 @@ import type { Failure, OperationOutput } from "../../../../shared/contract/index
 import { type Difference, differencesCsv } from "../../../../shared/governance/reconciliation/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Store } from "../../store/store.ts";
-import type { Connection } from "../connection/connection.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import { reportPage } from "./exports-page.ts";
 import { type Exported, reportSheets } from "./exports-report.ts";
 import { writeWorkbook } from "./exports-workbook.ts";
@@ -19,7 +19,7 @@ const workbookType = "application/vnd.openxmlformats-officedocument.spreadsheetm
 
 export async function exportRun(
   store: Store,
-  connection: Connection,
+  project: ChosenProject,
   runId: string,
   format: ExportFormat,
 ): Promise<Result<ExportedFile, Failure>> {
@@ -35,7 +35,7 @@ export async function exportRun(
     run: stored.run,
     report,
     differences,
-    closed: await readClosedPeriod(connection, runId),
+    closed: await readClosedPeriod(project, runId),
   });
   switch (format) {
     case "csv":

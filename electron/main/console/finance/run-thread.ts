@@ -2,7 +2,6 @@
 import { Worker } from "node:worker_threads";
 import type { Notice } from "../../../../shared/contract/index.ts";
 import type { Period, ReconcileProgress } from "../../../../shared/governance/reconciliation/index.ts";
-import type { Connection } from "../connection/connection.ts";
 import { notConnected } from "../connection/link.ts";
 import type { Topic } from "../topic.ts";
 import { type ActiveRun, type ActiveRuns, crashRun, finishRun, updateRun } from "./active-runs.ts";
@@ -17,7 +16,6 @@ export interface ThreadOptions {
   readonly job: Job;
   /** How Stripe's API was read; null where files are the source. */
   readonly reading: StripeReading | null;
-  readonly connection: Connection;
   readonly notices: Topic<Notice>;
   /** The worker's entry where the program is bundled. */
   readonly workerUrl: URL | null;
@@ -91,15 +89,16 @@ function showProgress(runs: ActiveRuns, active: ActiveRun, progress: ReconcilePr
 }
 
 async function openLedger(thread: RunThread, period: Period): Promise<void> {
-  const { runs, active, connection } = thread;
+  const { runs, active } = thread;
+  const { project } = active;
   updateRun(runs, active, {
     phase: "reading_ledger",
     from: period.from.slice(0, 10),
     to: lastDay(period.to),
-    ledger_read_at: await readProjectTime(connection),
+    ledger_read_at: await readProjectTime(project),
   });
-  thread.ledger = readLedger(connection, period);
-  post(thread, { type: "facts", ...(await readFacts(connection, period)) });
+  thread.ledger = readLedger(project, period);
+  post(thread, { type: "facts", ...(await readFacts(project, period)) });
 }
 
 async function sendPage(thread: RunThread): Promise<void> {

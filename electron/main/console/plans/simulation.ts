@@ -85,8 +85,8 @@ export function createSimulation(
   const runs = createJudgedRuns<SimulationRun>({ judge, log, what: "simulation" });
   const start = async (asked: Asked): Promise<Result<SimulationRun, Failure>> => {
     const { since, until } = asked;
-    const profileId = desk.connection.profileId();
-    if (profileId === null) return fail(notConnected);
+    const project = desk.connection.current();
+    if (project.profileId === null) return fail(notConnected);
     const configuration = await read();
     if (!configuration.ok) return configuration;
     const currency = desk.connection.state().project?.currency ?? "usd";
@@ -94,7 +94,7 @@ export function createSimulation(
     if (scenario === null) return fail(unreadablePrices);
     const run = runs.start(
       { since, until, report: null },
-      { profileId, since, until, job: { is: "plans", scenario } },
+      { project, since, until, job: { is: "plans", scenario } },
       ({ result, events }) =>
         result.of.is === "plans" ? { report: result.of.report, ...(events > 0 ? { events } : {}) } : null,
     );

@@ -4,12 +4,11 @@ import type { Failure } from "../../../../shared/contract/index.ts";
 import { isReplayEvent, type ReplayEvent } from "../../../../shared/governance/index.ts";
 import { redact } from "../../backend/redact.ts";
 import { usageEventPages } from "../../backend/usage-events.ts";
-import type { DeskContext } from "../desk-context.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { Log } from "../dispatch.ts";
 import type { FromReplay, JudgeJob, ToReplay } from "./replay-messages.ts";
 
 export interface PastJudgeOptions {
-  readonly desk: DeskContext;
   /** The thread's entry where the program is bundled. */
   readonly workerUrl: URL | null;
   readonly log: Log;
@@ -17,8 +16,8 @@ export interface PastJudgeOptions {
 
 /** What is judged, and who gets its progress. */
 export interface Judgement {
-  /** The project whose calls are judged. */
-  readonly profileId: string;
+  /** Its calls are judged. */
+  readonly project: ChosenProject;
   readonly since: string;
   readonly until: string;
   readonly job: JudgeJob;
@@ -90,11 +89,10 @@ function openReader(bench: Bench, key: string): Reader {
 
 /** The calls of a time, page by page; returns why it ended before its end, or null. */
 async function* readEvents(
-  { desk }: Bench,
-  { since, until }: Judgement,
+  { project, since, until }: Judgement,
   isCancelled: () => boolean,
 ): AsyncGenerator<ReplayEvent[], Failure | null> {
-  const pages = usageEventPages(desk.connection, { since, mostAttempts, isCancelled });
+  const pages = usageEventPages(project, { since, mostAttempts, isCancelled });
   for (;;) {
     const next = await pages.next();
     if (next.done) return next.value;
@@ -113,14 +111,14 @@ async function judge(bench: Bench, judgement: Judgement): Promise<Judged> {
     isCancelled = true;
     drop(bench);
   };
-  const key = `${judgement.profileId} ${judgement.since} ${judgement.until}`;
+  const key = `${judgement.project.profileId} ${judgement.since} ${judgement.until}`;
   const isThere = bench.reader?.key === key && bench.reader.isWhole;
   const reader = isThere && bench.reader ? bench.reader : openReader(bench, key);
   const ended = followThread(reader);
   reader.worker.postMessage({ type: "judge", job: judgement.job } satisfies ToReplay);
   let events = 0;
   if (!isThere) {
-    const read = await feed(bench, reader, judgement, ended, () => isCancelled);
+    const read = await feed(reader, judgement, ended, () => isCancelled);
     if (isCancelled) return { is: "cancelled" };
     if (read.failure) {
       drop(bench);
@@ -170,7 +168,6 @@ function followThread(reader: Reader): Ended {
 
 /** Sends the past to the thread: one page is judged while the next is read, and no more wait. */
 async function feed(
-  bench: Bench,
   reader: Reader,
   judgement: Judgement,
   ended: Ended,
@@ -178,7 +175,7 @@ async function feed(
 ): Promise<{ readonly events: number; readonly failure: Failure | null }> {
   const { since, until, onProgress } = judgement;
   const spanMs = Math.max(1, Date.parse(until) - Date.parse(since));
-  const pages = readEvents(bench, judgement, isCancelled);
+  const pages = readEvents(judgement, isCancelled);
   let events = 0;
   let reading = pages.next();
   for (;;) {

@@ -50,8 +50,8 @@ async function start(
   draft: Rule,
   { since, until, paying_plans, path }: Asked,
 ): Promise<Result<ReplayRun, Failure>> {
-  const profileId = desk.connection.profileId();
-  if (profileId === null) return fail(notConnected);
+  const project = desk.connection.current();
+  if (project.profileId === null) return fail(notConnected);
   const list = await readThrough(desk, "rules", "list_rules", {}, z.array(ruleRecord));
   if (!list.ok) return list;
   const current = parseRules(list.value.value);
@@ -77,7 +77,7 @@ async function start(
       curve: null,
     },
     {
-      profileId,
+      project,
       since,
       until,
       job: {

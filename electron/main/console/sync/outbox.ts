@@ -41,7 +41,7 @@ export interface Acted {
 export interface OutboxOptions {
   readonly store: Store;
   readonly now: () => Date;
-  readonly onChange: (intents: Intent[]) => void;
+  readonly onChange: () => void;
   readonly onConflict: (intent: Intent) => void;
 }
 
@@ -66,12 +66,10 @@ export type Outbox = ReturnType<typeof createOutbox>;
 interface OutboxState extends OutboxOptions {
   /** One sender at a time: order is kept, nothing goes out twice. */
   sending: Promise<unknown>;
-  /** Answers of intents that were acknowledged while someone waits for them. */
-  readonly answers: Map<string, unknown>;
 }
 
 export function createOutbox(options: OutboxOptions) {
-  const outbox: OutboxState = { ...options, sending: Promise.resolve(), answers: new Map() };
+  const outbox: OutboxState = { ...options, sending: Promise.resolve() };
   return {
     list: (profileId: string): Intent[] => list(outbox, profileId),
 
@@ -103,7 +101,7 @@ function list({ store }: OutboxState, profileId: string): Intent[] {
 
 function keep(outbox: OutboxState, entry: OutboxEntry): OutboxEntry {
   outbox.store.putIntent(entry);
-  outbox.onChange(list(outbox, entry.profile_id));
+  outbox.onChange();
   return entry;
 }
 
@@ -119,21 +117,21 @@ async function submit(
   backend: Backend | null,
   wanted: NewIntent,
 ): Promise<Result<Acted, Failure>> {
-  const { store, answers } = outbox;
+  const { store } = outbox;
   const existing = store.getIntent(wanted.command_id);
   if (existing) {
-    return isSameAct(existing, profileId, wanted)
-      ? ok({ intent: toIntent(existing), answer: existing.theirs })
-      : fail(reused);
+    return isSameAct(existing, profileId, wanted) ? ok(actedBy(existing)) : fail(reused);
   }
   if (store.listPendingIntents(profileId).length >= maxPending) return fail(tooMany);
   keep(outbox, { ...wanted, profile_id: profileId, ...unsent(outbox.now()) });
   if (backend) await serially(outbox, () => send(outbox, backend, wanted.command_id));
   const entry = store.getIntent(wanted.command_id);
   if (!entry) return fail(gone);
-  const answer = answers.get(wanted.command_id) ?? null;
-  answers.delete(wanted.command_id);
-  return ok({ intent: toIntent(entry), answer });
+  return ok(actedBy(entry));
+}
+
+function actedBy(entry: OutboxEntry): Acted {
+  return { intent: toIntent(entry), answer: entry.status === "acknowledged" ? entry.theirs : null };
 }
 
 function isSameAct(existing: OutboxEntry, profileId: string, wanted: NewIntent): boolean {
@@ -148,7 +146,6 @@ function isSameAct(existing: OutboxEntry, profileId: string, wanted: NewIntent):
 async function sendPending(outbox: OutboxState, profileId: string, backend: Backend): Promise<void> {
   for (const { command_id: id } of outbox.store.listPendingIntents(profileId)) {
     await send(outbox, backend, id);
-    outbox.answers.delete(id);
     if (outbox.store.getIntent(id)?.status === "pending") break;
   }
 }
@@ -169,11 +166,9 @@ async function resolve(
     const renewed = entry.status === "pending" ? entry : renew(entry, outbox.now());
     store.putIntent(renewed);
     if (backend) await send(outbox, backend, renewed.command_id);
-    outbox.answers.delete(renewed.command_id);
   }
-  const intents = list(outbox, profileId);
-  outbox.onChange(intents);
-  return ok(intents);
+  outbox.onChange();
+  return ok(list(outbox, profileId));
 }
 
 /** Sends one entry, if it is still to be sent, and keeps what came of it. */
@@ -193,7 +188,6 @@ async function send(outbox: OutboxState, backend: Backend, commandId: string): P
     z.unknown(),
   );
   if (result.ok) {
-    outbox.answers.set(commandId, result.value);
     keep(outbox, { ...tried, status: "acknowledged", failure: null, theirs: result.value ?? null });
     rebaseFollowing(outbox, tried, result.value);
   } else if (result.error.code === "version_conflict") {

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { BulkAct, Failure } from "../../../../shared/contract/index.ts";
 import { ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { DeskContext } from "../desk-context.ts";
 import { createBulkDriver } from "./bulk-driver.ts";
 
@@ -40,8 +41,13 @@ function bench() {
     const answer = ok(step());
     return new Promise((resolve) => answers.push(() => resolve(answer)));
   };
+  const current = (): ChosenProject => {
+    const profileId = profile;
+    const isChosen = (): boolean => profile === profileId;
+    return { profileId, isChosen, rpc: rpc as ChosenProject["rpc"], backend: () => null };
+  };
   const desk = {
-    connection: { profileId: () => profile, rpc, wake: () => undefined },
+    connection: { profileId: () => profile, current, wake: () => undefined },
     operator: () => "anna",
   } as unknown as DeskContext;
   const driver = createBulkDriver(desk, () => undefined);
@@ -59,13 +65,13 @@ function bench() {
     driver,
     answers,
     letThrough,
-    start: () => driver.driveIfUnderWay(read()),
+    start: () => driver.driveIfUnderWay(current(), read()),
     choose: (id: string) => void (profile = id),
     change: (what: Change): void => {
       const status = next[what][act.status];
       if (!status) return;
       act.status = status;
-      driver.driveIfUnderWay(read());
+      driver.driveIfUnderWay(current(), read());
     },
     resume: () =>
       driver.resume("p", {

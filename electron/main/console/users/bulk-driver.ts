@@ -11,6 +11,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { DeskContext } from "../desk-context.ts";
 
 export const stepSize = 50;
@@ -32,8 +33,8 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
   const resumed = new Set<string>();
   const keyOf = (profileId: string, bulkId: number): string => `${profileId} ${bulkId}`;
 
-  async function drive(bulkId: number): Promise<void> {
-    const profileId = connection.profileId();
+  async function drive(project: ChosenProject, bulkId: number): Promise<void> {
+    const { profileId } = project;
     if (profileId === null) return;
     const key = keyOf(profileId, bulkId);
     const isDriven = driven.has(key);
@@ -41,9 +42,9 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
     if (isDriven) return;
     try {
       let failures = 0;
-      while (connection.profileId() === profileId) {
+      while (project.isChosen()) {
         driven.set(key, false);
-        const stepped = await connection.rpc(
+        const stepped = await project.rpc(
           "console_step_bulk_act",
           { p_bulk_id: bulkId, p_limit: stepSize },
           bulkAct,
@@ -89,8 +90,8 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
   }
 
   /** Starts to send the steps, where there are any; the answer goes to the screen at once. */
-  function driveIfUnderWay(bulk: BulkAct): void {
-    if (isUnderWay(bulk)) void drive(bulk.bulk_id);
+  function driveIfUnderWay(project: ChosenProject, bulk: BulkAct): void {
+    if (isUnderWay(bulk)) void drive(project, bulk.bulk_id);
   }
 
   return {
@@ -100,17 +101,18 @@ export function createBulkDriver(desk: DeskContext, notify: (notice: Notice) => 
 
     /** Goes on with what this operator's console was in the middle of when it ended. */
     async resume(profileId: string, backend: Backend): Promise<void> {
-      if (resumed.has(profileId)) return;
+      const project = connection.current();
+      if (resumed.has(profileId) || project.profileId !== profileId) return;
       const found = await backend.rpc(
         "console_list_bulk_acts",
         { p_limit: 50 },
         bulkOperations["bulk.list"].output,
       );
-      if (!found.ok) return;
+      if (!found.ok || !project.isChosen()) return;
       resumed.add(profileId);
       for (const bulk of found.value.bulks) {
         const whose = bulk.status === "undoing" ? bulk.undone_by : bulk.operator;
-        if (isUnderWay(bulk) && whose === operator()) void drive(bulk.bulk_id);
+        if (isUnderWay(bulk) && whose === operator()) void drive(project, bulk.bulk_id);
       }
     },
   };

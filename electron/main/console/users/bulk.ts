@@ -24,10 +24,11 @@ export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: Bulk
   const { connection, operator } = desk;
   return {
     "bulk.choose": async ({ query, filter, plan_id: planId, active_since: since }) => {
+      const project = connection.current();
       const ids = new Set<string>();
       let cursor: string | null = null;
       do {
-        const page: Reply<AccountPage> = await connection.rpc(
+        const page: Reply<AccountPage> = await project.rpc(
           "console_search_accounts",
           {
             p_query: query,
@@ -57,6 +58,7 @@ export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: Bulk
         manyPreview,
       ),
     "bulk.start": async (input) => {
+      const project = connection.current();
       const started = await send(
         "console_start_bulk_act",
         {
@@ -71,10 +73,11 @@ export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: Bulk
         `${bulkTitle(input.correction.kind)}: ${input.user_ids.length.toLocaleString("en")} users`,
         bulkAct,
       );
-      if (started.ok) driver.driveIfUnderWay(started.value);
+      if (started.ok) driver.driveIfUnderWay(project, started.value);
       return started;
     },
     "bulk.change": async (input) => {
+      const project = connection.current();
       const changed = await send(
         "console_change_bulk_act",
         {
@@ -87,16 +90,17 @@ export function bulkHandlers(desk: DeskContext, { send }: Commands, driver: Bulk
         `Bulk act ${input.bulk_id}: ${input.action.replace("_", " ")}`,
         bulkAct,
       );
-      if (changed.ok) driver.driveIfUnderWay(changed.value);
+      if (changed.ok) driver.driveIfUnderWay(project, changed.value);
       return changed;
     },
     "bulk.drive": async ({ bulk_id: bulkId }) => {
-      const stepped = await connection.rpc(
+      const project = connection.current();
+      const stepped = await project.rpc(
         "console_step_bulk_act",
         { p_bulk_id: bulkId, p_limit: stepSize },
         bulkAct,
       );
-      if (stepped.ok) driver.driveIfUnderWay(stepped.value);
+      if (stepped.ok) driver.driveIfUnderWay(project, stepped.value);
       return stepped;
     },
     "bulk.get": async ({ bulk_id: bulkId, status, after_id: afterId, limit }) => {

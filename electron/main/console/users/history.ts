@@ -14,6 +14,7 @@ async function readStatement(
   { connection }: DeskContext,
   userId: string,
 ): Promise<Result<z.output<(typeof historyOperations)["users.statement"]["output"]>, Failure>> {
+  const project = connection.current();
   // The project answers the newest first; a statement begins with the oldest.
   const pages: z.output<typeof statementPage>[] = [];
   for (let before: number | null = null; ; ) {
@@ -24,7 +25,7 @@ async function readStatement(
         advice: `Write it with npm run statement -- --user ${JSON.stringify(userId)} --url <project>.`,
         details: null,
       });
-    const answer = await connection.rpc(
+    const answer = await project.rpc(
       "get_user_transaction_history",
       { p_user_id: userId, p_limit: statementPageSize, p_before_id: before },
       statementPage,

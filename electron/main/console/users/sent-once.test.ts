@@ -33,7 +33,11 @@ function bench(drops: { before?: boolean; after?: boolean; lookUps?: number }, s
     return drops.after ? fail(lost) : ok(schema.parse({ given: 5 }));
   };
   const desk = {
-    connection: { profileId: () => "p", state: () => ({ status }), rpc, wake: () => undefined },
+    connection: {
+      current: () => ({ profileId: "p", rpc }),
+      state: () => ({ status }),
+      wake: () => undefined,
+    },
     store: {
       getSetting: (key: string) => settings.get(key),
       setSetting: (key: string, value: unknown) => void settings.set(key, value),

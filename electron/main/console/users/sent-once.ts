@@ -7,6 +7,7 @@ import { type Failure, isReached, type Notice } from "../../../../shared/contrac
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { isUnreachable } from "../../backend/failures.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import type { DeskContext } from "../desk-context.ts";
 
 /** A command that was sent and whose answer did not come. */
@@ -49,31 +50,34 @@ export function createCommands(desk: DeskContext, notify: (notice: Notice) => vo
     what: string,
     schema: S,
   ): Promise<Result<z.output<S>, Failure>> {
-    const profileId = connection.profileId();
+    const project = connection.current();
+    const { profileId } = project;
     if (profileId === null || !isReached(connection.state().status)) return fail(needsConnection);
     const commandId = parameters.p_command_id;
     // Kept before it goes: after a crash it is known that it may have arrived.
     remember(profileId, { command_id: commandId, what });
     underWay.add(commandId);
     try {
-      return await sendRemembered(profileId, rpcName, parameters, schema);
+      return await sendRemembered(project, profileId, rpcName, parameters, schema);
     } finally {
       underWay.delete(commandId);
     }
   }
 
   async function sendRemembered<S extends z.ZodType>(
+    project: ChosenProject,
     profileId: string,
     rpcName: string,
     parameters: Readonly<Record<string, unknown>> & { readonly p_command_id: string },
     schema: S,
   ): Promise<Result<z.output<S>, Failure>> {
     const commandId = parameters.p_command_id;
-    let answer = await connection.rpc(rpcName, parameters, schema);
+    let answer = await project.rpc(rpcName, parameters, schema);
     for (const delayMs of patienceMs) {
       if (answer.ok || !isUnreachable(answer.error)) break;
       await new Promise((resolve) => setTimeout(resolve, delayMs));
-      const found = await lookUp(connection, commandId);
+      // Where another project was chosen it is refused here, and looked up when this one is chosen again.
+      const found = await lookUp(project, commandId);
       if (!found.ok) continue;
       const parsed = schema.safeParse(found.value.answer);
       // Done, but its answer is not understood here: it is looked up again, not reported as failed.

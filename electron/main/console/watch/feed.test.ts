@@ -61,7 +61,10 @@ test("a new follower gets the newest 500 in batches of at most 500, and always a
   feed.follow({}, null, (batch) => empty.push(batch));
   expect(empty).toHaveLength(1);
   feed.show("p");
-  feed.seed(Array.from({ length: 1_200 }, (_, index) => event(index + 1)));
+  feed.seed(
+    "p",
+    Array.from({ length: 1_200 }, (_, index) => event(index + 1)),
+  );
   const batches: StreamItem<"feed">[] = [];
   feed.follow({}, null, (batch) => batches.push(batch));
   expect(ids(batches)).toEqual(Array.from({ length: 500 }, (_, index) => 701 + index));
@@ -74,7 +77,7 @@ test("a new follower gets the newest 500 in batches of at most 500, and always a
 test("who comes back goes on behind the event last seen, also where a late one has a lower number", () => {
   const feed = createFeed(store);
   feed.show("p");
-  feed.seed([event(10), event(12), event(11), event(13)]);
+  feed.seed("p", [event(10), event(12), event(11), event(13)]);
   const resumed: StreamItem<"feed">[] = [];
   feed.follow({}, 12, (batch) => resumed.push(batch));
   expect(ids(resumed)).toEqual([11, 13]);
@@ -83,7 +86,7 @@ test("who comes back goes on behind the event last seen, also where a late one h
 test("another project's feed starts over and carries its name", () => {
   const feed = createFeed(store);
   feed.show("p");
-  feed.seed([event(1)]);
+  feed.seed("p", [event(1)]);
   const batches: StreamItem<"feed">[] = [];
   feed.follow({}, null, (batch) => batches.push(batch));
   feed.show("q");

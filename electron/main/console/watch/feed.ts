@@ -11,6 +11,7 @@ import {
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { maxFeedTail } from "../../store/feed-tail.ts";
+import { anotherProject } from "../connection/link.ts";
 import type { Store } from "../../store/store.ts";
 
 /** The contract's bound for one batch. */
@@ -104,13 +105,7 @@ export function createFeed(store: Store) {
           isCaughtUp = false;
           return page;
         }
-        if (profileId !== id)
-          return fail({
-            code: "cancelled",
-            message: "Another project was chosen.",
-            advice: null,
-            details: null,
-          });
+        if (profileId !== id) return fail(anotherProject);
         const { events, next_cursor: next, restarted_after: restartedAfter } = page.value;
         if (typeof restartedAfter === "number") {
           // The project was restored. What is kept here may never have happened there: begin as a new console does.
@@ -154,9 +149,9 @@ export function createFeed(store: Store) {
 
     lastEventId: (): number | null => tail.at(-1)?.event_id ?? null,
     isEmpty: (): boolean => tail.length === 0,
-    /** Puts older events in front of an empty tail, e.g. at the first connection. */
-    seed(events: readonly UsageEvent[]): void {
-      if (tail.length > 0 || profileId === null) return;
+    /** Puts older events of a project in front of its empty tail, e.g. at the first connection. */
+    seed(ofProfile: string, events: readonly UsageEvent[]): void {
+      if (tail.length > 0 || profileId !== ofProfile) return;
       store.putEvents(profileId, events, null);
       append(events);
     },

@@ -41,6 +41,8 @@ export interface RailOptions {
 export function createRail({ desk, notices, alerts: alertsChanged, differences }: RailOptions) {
   let remote: RemoteCounts = noCounts;
   let isFirst = true;
+  /** Counts the readings: one that another overtook says nothing. */
+  let readings = 0;
   const newAlerts = createNewAlerts(desk);
   let timer: NodeJS.Timeout | null = null;
   /** When the timer ends, in milliseconds since 1970. */
@@ -73,6 +75,7 @@ export function createRail({ desk, notices, alerts: alertsChanged, differences }
 
   async function refresh(): Promise<void> {
     const profileId = desk.connection.profileId();
+    const mine = ++readings;
     const [answer, finance, alerts] = await Promise.all([
       desk.connection.rpc("console_rail_counts", {}, remoteCounts),
       desk.connection.rpc("console_finance_counts", {}, financeCounts),
@@ -80,11 +83,12 @@ export function createRail({ desk, notices, alerts: alertsChanged, differences }
     ]);
     if (isClosed || profileId !== desk.connection.profileId()) return;
     news.add({ alerts, flagged: 0 });
-    if (!answer.ok) return;
+    if (!answer.ok || mine !== readings) return;
     const { open_alerts, flagged, blocked } = answer.value;
     if (!isFirst) news.add({ alerts: [], flagged: Math.max(0, flagged - remote.flagged) });
     isFirst = false;
-    const undecided = finance.ok && finance.value.keeps_runs ? finance.value.undecided : null;
+    let { undecided } = remote;
+    if (finance.ok) undecided = finance.value.keeps_runs ? finance.value.undecided : null;
     remote = { open_alerts, flagged, blocked, undecided };
     publish();
   }
@@ -128,7 +132,11 @@ const feedHead = z.looseObject({ next_cursor: z.string().nullable() });
  * Where a console that never read this project begins: at the newest event, with some before it to look at. The
  * cursor is taken first, so that nothing falls between the two.
  */
-export async function readStartCursor(backend: Backend, feed: Feed): Promise<Result<string | null, Failure>> {
+export async function readStartCursor(
+  backend: Backend,
+  profileId: string,
+  feed: Feed,
+): Promise<Result<string | null, Failure>> {
   const head = await backend.rpc(
     "usage_events_since",
     { p_cursor: "now", p_limit: 1, p_filter: {} },
@@ -142,7 +150,7 @@ export async function readStartCursor(backend: Backend, feed: Feed): Promise<Res
     eventsBefore,
     { retries: 1 },
   );
-  if (recent.ok) feed.seed(await withFacts(backend, recent.value.events.toReversed()));
+  if (recent.ok) feed.seed(profileId, await withFacts(backend, recent.value.events.toReversed()));
   return ok(head.value.next_cursor);
 }
 
