@@ -397,7 +397,7 @@ begin
 end
 $$;
 comment on function public.get_or_create_token_record(text) is
-  'The user''s day: tokens used (held ones included), limit and remaining (null without a limit), when the next starts. '
+  'The user''s day: tokens used (held ones included), limit, remaining (both null without one), when the next starts. '
     'A new user gets an account. Errors: invalid_argument, not_configured.';
 revoke all on function public.get_or_create_token_record(text) from public, anon, authenticated;
 grant execute on function public.get_or_create_token_record(text) to service_role;

@@ -35,10 +35,12 @@ export function followSignals(
 
   async function look(): Promise<void> {
     const isFirst = known.size === 0;
+    const before = new Map(known);
     const beats = await read();
     if (isStopped) return;
     for (const [topic, count] of Object.entries(beats ?? {})) {
-      if (count === known.get(topic)) continue;
+      // What was heard during the reading is newer than it.
+      if (count === known.get(topic) || known.get(topic) !== before.get(topic)) continue;
       known.set(topic, count);
       if (isFirst) continue;
       isTrusted = false;

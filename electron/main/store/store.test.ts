@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
+import type { Profile } from "../../../shared/contract/index.ts";
 import { maxFeedTail } from "./feed-tail.ts";
 import type { OutboxEntry } from "./intents.ts";
 import { openStore, type Store } from "./store.ts";
@@ -55,6 +56,18 @@ function entry(change: Partial<OutboxEntry> = {}): OutboxEntry {
     ...change,
   };
 }
+const profile: Profile = {
+  profile_id: "p",
+  name: "Production",
+  url: "https://p.example.com",
+  read_url: null,
+  kind: "supabase",
+  is_production: true,
+  is_read_only: false,
+  color: null,
+  key_storage: "keychain",
+  added_at: "2026-11-22T10:00:00.000Z",
+};
 const event = (event_id: number) => ({ event_id, request_id: `r${event_id}` }) as never;
 
 test("what is written is there after closing and opening again", () => {
@@ -207,6 +220,32 @@ test("the feed's tail is bounded: the oldest go", () => {
   const tail = store.listFeedTail("p");
   expect(tail).toHaveLength(maxFeedTail);
   expect(tail[0]?.event_id).toBe(101);
+});
+
+test("what was under way while a profile was removed writes nothing of it again", () => {
+  const { store, path } = open();
+  for (const profile_id of ["p", "q"]) store.putProfile({ ...profile, profile_id });
+  store.removeProfile("p");
+  for (const profile_id of ["p", "q"]) {
+    store.putIntent(entry({ profile_id, command_id: `c-${profile_id}` }));
+    store.putEvents(profile_id, [event(1)], "c");
+    store.putSnapshot(profile_id, "rules", [], "2026-11-22T10:00:00Z");
+    store.putRun(profile_id, { run: { run_id: `r-${profile_id}`, started_at: "" } as never, report: null });
+    store.putDifferences(`r-${profile_id}`, 0, [{ class: "c", difference: {} }]);
+    store.setSetting(`doubts.${profile_id}`, []);
+  }
+  close();
+  const file = new DatabaseSync(path, { readOnly: true });
+  for (const table of ["outbox", "feed_tail", "cursors", "snapshots", "runs"])
+    expect([table, file.prepare(`select profile_id from ${table}`).all()]).toEqual([
+      table,
+      [{ profile_id: "q" }],
+    ]);
+  expect(file.prepare("select run_id from differences").all()).toEqual([{ run_id: "r-q" }]);
+  expect(file.prepare("select key from settings where key like 'doubts.%'").all()).toEqual([
+    { key: "doubts.q" },
+  ]);
+  file.close();
 });
 
 test("removing a profile removes what was read through it, and nothing of others", () => {

@@ -121,12 +121,13 @@ export function startSession(options: SessionOptions): Session {
   async function run(): Promise<void> {
     let retryMs = shortestRetryMs;
     while (!isStopped) {
+      // A wake-up from here on, while the project is asked in vain, means to ask again at once.
+      isWoken = false;
       const failure = await follow();
       if (isStopped || !failure) return;
       if (isReached(status)) retryMs = shortestRetryMs;
       // A refusal is asked again too, rarely: someone may have applied the migrations.
       become(isUnreachable(failure) ? "offline" : "refused", failure);
-      isWoken = false;
       await wait(isUnreachable(failure) ? retryMs : longestRetryMs);
       retryMs = Math.min(retryMs * 2, longestRetryMs);
     }
