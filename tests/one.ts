@@ -25,7 +25,7 @@ const path = relative(repository, join(process.cwd(), wanted)).replaceAll("\\", 
 const byPath = testFiles.filter(
   (file) => file === path || file.startsWith(`${path}/`) || file.includes(wanted),
 );
-const files = byPath.length > 0 ? byPath : testFiles.filter((file) => holdsName(file, wanted));
+const files = byPath.length > 0 ? byPath : withName(wanted);
 if (files.length === 0) {
   console.error(
     existsSync(wanted)
@@ -58,8 +58,17 @@ function listTestFiles(): string[] {
     .sort();
 }
 
-/** Whether a test of the file is named so: each row of a table of tests has its own words in place of `%s` and `$x`. */
-function holdsName(file: string, words: string): boolean {
-  const text = readFileSync(join(repository, file), "utf8");
-  return text.includes(words) || text.includes(words.replaceAll('"', '\\"'));
+/**
+ * The files with a test of this name. A run prints names with those of the blocks around them in front, and rows of a
+ * table with values in them: where no file has the whole name, the longest end of it that one has, of three words at least.
+ */
+function withName(name: string): string[] {
+  const texts = testFiles.map((file) => ({ file, text: readFileSync(join(repository, file), "utf8") }));
+  const words = name.split(" ");
+  for (let first = 0; first === 0 || first + 3 <= words.length; first += 1) {
+    const end = words.slice(first).join(" ");
+    const found = texts.filter(({ text }) => text.includes(end) || text.includes(end.replaceAll('"', '\\"')));
+    if (found.length > 0) return found.map(({ file }) => file);
+  }
+  return [];
 }

@@ -31,7 +31,7 @@ describe("A stranger's walk", () => {
     const text = readFileSync(join(repository, file), "utf8");
     const definition = file.endsWith(".sql")
       ? new RegExp(`create (or replace )?function (public|governance)\\.${name}\\(`)
-      : new RegExp(`(function\\*?|const|class) ${name}\\b|^ {2}(async )?${name}\\(`, "m");
+      : new RegExp(`(function\\*?|const|class) ${name}\\b|^ {2,4}(async )?${name}\\(`, "m");
     expect(text).toMatch(definition);
   });
 });
