@@ -17400,6 +17400,7 @@ declare
   v_oldest timestamptz;
   v_reason text;
   v_retry numeric;
+  v_checkout_id bigint;
 begin
   perform governance.refuse_others('begin_checkout');
   perform governance.check_id('p_user_id', p_user_id);
@@ -17436,21 +17437,40 @@ begin
     v_reason := 'too_many_open_checkouts';
     v_retry := extract(epoch from v_oldest - v_now) + v_minutes * 60;
   else
-    insert into governance.checkouts (account_id, pack_id, opened_at) values (v_account.account_id, p_pack_id, v_now);
+    insert into governance.checkouts (account_id, pack_id, opened_at) values (v_account.account_id, p_pack_id, v_now)
+    returning checkout_id into v_checkout_id;
   end if;
   return jsonb_build_object('allowed', v_reason is null, 'reason', v_reason, 'retry_after_seconds', case
     when v_retry is not null then greatest(ceil(v_retry), 1)::bigint end,
     'message', governance.say('checkout.' || v_reason, governance.user_language(v_account)),
     'pack', jsonb_build_object('pack_id', v_pack.pack_id, 'tokens', v_pack.tokens, 'price_minor', v_pack.price_minor,
-      'currency', v_pack.currency));
+      'currency', v_pack.currency), 'checkout_id', v_checkout_id);
 end
 $$;
 comment on function public.begin_checkout(text, text) is
   'Whether a user may begin to buy a pack now: plan, block, cooldown (setting purchase_cooldown_seconds), open '
   'checkouts (open_checkout_limit within open_checkout_minutes); message is the text for the user. Allowed ones '
-  'count. Errors: invalid_argument, unknown_user, unknown_pack.';
+  'count; cancel_checkout takes one back. Errors: invalid_argument, unknown_user, unknown_pack.';
 revoke all on function public.begin_checkout(text, text) from public, anon, authenticated;
 grant execute on function public.begin_checkout(text, text) to service_role;
+
+create function public.cancel_checkout(p_checkout_id bigint) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+begin
+  perform governance.refuse_others('cancel_checkout');
+  if p_checkout_id is null then
+    perform governance.fail('PT400', 'invalid_argument', 'p_checkout_id is missing');
+  end if;
+  delete from governance.checkouts c where c.checkout_id = p_checkout_id and c.closed_at is null;
+  return jsonb_build_object('cancelled', found);
+end
+$$;
+comment on function public.cancel_checkout(bigint) is
+  'Takes back a checkout that begin_checkout allowed and for which Stripe made no payment page: it no longer counts '
+  'for the cooldown and the limit of open ones. Safe to repeat; one that was paid or has expired stays. Errors: '
+  'invalid_argument.';
+revoke all on function public.cancel_checkout(bigint) from public, anon, authenticated;
+grant execute on function public.cancel_checkout(bigint) to service_role;
 
 -- schemas/65_invoices.sql
 -- Paid invoices: what each of their sales grants, and what is booked for it.

@@ -248,6 +248,7 @@ async function costSummary(request: Request, url: URL): Promise<unknown> {
 }
 
 interface Checkout {
+  readonly checkout_id: number | null;
   readonly allowed: boolean;
   readonly reason: string | null;
   readonly retry_after_seconds: number | null;
@@ -273,7 +274,8 @@ async function checkout(request: Request): Promise<unknown> {
     throw new HttpError(400, "invalid_argument", "The body names the pack: {pack_id}.");
   const { id } = await accountOf(bearer);
   const key = setting("SUPABASE_SERVICE_ROLE_KEY");
-  const begun = (await call({ bearer: key, key, operator: null }, "begin_checkout", {
+  const service: Caller = { bearer: key, key, operator: null };
+  const begun = (await call(service, "begin_checkout", {
     p_user_id: id,
     p_pack_id: packId,
   })) as Checkout;
@@ -303,6 +305,19 @@ async function checkout(request: Request): Promise<unknown> {
     form.set(`metadata[${name}]`, value);
     form.set(`payment_intent_data[metadata][${name}]`, value);
   }
+  try {
+    return { url: await paymentPage(stripeKey, form), pack };
+  } catch (error) {
+    // No page was made: the attempt counts for no limit. One that cannot be taken back counts for an hour.
+    await call(service, "cancel_checkout", { p_checkout_id: begun.checkout_id }).catch(() =>
+      console.error("A checkout that Stripe did not make stays open:", begun.checkout_id),
+    );
+    throw error;
+  }
+}
+
+/** Makes Stripe's page for a payment; returns its address. */
+async function paymentPage(stripeKey: string, form: URLSearchParams): Promise<string> {
   const stripe = Deno.env.get("STRIPE_API_URL") ?? "https://api.stripe.com";
   const { status, body } = await ask(`${stripe}/v1/checkout/sessions`, {
     method: "POST",
@@ -314,11 +329,9 @@ async function checkout(request: Request): Promise<unknown> {
     body: form,
   });
   const url = ((body ?? {}) as { url?: unknown }).url;
-  if (status !== 200 || typeof url !== "string") {
-    console.error("Stripe made no Checkout session:", status);
-    throw new HttpError(503, "unavailable", "The payment page could not be opened. Try again in a moment.");
-  }
-  return { url, pack };
+  if (status === 200 && typeof url === "string") return url;
+  console.error("Stripe made no Checkout session:", status);
+  throw new HttpError(503, "unavailable", "The payment page could not be opened. Try again in a moment.");
 }
 
 interface TurnedOff {

@@ -720,6 +720,7 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
         retry_after_seconds: null,
         message: null,
         pack,
+        checkout_id: expect.any(Number),
       });
       const second = await begin(userId);
       expect(second).toMatchObject({
@@ -741,6 +742,21 @@ describe.each(servers)("on PostgreSQL %s", (_version, url) => {
       expect(await begin(userId)).toMatchObject({ allowed: false, reason: "too_many_open_checkouts" });
       await send(paid(await topUp({ userId })));
       expect((await begin(userId))["allowed"]).toBe(true);
+    });
+
+    it("counts no checkout that was taken back, and takes back none that was paid", async () => {
+      const cancel = async (checkoutId: unknown): Promise<unknown> =>
+        (await one<{ c: unknown }>("select cancel_checkout($1) c", [checkoutId])).c;
+      const userId = await newUser();
+      for (let attempt = 0; attempt < 5; attempt++) {
+        const { allowed, checkout_id: id } = await begin(userId);
+        expect(allowed).toBe(true);
+        expect(await cancel(id)).toEqual({ cancelled: true });
+        expect(await cancel(id)).toEqual({ cancelled: false });
+      }
+      const { checkout_id: paidFor } = await begin(userId);
+      await send(paid(await topUp({ userId })));
+      expect(await cancel(paidFor)).toEqual({ cancelled: false });
     });
 
     it("refuses what it does not know", async () => {
