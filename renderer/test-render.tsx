@@ -4,8 +4,10 @@ import { type QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { render, type RenderResult } from "@testing-library/react";
 import type { ReactNode } from "react";
 import type { ConsoleClient } from "../shared/contract/client.ts";
+import type { ConnectionState } from "../shared/contract/connection.ts";
 import type { OperationName } from "../shared/contract/operations.ts";
 import { ConsoleProvider, createQueryClient } from "./src/lib/console.tsx";
+import { useLive } from "./src/lib/live.ts";
 
 /** A console of a few answers, for looking at one part of the screen by itself. An unanswered call fails the test. */
 export function answering(
@@ -26,6 +28,12 @@ export function answering(
       return () => {};
     },
   };
+}
+
+/** As where the console says which project is open. */
+export function openProject(id: string, profile: object = {}, project: object | null = null): void {
+  const connection = { status: "live", profile: { profile_id: id, name: id, ...profile }, project };
+  useLive.setState({ connection: connection as unknown as ConnectionState });
 }
 
 export function show(

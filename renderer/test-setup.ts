@@ -1,5 +1,6 @@
 import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
+import { useLive } from "./src/lib/live.ts";
 
 // A second, the library's own limit, is what a busy machine may take to draw.
 configure({ asyncUtilTimeout: 30_000 });
@@ -36,6 +37,7 @@ Element.prototype.scrollIntoView = () => {};
 afterEach(() => {
   cleanup();
   localStorage.clear();
+  useLive.setState(useLive.getInitialState());
 });
 // jsdom has no fonts; a text area that grows measures itself when they have loaded.
 Object.defineProperty(document, "fonts", { value: new EventTarget() });

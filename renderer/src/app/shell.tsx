@@ -6,7 +6,7 @@ import { lazy, type ReactNode, Suspense, useEffect, useLayoutEffect, useState } 
 import { waitingOf } from "../../../shared/contract/frame.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useKeys } from "../lib/keys.ts";
-import { useLive } from "../lib/live.ts";
+import { useLive, useOpenProject } from "../lib/live.ts";
 import { navigate, usePlace } from "../lib/router.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { WarningIcon } from "../ui/icons.tsx";
@@ -68,6 +68,7 @@ export function Shell(): ReactNode {
   const [helpOpen, setHelpOpen] = useState(false);
   const client = useConsole();
   const queries = useQueryClient();
+  const project = useOpenProject();
   const setTheme = async (theme: "light" | "dark" | "system"): Promise<void> => {
     const result = await client.call("settings.set", { theme });
     if (result.ok) queries.setQueryData(["settings.get", {}], result.value);
@@ -93,6 +94,7 @@ export function Shell(): ReactNode {
       <Help opened={helpOpen} onClose={() => setHelpOpen(false)} />
       <ProductionAsk />
       <CommandPalette
+        key={project}
         actions={[
           { id: "dark", label: "Dark theme", words: "appearance colours", run: () => void setTheme("dark") },
           {

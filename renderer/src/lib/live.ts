@@ -7,8 +7,9 @@ import {
   type ProjectInfo,
   staysLive,
 } from "../../../shared/contract/connection.ts";
+import type { Failure } from "../../../shared/contract/basics.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
-import type { StreamItem } from "../../../shared/contract/operations.ts";
+import type { OperationName, StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { absoluteAddress } from "./router.ts";
 import { cleanText, clip } from "./text.ts";
@@ -33,6 +34,28 @@ export const useLive = create<LiveState>(() => ({
 
 export type Notice = StreamItem<"notices">;
 
+const projectOf = ({ connection }: LiveState): string => connection?.profile?.profile_id ?? "";
+
+/** The project that is open, by its profile; empty where none is. What outlives a screen is kept under it. */
+export const openProject = (): string => projectOf(useLive.getState());
+export const useOpenProject = (): string => useLive(projectOf);
+
+/** What was begun in one project is not gone on with in another. */
+export const otherProject: Failure = {
+  code: "other_project",
+  message: "Another project was opened meanwhile.",
+  advice: "Open the project where you began, and do it there.",
+  details: null,
+};
+
+/** Answers about this machine: they are the same in each project. */
+const ofMachine: ReadonlySet<unknown> = new Set<OperationName>([
+  "connection.profiles",
+  "settings.about",
+  "settings.get",
+  "setup.plan",
+]);
+
 /** Follows the console's small streams; returns the way to stop. */
 export function startLive(
   client: ConsoleClient,
@@ -50,8 +73,9 @@ export function startLive(
       const before = useLive.getState().connection;
       useLive.setState({ connection });
       if (before?.profile?.profile_id !== connection.profile?.profile_id) {
-        // Nothing of one project may be shown under the name of another.
-        if (before) queries.clear();
+        // Nothing of one project may be shown under the name of another. A part of the screen that stays would go on
+        // looking at an answer that is removed: what is of the machine stays too.
+        if (before) queries.removeQueries({ predicate: ({ queryKey: [name] }) => !ofMachine.has(name) });
       } else if (connection.status === "live" && !wasLive) {
         void queries.invalidateQueries();
       }
