@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { useLive } from "./live.ts";
+import { useOpenProject } from "./live.ts";
 
 /** By project, form and subject. Of this window, until it is closed. */
 const kept = new Map<string, unknown>();
@@ -12,8 +12,7 @@ export function useUnsent<T>(
   form: string,
   initial: () => T,
 ): readonly [value: T, set: (change: (before: T) => T) => void, forget: () => void] {
-  const project = useLive((state) => state.connection?.profile?.profile_id ?? "");
-  const key = `${project} ${form}`;
+  const key = `${useOpenProject()} ${form}`;
   const [value, setValue] = useState<T>(() => (kept.has(key) ? (kept.get(key) as T) : initial()));
   const set = (change: (before: T) => T): void =>
     setValue((before) => {
@@ -22,4 +21,37 @@ export function useUnsent<T>(
       return next;
     });
   return [value, set, () => void kept.delete(key)];
+}
+
+export interface Draft<Seen, Written> {
+  readonly draft: Written;
+  /** The record that it was written on: there may be a newer one by now, and saving then says so. */
+  readonly base: Seen | null;
+  readonly isDirty: boolean;
+  readonly write: (draft: Written) => void;
+  /** Begins again from the record as it is. */
+  readonly forget: () => void;
+}
+
+/** What is written on a record and not saved, with the record that it was written on: it stays while one looks elsewhere. */
+export function useDraft<Seen, Written>(
+  subject: string,
+  record: Seen | null,
+  begin: Written,
+): Draft<Seen, Written> {
+  const [held, hold, drop] = useUnsent<{ readonly base: Seen | null; readonly draft: Written } | null>(
+    `draft:${subject}`,
+    () => null,
+  );
+  const base = held ? held.base : record;
+  return {
+    draft: held ? held.draft : begin,
+    base,
+    isDirty: held !== null,
+    write: (draft) => hold(() => ({ base, draft })),
+    forget: () => {
+      hold(() => null);
+      drop();
+    },
+  };
 }

@@ -19,6 +19,7 @@ import { useKeys } from "../../lib/keys.ts";
 import { readOnlyWords, useIsLive, useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, cleanText, clip } from "../../lib/text.ts";
+import { type Draft, useDraft } from "../../lib/unsent.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DifferenceView } from "../../ui/difference.tsx";
 import { Note, Section, Tag } from "../../ui/parts.tsx";
@@ -32,37 +33,7 @@ import css from "./plans.module.css";
 import { usePropose } from "../../ui/propose.ts";
 import { SimulationPanel } from "./simulation-panel.tsx";
 
-/** What was written and not saved stays while one looks elsewhere, with the version that it was written on. */
-const drafts = new Map<string, { readonly base: ConfigItemRecord | null; readonly draft: ConfigRecord }>();
-
-interface Draft {
-  readonly draft: ConfigRecord;
-  readonly base: ConfigItemRecord | null;
-  readonly isDirty: boolean;
-  readonly set: (name: string, value: unknown) => void;
-  readonly forget: () => void;
-}
-
-function useDraft(id: string, record: ConfigItemRecord | null, begin: ConfigRecord): Draft {
-  const kept = drafts.get(id);
-  const [held, setHeld] = useState(kept ?? null);
-  const draft = held?.draft ?? record?.record ?? begin;
-  const base = held ? held.base : record;
-  return {
-    draft,
-    base,
-    isDirty: held !== null,
-    set: (name, value) => {
-      const next = { base, draft: { ...draft, [name]: value } };
-      drafts.set(id, next);
-      setHeld(next);
-    },
-    forget: () => {
-      drafts.delete(id);
-      setHeld(null);
-    },
-  };
-}
+type RecordDraft = Draft<ConfigItemRecord, ConfigRecord>;
 
 interface Around {
   readonly records: readonly ConfigItemRecord[];
@@ -171,7 +142,11 @@ function RecordEditor({
         : (template ?? emptyRecord(kind, currency, today)),
     [kind, currency, settingKey, template, today],
   );
-  const draft = useDraft(record?.id ?? `${kind}:${settingKey ? `+${settingKey}` : "+"}`, record, begin);
+  const draft = useDraft(
+    `config:${record?.id ?? `${kind}:${settingKey ? `+${settingKey}` : "+"}`}`,
+    record,
+    record?.record ?? begin,
+  );
   const wanted = record?.key ?? settingKey ?? configKey(kind, draft.draft);
   const state = useDraftState(kind, wanted, draft, record, currency, around);
   const plans = around.records
@@ -195,7 +170,7 @@ function RecordEditor({
             isFixed={record !== null && field.isName === true}
             plans={plans}
             currency={moneyOf(kind, draft.draft, currency)}
-            onChange={(value) => draft.set(field.name, value)}
+            onChange={(value) => draft.write({ ...draft.draft, [field.name]: value })}
           />
         ))}
       </div>
@@ -251,7 +226,7 @@ interface DraftState {
 function useDraftState(
   kind: ConfigKind,
   key: string,
-  { draft, base, isDirty }: Draft,
+  { draft, base, isDirty }: RecordDraft,
   record: ConfigItemRecord | null,
   currency: string,
   { records }: Around,
@@ -295,7 +270,7 @@ function SaveBar({
 }: {
   readonly kind: ConfigKind;
   readonly wanted: string;
-  readonly draft: Draft;
+  readonly draft: RecordDraft;
   readonly state: DraftState;
   readonly needsSecondPerson: boolean;
   readonly record: ConfigItemRecord | null;

@@ -7,7 +7,7 @@ import { currencyExponent } from "../../../../shared/governance/money/currency.t
 import type { PlanOutcome, RunsOut } from "../../../../shared/governance/simulation/index.ts";
 import { useConsole } from "../../lib/console.tsx";
 import { formatCost } from "../../lib/format.ts";
-import { useIsLive, useLive, useProjectCurrency } from "../../lib/live.ts";
+import { useIsLive, useLive, useOpenProject, useProjectCurrency } from "../../lib/live.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -32,7 +32,11 @@ export function SimulationPanel({ changes }: { readonly changes: readonly Wanted
   const isLive = useIsLive();
   const currency = useProjectCurrency();
   const [days, setDays] = useRemembered("simulation.days", 30, isNumber);
-  const [revenue, setRevenue] = useRemembered<Record<string, number>>("simulation.revenue", {}, isAmounts);
+  const [revenue, setRevenue] = useRemembered<Record<string, number>>(
+    `simulation.revenue.${useOpenProject()}`,
+    {},
+    isAmounts,
+  );
   const [runId, setRunId] = useState<string | null>(null);
   const [judged, setJudged] = useState("");
   const run = useSimulation(runId);

@@ -3,7 +3,7 @@ import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { ReplayRun, RuleRecord } from "../../../../shared/contract/rules.ts";
 import { describeFact, type RuleNames } from "../../../../shared/governance/rules/index.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
-import { useLive } from "../../lib/live.ts";
+import { useLive, useOpenProject } from "../../lib/live.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
 import { showFailure } from "../../ui/notices.tsx";
@@ -24,7 +24,7 @@ const periods = [
 const isList = (value: unknown): value is string[] | null =>
   value === null || (Array.isArray(value) && value.every((each) => typeof each === "string"));
 
-/** A replay that was started here goes on when one looks elsewhere; it is found again by its rule. */
+/** A replay that was started here goes on when one looks elsewhere; it is found again by its project and rule. */
 const startedRuns = new Map<
   string,
   { readonly run_id: string; readonly since: string; readonly until: string }
@@ -49,13 +49,14 @@ export function ReplayPanel({
   const [days, setDays] = useRemembered("replay.days", 7, isNumber);
   const [paying, setPaying] = usePaying();
   const [path, setPath] = useState<string | null>(null);
-  const [runId, setRunId] = useState<string | null>(() => startedRuns.get(ruleName)?.run_id ?? null);
+  const started = `${useOpenProject()} ${ruleName}`;
+  const [runId, setRunId] = useState<string | null>(() => startedRuns.get(started)?.run_id ?? null);
   const [judged, setJudged] = useState<string | null>(null);
   const run = useRun(runId);
   const isRunning = run?.status === "running";
 
   const start = async (draft: Readonly<Record<string, unknown>>, place: string | null): Promise<void> => {
-    const last = startedRuns.get(ruleName);
+    const last = startedRuns.get(started);
     const spanMs = days * dayMs;
     // The same past again is not read again: its end stays where it was for an hour.
     const isSame =
@@ -72,7 +73,7 @@ export function ReplayPanel({
       path: place,
     });
     if (!result.ok) return showFailure("Not replayed", result.error);
-    startedRuns.set(ruleName, { run_id: result.value.run_id, since, until });
+    startedRuns.set(started, { run_id: result.value.run_id, since, until });
     setJudged(JSON.stringify(draft));
     setRunId(result.value.run_id);
   };
@@ -212,8 +213,7 @@ function useRun(runId: string | null): ReplayRun | null {
 /** Which plans' users pay: remembered; until somebody chooses, all but the plan that new users get. */
 function usePaying(): readonly [ReadonlySet<string>, (paying: readonly string[]) => void] {
   const project = useLive((state) => state.connection?.project ?? null);
-  const profile = useLive((state) => state.connection?.profile?.profile_id ?? "");
-  const [kept, keep] = useRemembered<string[] | null>(`replay.paying.${profile}`, null, isList);
+  const [kept, keep] = useRemembered<string[] | null>(`replay.paying.${useOpenProject()}`, null, isList);
   const all = (project?.plans ?? []).map((plan) => plan.plan_id);
   const usual = all.filter((id) => id !== project?.["default_plan"]);
   return [new Set(kept ?? usual), (paying) => keep([...paying])];

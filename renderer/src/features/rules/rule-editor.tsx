@@ -7,6 +7,7 @@ import { useKeys } from "../../lib/keys.ts";
 import { useIsReadOnly, useLive } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { cleanText, codeWords } from "../../lib/text.ts";
+import { useDraft } from "../../lib/unsent.ts";
 import { useAct } from "../../ui/acts.ts";
 import { DeskBar, Grow } from "../../ui/desk.tsx";
 import { Kbd, Note, Section } from "../../ui/parts.tsx";
@@ -27,9 +28,6 @@ import { readDraft } from "./draft.ts";
 import css from "./editor.module.css";
 import type { Suggestions } from "./leaf-editor.tsx";
 import { ReplayPanel } from "./replay-panel.tsx";
-
-/** Drafts that were left without being saved, by rule: they are there when one comes back. */
-const drafts = new Map<string, { readonly base: number; readonly draft: Definition }>();
 
 /** A new rule begins in shadow: it is recorded, and changes nothing until somebody enforces it. */
 const newRule = (last: number): Definition => ({
@@ -57,49 +55,36 @@ const whole = (given: Definition): Definition =>
     ? { ...given, conditions: { all: [given["conditions"]] } }
     : given;
 
-/** The rule as it is written, place by place; kept while one looks elsewhere. */
-function useDraft(record: RuleRecord | null, template: RuleRecord | null, rules: readonly RuleRecord[]) {
-  const key = record?.rule_name ?? "";
+/** The rule as it is written, place by place. */
+function useRuleDraft(record: RuleRecord | null, template: RuleRecord | null, rules: readonly RuleRecord[]) {
   const last = Math.max(0, ...rules.map((each) => each.priority));
-  const begin = (): Definition =>
-    whole(
-      record
-        ? ruleDefinition(record)
-        : template
-          ? {
-              ...ruleDefinition(template),
-              rule_name: `${template.rule_name}_copy`.slice(0, 100),
-              mode: "shadow",
-            }
-          : newRule(last),
-    );
-  const kept = template ? undefined : drafts.get(key);
-  const [draft, setDraft] = useState<Definition>(() => kept?.draft ?? begin());
-  const [base] = useState(() => record);
-  const [isDirty, setDirty] = useState(kept !== undefined);
-  const change = (next: unknown): void => {
-    const definition = next as Definition;
-    setDraft(definition);
-    setDirty(true);
-    drafts.set(key, { base: base?.version ?? 0, draft: definition });
-  };
+  const begin = useMemo(
+    (): Definition =>
+      whole(
+        record
+          ? ruleDefinition(record)
+          : template
+            ? {
+                ...ruleDefinition(template),
+                rule_name: `${template.rule_name}_copy`.slice(0, 100),
+                mode: "shadow",
+              }
+            : newRule(last),
+      ),
+    [record, template, last],
+  );
+  const subject = record ? `rule:${record.rule_name}` : template ? `copy:${template.rule_name}` : "rule:";
+  const held = useDraft(subject, record, begin);
+  const { draft, write } = held;
   const set = (path: Path, value: unknown): void => {
     const plus = path.indexOf("+");
-    change(
-      plus < 0
+    write(
+      (plus < 0
         ? setAt(draft, path, value)
-        : insertAt(draft, path.slice(0, plus), Number(path[plus + 1]), value),
+        : insertAt(draft, path.slice(0, plus), Number(path[plus + 1]), value)) as Definition,
     );
   };
-  const forget = (): void => {
-    drafts.delete(key);
-    setDirty(false);
-  };
-  const startAnew = (): void => {
-    setDraft(begin());
-    forget();
-  };
-  return { draft, base, isDirty, change, set, startAnew, forget };
+  return { ...held, set };
 }
 
 /** Writes a rule: its parts on the left, what they come to on the right, sentence and definition. */
@@ -116,7 +101,7 @@ export function RuleEditor({
   readonly rules: readonly RuleRecord[];
   readonly names: RuleNames;
 }): ReactNode {
-  const { draft, base, isDirty, change, set, startAnew, forget } = useDraft(record, template, rules);
+  const { draft, base, isDirty, write, set, forget } = useRuleDraft(record, template, rules);
   const read = useMemo(() => readDraft(draft, names), [draft, names]);
   // Nothing is called wrong before anybody wrote anything.
   const problems = isDirty || record ? read.problems : [];
@@ -131,7 +116,7 @@ export function RuleEditor({
       <DeskBar title={record ? `Change ${codeWords(record.rule_name)}` : "New rule"}>
         <Grow />
         {isDirty ? (
-          <Button variant="subtle" onClick={startAnew}>
+          <Button variant="subtle" onClick={forget}>
             Start over
           </Button>
         ) : null}
@@ -185,7 +170,7 @@ export function RuleEditor({
               onThreshold={(place, value) => set([...pathFrom(place), "value"], value)}
             />
           ) : null}
-          <DefinitionPane draft={draft} onChange={change} />
+          <DefinitionPane draft={draft} onChange={write} />
         </div>
       </div>
       <SaveBar

@@ -2,7 +2,7 @@ import { fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { expect, it } from "vitest";
 import type { RuleMode } from "../../../../shared/contract/basics.ts";
 import type { RuleRecord } from "../../../../shared/contract/rules.ts";
-import { answering, show } from "../../../test-render.tsx";
+import { answering, openProject, show } from "../../../test-render.tsx";
 import { RuleEditor } from "./rule-editor.tsx";
 import { RulesDesk } from "./rules-desk.tsx";
 import { stopsOf } from "./threshold-slider.tsx";
@@ -120,4 +120,62 @@ it("warns of a condition that any number meets, and of a text that names the num
   fireEvent.change(value, { target: { value: "-5" } });
   await screen.findByText("Any number meets “more than -5 messages a day”: it leaves no call out.");
   await screen.findByText("The text for the user still names 100.");
+});
+
+const priority = () => screen.getByLabelText<HTMLInputElement>("Order (lower runs first)");
+const edit = (client: ReturnType<typeof answering>, record: RuleRecord) =>
+  show(client, <RuleEditor record={record} template={null} rules={[record]} names={{}} />);
+
+it("keeps a draft on the version that it was written on: a newer one is said, and is not overwritten", async () => {
+  const client = answering({
+    "rules.save": () => ({
+      ok: false,
+      error: { code: "version_conflict", message: "There is a newer one.", advice: "", details: null },
+    }),
+  });
+  openProject("a");
+  let editor = edit(client, rule("enforce", 3));
+  fireEvent.change(priority(), { target: { value: "41" } });
+  editor.unmount();
+
+  // A colleague saves meanwhile.
+  editor = edit(client, rule("enforce", 4));
+  expect(priority().value).toBe("41");
+  screen.getByText(/Somebody saved version 4 while you were writing on 3/);
+  fireEvent.change(screen.getByLabelText("Why"), { target: { value: "earlier in the order" } });
+  fireEvent.submit(screen.getByRole("form", { name: "Save the rule" }));
+  await waitFor(() => expect(client.asked).toHaveLength(1));
+  expect(client.asked[0]?.input).toMatchObject({ expected_version: 3 });
+
+  fireEvent.click(screen.getByRole("button", { name: "Start over" }));
+  expect(priority().value).toBe("40");
+  expect(screen.queryByText(/Somebody saved/)).toBeNull();
+});
+
+it("shows a draft and a replay in their own project alone", async () => {
+  const followed: unknown[] = [];
+  const client = {
+    ...answering({ "rules.replay_start": () => ({ ok: true, value: { run_id: "run-of-a" } }) }),
+    follow: (_name: string, input: unknown) => {
+      followed.push(input);
+      return () => {};
+    },
+  };
+  openProject("a");
+  let editor = edit(client, rule("enforce", 3));
+  fireEvent.change(priority(), { target: { value: "41" } });
+  fireEvent.click(screen.getByRole("button", { name: "Replay" }));
+  await waitFor(() => expect(followed).toEqual([{ run_id: "run-of-a" }]));
+  editor.unmount();
+
+  openProject("b");
+  editor = edit(client, rule("enforce", 3));
+  expect(priority().value).toBe("40");
+  expect(followed).toHaveLength(1);
+  editor.unmount();
+
+  openProject("a");
+  edit(client, rule("enforce", 3));
+  expect(priority().value).toBe("41");
+  expect(followed).toHaveLength(2);
 });

@@ -217,7 +217,7 @@ export function RulesDesk(): ReactNode {
         if (doing === "new")
           return (
             <RuleEditor
-              key="new"
+              key={`new ${place.query.get("from") ?? ""}`}
               record={null}
               template={named(place.query.get("from"))}
               rules={ordered}
