@@ -1,12 +1,17 @@
-import { fireEvent, screen } from "@testing-library/react";
+import { act, fireEvent, screen } from "@testing-library/react";
 import type { ReactNode } from "react";
-import { expect, it } from "vitest";
-import { answering, show } from "../../test-render.tsx";
-import type { ConnectionState } from "../../../shared/contract/connection.ts";
-import { useCall } from "../lib/console.tsx";
-import { useLive } from "../lib/live.ts";
+import { notifications } from "@mantine/notifications";
+import { afterEach, expect, it } from "vitest";
+import { answering, openProject, show } from "../../test-render.tsx";
+import { createQueryClient, useCall } from "../lib/console.tsx";
 import { afterActs, useAct } from "./acts.ts";
 import { ProductionAsk } from "./production-ask.tsx";
+
+// A few are shown at a time: those of one test would keep the next one's waiting.
+afterEach(() => {
+  notifications.clean();
+  notifications.cleanQueue();
+});
 
 const rule = { rule_name: "too_many", mode: "shadow", is_active: true, version: 2 };
 
@@ -99,32 +104,95 @@ it("asks once in production before a change that has no form, and does nothing w
       value: { intent: { status: "acknowledged" }, rule: { ...rule, mode, version: 3 } },
     }),
   });
-  useLive.setState({
-    connection: { profile: { name: "Acme", is_production: true } } as unknown as ConnectionState,
-  });
-  try {
-    show(
-      client,
-      <>
-        <Switch />
-        <ProductionAsk />
-      </>,
-    );
-    const button = (name: string) => screen.findByRole("button", { name });
-    fireEvent.click(await button("off"));
-    expect(await screen.findByText("Set Too many to off")).toBeTruthy();
-    fireEvent.click(await button("Cancel"));
-    await expect.poll(() => screen.queryByText("Set Too many to off")).toBeNull();
-    expect(client.asked).toEqual([]);
+  openProject("acme", { is_production: true });
+  show(
+    client,
+    <>
+      <Switch />
+      <ProductionAsk />
+    </>,
+  );
+  const button = (name: string) => screen.findByRole("button", { name });
+  fireEvent.click(await button("off"));
+  expect(await screen.findByText("Set Too many to off")).toBeTruthy();
+  fireEvent.click(await button("Cancel"));
+  await expect.poll(() => screen.queryByText("Set Too many to off")).toBeNull();
+  expect(client.asked).toEqual([]);
 
-    fireEvent.click(await button("off"));
-    fireEvent.click(await button("Change production"));
-    await expect.poll(() => client.asked.length).toBe(1);
-    // What belongs to the same movement is not asked for again.
-    fireEvent.click(await button("enforce"));
-    await expect.poll(() => client.asked.length).toBe(2);
-    expect(client.asked.map(({ input }) => input)).toMatchObject([{ mode: "off" }, { mode: "enforce" }]);
-  } finally {
-    useLive.setState({ connection: null });
-  }
+  fireEvent.click(await button("off"));
+  fireEvent.click(await button("Change production"));
+  await expect.poll(() => client.asked.length).toBe(1);
+  // What belongs to the same movement is not asked for again.
+  fireEvent.click(await button("enforce"));
+  await expect.poll(() => client.asked.length).toBe(2);
+  expect(client.asked.map(({ input }) => input)).toMatchObject([{ mode: "off" }, { mode: "enforce" }]);
+});
+
+const switching = (answer: () => unknown = () => null) =>
+  answering({
+    "rules.set_mode": async ({ mode }: { readonly mode: string }) => {
+      await answer();
+      return {
+        ok: true,
+        value: { intent: { status: "acknowledged" }, rule: { ...rule, mode, version: 3 } },
+      };
+    },
+  });
+
+it("takes nothing back in another project than the one it was done in", async () => {
+  const client = switching();
+  openProject("a");
+  show(client, <Switch />);
+  fireEvent.click(screen.getByRole("button", { name: "enforce" }));
+  await screen.findByText("Too many is now enforced");
+  act(() => openProject("b"));
+  fireEvent.click(screen.getByRole("button", { name: "Undo" }));
+  await screen.findByText(/Another project was opened meanwhile/);
+  expect(client.asked).toHaveLength(1);
+});
+
+it("shows nothing of an answer that comes when another project is open", async () => {
+  let answer = (): void => {};
+  const client = switching(() => new Promise<void>((resolve) => (answer = resolve)));
+  const queries = createQueryClient();
+  openProject("a");
+  show(client, <Switch />, queries);
+  fireEvent.click(screen.getByRole("button", { name: "enforce" }));
+  await expect.poll(() => client.asked.length).toBe(1);
+  act(() => openProject("b"));
+  const ofB = { rules: [{ ...rule, mode: "off", version: 9 }] };
+  queries.setQueryData(["rules.list", {}], ofB);
+  answer();
+  await screen.findByText("Too many is now enforced");
+  expect(queries.getQueryData(["rules.list", {}])).toEqual(ofB);
+  // Nor does an act on a rule of that name wait for it, or begin from what it left.
+  expect(await afterActs("rule", rule)).toBe(rule);
+});
+
+it("takes no yes to a change of one production project for another", async () => {
+  const client = switching();
+  const production = { is_production: true };
+  openProject("a", production);
+  show(
+    client,
+    <>
+      <Switch />
+      <ProductionAsk />
+    </>,
+  );
+  const press = async (name: string) => fireEvent.click(await screen.findByRole("button", { name }));
+  await press("enforce");
+  await screen.findByText("Set Too many to enforce");
+  // Asked, and not answered yet.
+  act(() => openProject("b", production));
+  await expect.poll(() => screen.queryByText("Set Too many to enforce")).toBeNull();
+  expect(client.asked).toEqual([]);
+
+  await press("enforce");
+  await press("Change production");
+  await expect.poll(() => client.asked.length).toBe(1);
+  act(() => openProject("a", production));
+  await press("off");
+  await screen.findByText("Set Too many to off");
+  expect(client.asked).toHaveLength(1);
 });

@@ -19,7 +19,7 @@ import { propose } from "./propose.ts";
 import { resolveZone, useZoneChoice } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatInstant } from "../lib/format.ts";
-import { readOnlyWords, useLive } from "../lib/live.ts";
+import { openProject, otherProject, readOnlyWords, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 
 /** How the screen knows each kind of subject: its name, where its record is shown, and what to read again. */
@@ -102,6 +102,8 @@ export type RunAct = (
     /** One id for one form: sending it again after a lost answer does it once. */
     readonly commandId?: string;
     readonly isUndo?: boolean;
+    /** The project it is meant for, where that was not chosen just now: the one of the act that an undo takes back. */
+    readonly project?: string;
     /** No notice when it was done at once: the screen shows it anyway. */
     readonly isQuiet?: boolean;
     /** A form with a reason has asked already. */
@@ -110,15 +112,16 @@ export type RunAct = (
 ) => Promise<boolean>;
 
 /**
- * Acts under way, by record, until the screen has drawn what they left: the next one on a record waits, and is done on
+ * Acts under way, by project and record, until the screen has drawn what they left: the next one on a record waits, and is done on
  * what the one before left. A key that is pressed between the answer and its drawing still has the record of before.
  */
 const underWay = new Map<string, Promise<Seen | null>>();
-const keyOf = (subject: SubjectName, record: Seen): string => `${subject} ${shown[subject].id(record)}`;
+const keyOf = (project: string, subject: SubjectName, record: Seen): string =>
+  `${project} ${subject} ${shown[subject].id(record)}`;
 
 /** The record as the act under way on it leaves it; as it is where none is. */
 export async function afterActs<Record extends Seen>(subject: SubjectName, record: Record): Promise<Record> {
-  const after = await underWay.get(keyOf(subject, record));
+  const after = await underWay.get(keyOf(openProject(), subject, record));
   return after ? { ...record, ...after } : record;
 }
 
@@ -146,11 +149,17 @@ async function perform(
   client: ConsoleClient,
   queries: QueryClient,
   run: RunAct,
+  project: string,
   [name, record, fields, options = {}]: Parameters<RunAct>,
 ): Promise<Seen | null> {
   const act = actNamed(name);
   const subject = shown[act.subject];
   const title = subject.name(record);
+  // A person may take long to answer the question, or to press Undo.
+  if (openProject() !== project) {
+    showFailure(act.words.failed(title), otherProject);
+    return null;
+  }
   if (useLive.getState().connection?.profile?.is_read_only) {
     showFailure(act.words.failed(title), readOnly);
     return null;
@@ -158,7 +167,11 @@ async function perform(
   const refresh = (): void => {
     for (const key of subject.queries) void queries.invalidateQueries({ queryKey: [key] });
   };
-  subject.put(queries, { ...record, ...changesOf(name, fields) });
+  // The answer may come when another project is open, which can have a record of the same name.
+  const put = (left: Seen): void => {
+    if (openProject() === project) subject.put(queries, left);
+  };
+  put({ ...record, ...changesOf(name, fields) });
   const result = await client.call(
     act.operation as OperationName,
     {
@@ -169,10 +182,11 @@ async function perform(
     } as never,
   );
   if (!result.ok) {
-    subject.put(queries, record);
+    put(record);
     refresh();
     if (
       result.error.code === "approval_needed" &&
+      openProject() === project &&
       (await proposeInstead(client, queries, name, record, fields))
     )
       return null;
@@ -186,7 +200,7 @@ async function perform(
     ...(subject.answer === null ? {} : (answer[subject.answer] as Seen | null)),
   };
   const { intent } = answer;
-  subject.put(queries, intent.status === "conflict" ? record : after);
+  put(intent.status === "conflict" ? record : after);
   refresh();
   if (intent.status === "conflict") {
     showFailure(`${title} was changed by someone else`, intent.failure ?? conflict);
@@ -199,7 +213,9 @@ async function perform(
     formatInstant(at, resolveZone(useZoneChoice.getState().choice, subject.timeZone(record)));
   showDone(
     `${act.words.done(title, fields, when)}${waits}`,
-    undo ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true }) } : undefined,
+    undo
+      ? { run: () => void run(undo.act as ActName, after, undo.fields, { isUndo: true, project }) }
+      : undefined,
   );
   return after;
 }
@@ -261,13 +277,14 @@ export function useAct(): RunAct {
   return useCallback(
     async function run(name, record, fields, options) {
       const act = actNamed(name);
+      const project = options?.project ?? openProject();
       // An undo needs no confirmation; acts on alerts do not change how the project works.
       if (act.subject !== "alert" && !options?.isAsked && !options?.isUndo) {
         const what = act.words.summary(shown[act.subject].name(record), fields);
         if (!(await askInProduction(what))) return false;
       }
-      const after = await inTurn(keyOf(act.subject, record), (before) =>
-        perform(client, queries, run, [name, before ?? record, fields, options]),
+      const after = await inTurn(keyOf(project, act.subject, record), (before) =>
+        perform(client, queries, run, project, [name, before ?? record, fields, options]),
       );
       return after !== null;
     },

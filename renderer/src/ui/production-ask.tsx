@@ -1,8 +1,8 @@
 /** In a production project, what would be done at the press of a button is asked for once more. */
 import { Button, Modal } from "@mantine/core";
-import type { ReactNode } from "react";
+import { type ReactNode, useEffect } from "react";
 import { create } from "zustand";
-import { useLive } from "../lib/live.ts";
+import { openProject, useLive, useOpenProject } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { WarningIcon } from "./icons.tsx";
 import css from "./ask.module.css";
@@ -11,11 +11,12 @@ import css from "./ask.module.css";
 const SAME_MOVEMENT_MS = 3_000;
 
 interface Question {
+  readonly project: string;
   readonly what: string;
   readonly answer: (isYes: boolean) => void;
 }
 const useQuestion = create<{ readonly question: Question | null }>(() => ({ question: null }));
-let yesAtMs = Number.NEGATIVE_INFINITY;
+let yes = { project: "", atMs: Number.NEGATIVE_INFINITY };
 let asked: Promise<boolean> | null = null;
 
 const productionName = (): string | null => {
@@ -25,10 +26,13 @@ const productionName = (): string | null => {
 
 /** Whether to go on: at once outside production, else as the person answers. */
 export async function askInProduction(what: string): Promise<boolean> {
-  if (productionName() === null || Date.now() - yesAtMs < SAME_MOVEMENT_MS) return true;
+  const project = openProject();
+  if (productionName() === null) return true;
+  if (yes.project === project && Date.now() - yes.atMs < SAME_MOVEMENT_MS) return true;
   asked ??= new Promise<boolean>((resolve) => {
     useQuestion.setState({
       question: {
+        project,
         what,
         answer: (isYes) => {
           useQuestion.setState({ question: null });
@@ -39,15 +43,21 @@ export async function askInProduction(what: string): Promise<boolean> {
     });
   });
   const isYes = await asked;
-  if (isYes) yesAtMs = Date.now();
+  if (isYes) yes = { project, atMs: Date.now() };
   return isYes;
 }
 
 /** The question, wherever on the screen it came up. */
 export function ProductionAsk(): ReactNode {
   const question = useQuestion((state) => state.question);
+  const project = useOpenProject();
+  // What was asked of one project is not answered for another.
+  const isOver = question !== null && question.project !== project;
+  useEffect(() => {
+    if (isOver) question.answer(false);
+  }, [isOver, question]);
   const name = productionName() ?? "";
-  if (question === null) return null;
+  if (question === null || isOver) return null;
   return (
     <Modal opened onClose={() => question.answer(false)} title={`Change ${name}?`} size={420} centered>
       <div className={css.ask}>
