@@ -81,3 +81,17 @@ it("keeps what was written where a key or a click beside the form closes it, of 
   open(una);
   expect(reason().value).toBe("");
 });
+
+it("sends once, though Enter is held down while the answer is on its way", async () => {
+  let answer = (_value: unknown): void => {};
+  const client = answering({ "users.block": () => new Promise((resolve) => (answer = resolve)) });
+  let done = 0;
+  show(client, <ActForm act="block_user" record={account} onDone={() => (done += 1)} />);
+  const reason = screen.getByLabelText("Reason");
+  fireEvent.change(reason, { target: { value: "Spam in two tickets" } });
+  for (let press = 0; press < 3; press += 1) fireEvent.keyDown(reason, { key: "Enter" });
+  await expect.poll(() => client.asked.length).toBe(1);
+  answer({ ok: true, value: { intent: { status: "acknowledged" }, account: null } });
+  await expect.poll(() => done).toBe(1);
+  expect(client.asked).toHaveLength(1);
+});

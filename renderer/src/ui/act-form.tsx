@@ -118,6 +118,8 @@ export function ActForm({
     ? actEffects(act, record, end.value as string | null, (at) => formatShortInstant(at, zone, now))
     : null;
   const submit = async (): Promise<void> => {
+    // Enter in a text does not press the button, which takes no press while it waits.
+    if (busy) return;
     const read = Object.keys(fields).map((field) => [field, readField(field, fields[field], typed)] as const);
     const wrong = read.flatMap(([field, each]) => (each.ok ? [] : [[field, each.error] as const]));
     setErrors(Object.fromEntries(wrong));

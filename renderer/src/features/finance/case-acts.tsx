@@ -278,6 +278,7 @@ function ActForm({
     onDone();
   };
   const submit = async (assignTo: string = assignee): Promise<void> => {
+    if (busy) return;
     const words = reason.trim();
     if (needsReason.has(action) && words.length < 3) return setError("Say why, in three letters or more.");
     if (action === "propose" && ((lacks.user && !userId) || (lacks.tokens && !tokens)))
