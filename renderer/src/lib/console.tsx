@@ -90,6 +90,16 @@ export function useAnswered<T>(query: { readonly isPlaceholderData: boolean }, a
   return asked;
 }
 
+/**
+ * An answer counts for the question that it was asked with: once something else is typed, there is none to it yet. What
+ * came of another address or key must not speak for the one in the form.
+ */
+export function useAnswerTo<T>(question: unknown): readonly [T | null, (answer: T | null) => void] {
+  const asked = JSON.stringify(question);
+  const [last, setLast] = useState<{ readonly asked: string; readonly answer: T | null } | null>(null);
+  return [last?.asked === asked ? last.answer : null, (answer) => setLast({ asked, answer })];
+}
+
 /** The same operation with several inputs, each a query of its own, in their order. */
 export function useCalls<N extends OperationName>(
   name: N,

@@ -4,7 +4,7 @@ import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { StripeConnection, StripeKeyCheck } from "../../../../shared/contract/finance-runs.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import { useCall, useConsole } from "../../lib/console.tsx";
+import { useAnswerTo, useCall, useConsole } from "../../lib/console.tsx";
 import { cleanText, clip } from "../../lib/text.ts";
 import { RemoveButton } from "../../ui/ask.tsx";
 import { CheckIcon, CloseIcon, LinkIcon, PlugIcon } from "../../ui/icons.tsx";
@@ -204,8 +204,8 @@ function ConnectForm({
   const queries = useQueryClient();
   const [key, setKey] = useState("");
   const [busy, setBusy] = useState<"check" | "connect" | null>(null);
-  const [failure, setFailure] = useState<Failure | null>(null);
-  const [checked, setChecked] = useState<StripeKeyCheck | null>(null);
+  const [failure, setFailure] = useAnswerTo<Failure>(key);
+  const [checked, setChecked] = useAnswerTo<StripeKeyCheck>(key);
   const isWhole = checked !== null && checked.permissions.every((one) => one.is_granted);
   const former = source.connection?.account_id;
 
@@ -262,11 +262,7 @@ function ConnectForm({
         autoComplete="off"
         data-autofocus
         value={key}
-        onChange={(event) => {
-          setKey(event.currentTarget.value);
-          setChecked(null);
-          setFailure(null);
-        }}
+        onChange={(event) => setKey(event.currentTarget.value)}
       />
       {failure ? (
         <Note tone="red" role="alert">

@@ -3,7 +3,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
-import { useConsole } from "../../lib/console.tsx";
+import { useAnswerTo, useConsole } from "../../lib/console.tsx";
 import { cleanText, counted } from "../../lib/text.ts";
 import { showFailure } from "../../ui/notices.tsx";
 import { Note } from "../../ui/parts.tsx";
@@ -81,16 +81,14 @@ export function AddProject({ onDone }: { readonly onDone: () => void }): ReactNo
   const [readUrl, setReadUrl] = useState("");
   const [marks, setMarks] = useState<Marks>(newMarks);
   const [busy, setBusy] = useState<"check" | "add" | null>(null);
-  const [failure, setFailure] = useState<Failure | null>(null);
-  const [checked, setChecked] = useState<Checked | null>(null);
-  const forget = (): void => {
-    setChecked(null);
-    setFailure(null);
-  };
+  const asked = { url, key, read_url: readUrl };
+  const [failure, setFailure] = useAnswerTo<Failure>(asked);
+  const [checked, setChecked] = useAnswerTo<Checked>(asked);
   const check = async (): Promise<boolean> => {
     setBusy("check");
-    forget();
-    const result = await client.call("connection.check", { url, key, read_url: readUrl });
+    setChecked(null);
+    setFailure(null);
+    const result = await client.call("connection.check", asked);
     setBusy(null);
     if (result.ok) setChecked(result.value);
     else setFailure(result.error);
@@ -102,10 +100,8 @@ export function AddProject({ onDone }: { readonly onDone: () => void }): ReactNo
     const host = /^https?:\/\/([^/:]+)/i.exec(url.trim())?.[1] ?? "Project";
     const result = await client.call("connection.add", {
       ...marks,
+      ...asked,
       name: marks.name.trim() || host,
-      url,
-      key,
-      read_url: readUrl,
     });
     if (!result.ok) {
       setBusy(null);
@@ -126,7 +122,7 @@ export function AddProject({ onDone }: { readonly onDone: () => void }): ReactNo
         aria-label="Connect a Supabase project"
         onSubmit={(event) => {
           event.preventDefault();
-          void (checked && missing.length === 0 ? add() : check());
+          if (busy === null) void (checked && missing.length === 0 ? add() : check());
         }}
       >
         <h2>Connect a Supabase project</h2>
@@ -136,26 +132,14 @@ export function AddProject({ onDone }: { readonly onDone: () => void }): ReactNo
           description="In the Supabase dashboard: Project Settings, Data API."
           data-autofocus
           value={url}
-          onChange={(event) => {
-            setUrl(event.currentTarget.value);
-            forget();
-          }}
+          onChange={(event) => setUrl(event.currentTarget.value)}
         />
         <KeyField
           description="In Project Settings, API Keys. It goes to this machine's keychain and is never shown again."
           value={key}
-          onChange={(value) => {
-            setKey(value);
-            forget();
-          }}
+          onChange={setKey}
         />
-        <ReplicaField
-          value={readUrl}
-          onChange={(value) => {
-            setReadUrl(value);
-            forget();
-          }}
-        />
+        <ReplicaField value={readUrl} onChange={setReadUrl} />
         <MarkFields marks={marks} onChange={(change) => setMarks({ ...marks, ...change })} />
         {failure ? (
           <Note tone="red" role="alert">

@@ -2,7 +2,7 @@ import { Button, Checkbox, FileButton, PasswordInput, SegmentedControl, TextInpu
 import { type ReactNode, useState } from "react";
 import type { Failure } from "../../../../shared/contract/basics.ts";
 import type { OperationInput, OperationOutput } from "../../../../shared/contract/operations.ts";
-import { useCall, useConsole } from "../../lib/console.tsx";
+import { useAnswerTo, useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile } from "../../lib/csv.ts";
 import { cleanText, clip, counted } from "../../lib/text.ts";
 import { showDone, showFailure } from "../../ui/notices.tsx";
@@ -94,12 +94,9 @@ function FromHere({ plan, onApplied }: { readonly plan: Plan; readonly onApplied
     skips_certificate: false,
   });
   const [busy, setBusy] = useState<"look" | "apply" | null>(null);
-  const [look, setLook] = useState<Look | null>(null);
-  const [failure, setFailure] = useState<Failure | null>(null);
-  const change = (part: Partial<typeof database>): void => {
-    setDatabase({ ...database, ...part });
-    setLook(null);
-  };
+  const [look, setLook] = useAnswerTo<Look>(database);
+  const [failure, setFailure] = useAnswerTo<Failure>(database);
+  const change = (part: Partial<typeof database>): void => setDatabase((now) => ({ ...now, ...part }));
   const examine = async (): Promise<void> => {
     setBusy("look");
     setFailure(null);
@@ -114,7 +111,7 @@ function FromHere({ plan, onApplied }: { readonly plan: Plan; readonly onApplied
     const result = await client.call("setup.apply", database);
     setBusy(null);
     if (!result.ok) return setFailure(result.error);
-    setDatabase({ ...database, password: "" });
+    change({ password: "" });
     setLook(null);
     showDone(
       result.value.applied.length === 0
