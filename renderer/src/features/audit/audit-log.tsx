@@ -12,6 +12,7 @@ import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import { useKeys } from "../../lib/keys.ts";
+import { openProject, otherProject } from "../../lib/live.ts";
 import { navigate, placeAddress } from "../../lib/router.ts";
 import { capitalise, cleanText, clip, codeWords } from "../../lib/text.ts";
 import type { Column } from "../../ui/data-table.tsx";
@@ -211,6 +212,7 @@ async function readAll(
   filter: AuditFilter,
   onCount: (count: number) => void,
 ): Promise<readonly AuditRow[] | null> {
+  const project = openProject();
   const all: AuditRow[] = [];
   let before: number | null = null;
   do {
@@ -221,6 +223,10 @@ async function readAll(
     });
     if (!page.ok) {
       showFailure("Not exported", page.error);
+      return null;
+    }
+    if (openProject() !== project) {
+      showFailure("Not exported", otherProject);
       return null;
     }
     all.push(...page.value.entries);

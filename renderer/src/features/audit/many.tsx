@@ -10,7 +10,7 @@ import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import { formatChange, formatDuration, formatTokens } from "../../lib/format.ts";
-import { useMayAct } from "../../lib/live.ts";
+import { openProject, otherProject, useMayAct } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { codeWords, counted } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";
@@ -332,6 +332,7 @@ async function exportRows(
   client: ConsoleClient,
   of: { readonly bulk_id: number; readonly status: BulkRow["status"] | null },
 ): Promise<void> {
+  const project = openProject();
   const all: BulkRow[] = [];
   let after: number | null = null;
   do {
@@ -341,6 +342,7 @@ async function exportRows(
       limit: 1000,
     });
     if (!page.ok) return showFailure("Not exported", page.error);
+    if (openProject() !== project) return showFailure("Not exported", otherProject);
     all.push(...page.value.rows);
     after = page.value.next_after_id;
   } while (after !== null);

@@ -10,7 +10,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { fromBase64 } from "../../lib/base64.ts";
 import { openPage, saveFile } from "../../lib/csv.ts";
 import { formatDuration } from "../../lib/format.ts";
-import { useMayAct } from "../../lib/live.ts";
+import { openProject, otherProject, useMayAct } from "../../lib/live.ts";
 import { placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { ChevronDownIcon, DownloadIcon } from "../../ui/icons.tsx";
@@ -277,13 +277,14 @@ export function RunResult({
 }
 
 /** A run is work in progress on this machine until it is kept in the project, where all can decide. */
-function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: boolean }): ReactNode {
+export function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: boolean }): ReactNode {
   const client = useConsole();
   const isLive = useMayAct();
   const refresh = useFinanceRefresh();
   const [progress, setProgress] = useState<{ readonly kept: number; readonly total: number } | null>(null);
   const keep = async (): Promise<void> => {
     setProgress({ kept: 0, total: 0 });
+    const project = openProject();
     for (;;) {
       const result = await client.call("finance.keep_run", { run_id: runId });
       if (!result.ok) {
@@ -292,8 +293,9 @@ function KeepBar({ runId, isHalf }: { readonly runId: string; readonly isHalf: b
       }
       const { kept, total, is_complete: isComplete } = result.value;
       setProgress({ kept, total });
-      if (!isComplete) continue;
+      if (!isComplete && openProject() === project) continue;
       setProgress(null);
+      if (!isComplete) return showFailure("Not kept wholly", otherProject);
       refresh();
       const { verified, gone, reopened, not_looked_for: skipped } = result.value;
       return showNotice(
