@@ -84,8 +84,8 @@ function IntentCard({ intent }: { readonly intent: Intent }): ReactNode {
     setBusy(true);
     const result = await client.call("sync.resolve", { command_id: intent.command_id, choice });
     setBusy(false);
-    if (result.ok) useLive.setState({ intents: result.value });
-    else showFailure("Not resolved", result.error);
+    // What is left comes by the stream, of whichever project is open by then.
+    if (!result.ok) showFailure("Not resolved", result.error);
   };
   const needsPerson =
     intent.status === "conflict" || intent.status === "failed" || intent.status === "expired";
