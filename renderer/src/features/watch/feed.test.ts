@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { ConsoleClient } from "../../../../shared/contract/client.ts";
 import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import {
   addOlder,
@@ -9,6 +10,7 @@ import {
   setHeld,
   setPaused,
   SHOWN_MAX,
+  useFeed,
   WAITING_MAX,
 } from "./feed.ts";
 
@@ -145,5 +147,65 @@ describe("the feed", () => {
     const empty = addOlder(emptyFeed, [], null);
     expect(empty.hasOlder).toBe(false);
     expect(receiveBatch(empty, batch(5, 6)).hasOlder).toBe(true);
+  });
+});
+
+describe("the feed that is followed", () => {
+  /** A console whose batches and pages the test sends. */
+  function followed() {
+    const streams: { readonly send: (batch: object) => void; isFollowed: boolean }[] = [];
+    let answer = (_calls: readonly UsageEvent[]): void => {};
+    const client = {
+      follow: (_name: string, _input: object, send: (batch: object) => void) => {
+        const stream = { send, isFollowed: true };
+        streams.push(stream);
+        return () => (stream.isFollowed = false);
+      },
+      call: () =>
+        new Promise((resolve) => {
+          answer = (calls) => resolve({ ok: true, value: { calls, next_before_decision_id: null } });
+        }),
+    };
+    return {
+      client: client as unknown as ConsoleClient,
+      streams,
+      answer: (...numbers: number[]) => answer(numbers.map(event)),
+    };
+  }
+  const filter = {};
+
+  it("puts a page of older calls below the row it was asked for, or nowhere: a gap is read again", async () => {
+    const { client, streams, answer } = followed();
+    useFeed.getState().follow(client, "gap", filter, null);
+    streams[0]?.send({ profile_id: "gap", ...batch(101, 110) });
+    useFeed.getState().pause(true);
+    // More comes than is kept: what is shown goes when it is let in.
+    for (let from = 111; from < 111 + WAITING_MAX + 500; from += 500)
+      streams[0]?.send({ profile_id: "gap", ...batch(from, from + 499) });
+    const page = useFeed.getState().loadOlder(client);
+    useFeed.getState().pause(false);
+    const last = useFeed.getState().shown.at(-1)?.event_id;
+    answer(100, 99, 98);
+    await page;
+    const { shown, hasOlder, isLoadingOlder } = useFeed.getState();
+    expect(shown.at(-1)?.event_id).toBe(last);
+    expect([hasOlder, isLoadingOlder]).toEqual([true, false]);
+  });
+
+  it("ends where another project is opened, and begins from its tail when one comes back", () => {
+    const { client, streams } = followed();
+    const follow = () => useFeed.getState().follow(client, "mine", filter, null);
+    follow();
+    streams[0]?.send({ profile_id: "mine", ...batch(1, 2) });
+    // None is open yet, as where the console starts again: the same feed goes on.
+    streams[0]?.send({ profile_id: null, events: [], caught_up: false });
+    follow();
+    expect(streams.map(({ isFollowed }) => isFollowed)).toEqual([true]);
+
+    streams[0]?.send({ profile_id: "other", ...batch(900, 901) });
+    expect(ids(useFeed.getState().shown)).toEqual([2, 1]);
+    follow();
+    expect(streams.map(({ isFollowed }) => isFollowed)).toEqual([false, true]);
+    expect(useFeed.getState().shown).toEqual([]);
   });
 });

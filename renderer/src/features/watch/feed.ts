@@ -197,10 +197,14 @@ export const useFeed = create<FeedStore>((set, get) => ({
     });
     const stop =
       stretch === null
-        ? client.follow("feed", { filter, after_event_id: null }, (batch) =>
-            // What is still on its way from the project before must not be taken for this one's.
-            set((now) => (batch.profile_id === project ? receiveBatch(now, batch) : now)),
-          )
+        ? client.follow("feed", { filter, after_event_id: null }, (batch) => {
+            if (batch.profile_id === project) return set((now) => receiveBatch(now, batch));
+            if (batch.profile_id === null) return;
+            // Another project was opened. Its events are not taken for this one's; and after a loss the connection goes on
+            // behind the last event that came, a number that means nothing in this project. So this feed has ended.
+            stop();
+            if (get().stop === stop) set({ stop: null });
+          })
         : () => undefined;
     set({ stop });
   },
@@ -211,6 +215,7 @@ export const useFeed = create<FeedStore>((set, get) => ({
     const { shown, hasOlder, olderBefore, isLoadingOlder, filter, stretch, project } = get();
     if (!hasOlder || isLoadingOlder) return;
     set({ isLoadingOlder: true });
+    const last = shown.at(-1)?.event_id;
     const result = await client.call("watch.calls", {
       filter,
       stretch,
@@ -221,6 +226,8 @@ export const useFeed = create<FeedStore>((set, get) => ({
       // Another filter began its own.
       if (state.project !== project || state.filter !== filter || state.stretch !== stretch) return {};
       if (!result.ok) return { isLoadingOlder: false, failure: result.error };
+      // What waited was let in meanwhile and the rows above this page went: below others it would hide a gap.
+      if (last !== undefined && state.shown.at(-1)?.event_id !== last) return { isLoadingOlder: false };
       const { calls, next_before_decision_id: next } = result.value;
       return {
         ...addOlder(state, calls, next),

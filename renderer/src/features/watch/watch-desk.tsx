@@ -4,7 +4,7 @@ import type { UsageEvent } from "../../../../shared/contract/watch.ts";
 import { useZone } from "../../lib/clock.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { useKeys } from "../../lib/keys.ts";
-import { useLive } from "../../lib/live.ts";
+import { useOpenProject } from "../../lib/live.ts";
 import { isFlag, recall, remember, useRemembered } from "../../lib/remember.ts";
 import { currentPlace, navigate, placeAddress, usePlace } from "../../lib/router.ts";
 import { capitalise, counted, reasonWords } from "../../lib/text.ts";
@@ -29,7 +29,7 @@ const eventKey = (event: UsageEvent): string => String(event.event_id);
 export function WatchDesk(): ReactNode {
   const place = usePlace();
   const client = useConsole();
-  const project = useLive((state) => state.connection?.profile?.profile_id ?? "");
+  const project = useOpenProject();
   const watch = useWatch();
   const { look, setFilter, setLook, overview, showFigures } = watch;
   const { filter, stretch } = look;
