@@ -139,6 +139,10 @@ test("beta versions come to those who take them", async () => {
   await expect(desktop.page.getByText("Version 1.1.0-beta.1 is ready.")).toBeVisible();
   await desktop.page.getByText("Stable versions").click();
   await expect(desktop.page.getByText(/You have 0\.1\.0/)).toBeVisible();
+  // Nor does it come when the program ends.
+  await desktop.close();
+  expect(readFileSync(installed, "utf8")).toBe(program("0.1.0"));
+  desktop = await open();
 });
 
 test("a newer version is fetched, shown with its notes, and put in place between two acts", async () => {

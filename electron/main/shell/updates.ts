@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { AppUpdater } from "electron-updater";
+import type { AppUpdater, UpdateCheckResult } from "electron-updater";
 import { z } from "zod";
 import { type Failure, updateChannel, type UpdateState } from "../../../shared/contract/index.ts";
 import { fail, ok } from "../../../shared/governance/result.ts";
@@ -59,6 +59,12 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
   let state: UpdateState = { ...updatesOff(current, ""), why: null, status: "idle", ...choices.read() };
   let updater: Promise<AppUpdater> | null = null;
   let isRestarting = false;
+  /** What a person chose, counted, and for which choice the last look was: nothing of another is shown or put in place. */
+  let choice = 0;
+  let looksFor = 0;
+  const fits = (): boolean => looksFor === choice;
+  /** The last look, and with it what it fetches. */
+  let looking: Promise<UpdateCheckResult | null> = Promise.resolve(null);
 
   function become(change: Partial<UpdateState>): void {
     state = { ...state, ...change };
@@ -73,45 +79,56 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
       log,
       onEarlier: (earlier) => become({ earlier: earlier.filter((each) => each !== current) }),
     });
-    made.on("update-available", ({ version, releaseNotes }) =>
-      become({ status: "downloading", version, notes: textOf(releaseNotes), progress: 0, failure: null }),
-    );
-    made.on("download-progress", ({ percent }) =>
-      become({ progress: Math.min(Math.max(percent / 100, 0), 1) }),
-    );
-    made.on("update-downloaded", ({ version }) => become({ status: "ready", version, progress: null }));
-    made.on("update-not-available", () => become({ status: "idle", version: null, notes: null }));
-    made.on("error", (error) => {
-      log(`A newer version could not be had: ${error.message.slice(0, 500)}`);
-      if (state.status !== "ready") become({ status: "idle", progress: null, failure: failureOf(error) });
-    });
+    listen(made, { log, fits, state: () => state, become });
     return made;
   }
 
   async function check(): Promise<UpdateState> {
     if (state.status !== "idle") return state;
     become({ status: "checking", failure: null });
+    looksFor = choice;
+    looking = look();
+    await looking;
+    return state;
+  }
+
+  /** Answers with what it fetches, which goes on; how that ends comes as an event. */
+  async function look(): Promise<UpdateCheckResult | null> {
     try {
       const found = await (updater ??= load());
       found.channel = state.stays_at ?? (state.channel === "beta" ? "beta" : "latest");
       // The channel's setter allows an older version: that is for a person's own choice alone.
       found.allowDowngrade = state.stays_at !== null;
       const checked = await found.checkForUpdates();
-      // How it ends comes as an event.
       checked?.downloadPromise?.catch(() => {});
-      become({ checked_at: new Date().toISOString() });
+      if (fits()) become({ checked_at: new Date().toISOString() });
+      return checked;
     } catch (error) {
-      become({ status: "idle", failure: failureOf(error as Error) });
+      if (fits()) become({ status: "idle", failure: failureOf(error as Error) });
+      return null;
     }
-    return state;
   }
 
   async function choose(change: Partial<Chosen>): Promise<UpdateState> {
     choices.write({ ...choices.read(), ...change });
-    // What was fetched for the other choice is not put in place.
-    if (state.status === "ready") (await updater)?.removeAllListeners("update-downloaded");
-    if (state.status === "ready") updater = null;
-    become({ ...choices.read(), status: "idle", version: null, notes: null, progress: null });
+    const mine = ++choice;
+    become({
+      ...choices.read(),
+      status: "checking",
+      version: null,
+      notes: null,
+      progress: null,
+      failure: null,
+    });
+    // What was fetched for the other choice is not put in place, also where the program ends now.
+    const found = await updater?.catch(() => null);
+    if (found) found.autoInstallOnAppQuit = false;
+    // While a look or what it fetches is under way, electron-updater answers another look with that.
+    const last = await looking;
+    last?.cancellationToken?.cancel();
+    await last?.downloadPromise?.catch(() => {});
+    if (mine !== choice) return state;
+    become({ status: "idle" });
     return check();
   }
 
@@ -146,6 +163,35 @@ function followFeed(options: UpdatesOptions, publicKey: string, feedPath: string
     await options.end();
     found.quitAndInstall(true, true);
   }
+}
+
+/** What electron-updater says is the state, while it is about what a person chose. */
+function listen(
+  made: AppUpdater,
+  heard: {
+    readonly log: Log;
+    readonly fits: () => boolean;
+    readonly state: () => UpdateState;
+    readonly become: (change: Partial<UpdateState>) => void;
+  },
+): void {
+  const hear = (change: Partial<UpdateState>): void => {
+    if (heard.fits()) heard.become(change);
+  };
+  made.on("update-available", ({ version, releaseNotes }) =>
+    hear({ status: "downloading", version, notes: textOf(releaseNotes), progress: 0, failure: null }),
+  );
+  made.on("download-progress", ({ percent }) => hear({ progress: Math.min(Math.max(percent / 100, 0), 1) }));
+  made.on("update-downloaded", ({ version }) => {
+    // electron-updater asks for it after this event, and once more as the program ends.
+    made.autoInstallOnAppQuit = heard.fits();
+    hear({ status: "ready", version, progress: null });
+  });
+  made.on("update-not-available", () => hear({ status: "idle", version: null, notes: null }));
+  made.on("error", (error) => {
+    heard.log(`A newer version could not be had: ${error.message.slice(0, 500)}`);
+    if (heard.state().status !== "ready") hear({ status: "idle", progress: null, failure: failureOf(error) });
+  });
 }
 
 /** What a person chose, beside the window's state: it belongs to the program, not to a project. */
