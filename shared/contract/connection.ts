@@ -1,6 +1,6 @@
 /** Which project the console works on, and whether it is reached. */
 import { z } from "zod";
-import { done, failure, instant, nothing, operation, whole } from "./basics.ts";
+import { done, type Failure, failure, instant, nothing, operation, whole } from "./basics.ts";
 
 export const projectInfo = z.looseObject({
   /** Version of the newest migration applied, and how many. */
@@ -75,6 +75,14 @@ export const isReached = (status: ConnectionState["status"] | null | undefined):
 /** Whether a project counts as live after this status: a live one that is slow to answer is catching up meanwhile. */
 export const staysLive = (wasLive: boolean, status: ConnectionState["status"]): boolean =>
   status === "live" || (wasLive && status === "catching_up");
+
+/** What was begun in one project is not gone on with in another. */
+export const otherProject: Failure = {
+  code: "other_project",
+  message: "Another project was opened meanwhile.",
+  advice: "Open the project where you began, and do it there.",
+  details: null,
+};
 
 export const connectionOperations = {
   "connection.state": operation(nothing, connectionState),

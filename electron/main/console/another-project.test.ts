@@ -188,7 +188,7 @@ test("a reconciliation reads one project's ledger, or fails", async () => {
   // A run that is kept here belongs to its own project.
   expect(await call("finance.keep_run", { run_id: runId })).toMatchObject({
     ok: false,
-    error: { code: "cancelled" },
+    error: { code: "other_project" },
   });
 });
 

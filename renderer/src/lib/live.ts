@@ -7,7 +7,6 @@ import {
   type ProjectInfo,
   staysLive,
 } from "../../../shared/contract/connection.ts";
-import type { Failure } from "../../../shared/contract/basics.ts";
 import type { RailCounts } from "../../../shared/contract/frame.ts";
 import type { OperationName, StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
@@ -39,14 +38,6 @@ const projectOf = ({ connection }: LiveState): string => connection?.profile?.pr
 /** The project that is open, by its profile; empty where none is. What outlives a screen is kept under it. */
 export const openProject = (): string => projectOf(useLive.getState());
 export const useOpenProject = (): string => useLive(projectOf);
-
-/** What was begun in one project is not gone on with in another. */
-export const otherProject: Failure = {
-  code: "other_project",
-  message: "Another project was opened meanwhile.",
-  advice: "Open the project where you began, and do it there.",
-  details: null,
-};
 
 /** Answers about this machine: they are the same in each project. */
 const ofMachine: ReadonlySet<unknown> = new Set<OperationName>([

@@ -9,6 +9,7 @@ import {
   type SubjectName,
   subjects,
 } from "../../../shared/contract/acts.ts";
+import { otherProject } from "../../../shared/contract/connection.ts";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
 import type { OperationName, OperationOutput } from "../../../shared/contract/operations.ts";
 import type { WantedChange } from "../../../shared/contract/plans.ts";
@@ -19,7 +20,7 @@ import { propose } from "./propose.ts";
 import { resolveZone, useZoneChoice } from "../lib/clock.ts";
 import { useConsole } from "../lib/console.tsx";
 import { formatInstant } from "../lib/format.ts";
-import { openProject, otherProject, readOnlyWords, useLive } from "../lib/live.ts";
+import { openProject, readOnlyWords, useLive } from "../lib/live.ts";
 import { capitalise, cleanText, clip, codeWords } from "../lib/text.ts";
 
 /** How the screen knows each kind of subject: its name, where its record is shown, and what to read again. */

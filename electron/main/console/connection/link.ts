@@ -3,6 +3,7 @@ import {
   type ConnectionState,
   type Failure,
   isReached,
+  otherProject,
   type Profile,
 } from "../../../../shared/contract/index.ts";
 import { fail, type Result } from "../../../../shared/governance/result.ts";
@@ -141,7 +142,7 @@ function chosenNow(
   return {
     profileId,
     isChosen,
-    rpc: async (...call) => (isChosen() ? rpc(...call) : fail(anotherProject)),
+    rpc: async (...call) => (isChosen() ? rpc(...call) : fail(otherProject)),
     backend: () => (isChosen() ? backend() : null),
   };
 }
@@ -255,12 +256,6 @@ export function createLink(options: LinkOptions) {
   };
 }
 
-export const anotherProject: Failure = {
-  code: "cancelled",
-  message: "Another project was chosen.",
-  advice: "Choose this one again, then look at how far it came.",
-  details: null,
-};
 export const notConnected: Failure = {
   code: "offline",
   message: "The project is not connected yet.",

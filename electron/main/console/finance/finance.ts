@@ -17,6 +17,7 @@ import {
   keepOutcome,
   keptRun,
   type financeOperations,
+  otherProject,
   packPrice,
   posted,
   postPreview,
@@ -26,7 +27,7 @@ import {
 } from "../../../../shared/contract/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import { isUnreachable } from "../../backend/failures.ts";
-import { anotherProject, type ChosenProject } from "../connection/link.ts";
+import type { ChosenProject } from "../connection/link.ts";
 import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
@@ -332,7 +333,7 @@ async function keepRun(desk: FinanceDesk, runId: string) {
   const project = desk.connection.current();
   const stored = store.getRun(runId);
   // A screen that was left while it keeps a run goes on asking: the run belongs to the project that it is of.
-  if (stored && stored.profile_id !== project.profileId) return fail(anotherProject);
+  if (stored && stored.profile_id !== project.profileId) return fail(otherProject);
   if (!stored || stored.run.status !== "finished" || stored.report === null) return fail(notHere);
   const report = { ...(stored.report as object), ledger_read_at: stored.run.ledger_read_at ?? null };
   const total = store.pageDifferences(runId, null, 0, 1).total;

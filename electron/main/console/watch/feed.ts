@@ -4,6 +4,7 @@
 import {
   type Failure,
   type FeedFilter,
+  otherProject,
   type StreamItem,
   type UsageEvent,
   usageEventPage,
@@ -11,7 +12,6 @@ import {
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
 import type { Backend } from "../../backend/backend.ts";
 import { maxFeedTail } from "../../store/feed-tail.ts";
-import { anotherProject } from "../connection/link.ts";
 import type { Store } from "../../store/store.ts";
 
 /** The contract's bound for one batch. */
@@ -105,7 +105,7 @@ export function createFeed(store: Store) {
           isCaughtUp = false;
           return page;
         }
-        if (profileId !== id) return fail(anotherProject);
+        if (profileId !== id) return fail(otherProject);
         const { events, next_cursor: next, restarted_after: restartedAfter } = page.value;
         if (typeof restartedAfter === "number") {
           // The project was restored. What is kept here may never have happened there: begin as a new console does.

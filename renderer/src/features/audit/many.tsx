@@ -2,6 +2,7 @@
 import { Button, Popover, Progress, SegmentedControl, Textarea } from "@mantine/core";
 import { keepPreviousData, useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
+import { otherProject } from "../../../../shared/contract/connection.ts";
 import type { Reply } from "../../../../shared/contract/basics.ts";
 import { type BulkAct, type BulkRow, movesTokens } from "../../../../shared/contract/bulk.ts";
 import type { ConsoleClient } from "../../../../shared/contract/client.ts";
@@ -10,7 +11,7 @@ import { useNow } from "../../lib/clock.ts";
 import { callOrThrow, toFailure, useCall, useConsole } from "../../lib/console.tsx";
 import { saveFile, toCsv } from "../../lib/csv.ts";
 import { formatChange, formatDuration, formatTokens } from "../../lib/format.ts";
-import { openProject, otherProject, useMayAct } from "../../lib/live.ts";
+import { openProject, useMayAct } from "../../lib/live.ts";
 import { placeAddress } from "../../lib/router.ts";
 import { codeWords, counted } from "../../lib/text.ts";
 import { useActSentence } from "../../ui/act-sentence.ts";

@@ -1,6 +1,7 @@
 import { Button, Menu, Progress } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useEffect, useState } from "react";
+import { otherProject } from "../../../../shared/contract/connection.ts";
 import type { KeptRun } from "../../../../shared/contract/finance.ts";
 import type { ReconciliationRun } from "../../../../shared/contract/finance-runs.ts";
 import type { OperationInput, OperationOutput } from "../../../../shared/contract/operations.ts";
@@ -10,7 +11,7 @@ import { useCall, useConsole } from "../../lib/console.tsx";
 import { fromBase64 } from "../../lib/base64.ts";
 import { openPage, saveFile } from "../../lib/csv.ts";
 import { formatDuration } from "../../lib/format.ts";
-import { openProject, otherProject, useMayAct } from "../../lib/live.ts";
+import { openProject, useMayAct } from "../../lib/live.ts";
 import { placeAddress, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
 import { ChevronDownIcon, DownloadIcon } from "../../ui/icons.tsx";
