@@ -8,7 +8,8 @@ import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { reportedError, wasCutOff, wasRefused } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
-import { safely, storable } from "./safely.ts";
+import { storable } from "./safely.ts";
+import type { Settlements } from "./settlements.ts";
 import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementOutcome } from "./types.ts";
 
 /** The counts of a value, and never an exception: the reader may be the caller's own. */
@@ -60,6 +61,7 @@ export type Endings = ReturnType<typeof createEndings>;
 export function createEndings(
   options: GuardOptions,
   { settle, settleEstimate, settleUnknown, release }: Charges,
+  { waitFor }: Pick<Settlements, "waitFor">,
   report: (problem: GuardProblem) => void,
 ) {
   function settleValue<T>(
@@ -141,8 +143,7 @@ export function createEndings(
       },
       charge,
     );
-    safely(() => options.waitUntil?.(found));
-    return found;
+    return waitFor(found);
   }
 
   return { settleValue, endFailed, endUnsure };

@@ -48,7 +48,10 @@ export interface Guard {
   drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
   /** Settlements that a person must look at. */
   parked(): Promise<readonly QueuedSettlement[]>;
-  /** Resolves when no settlement is on its way or waiting: for a graceful stop. Calls still running are not waited for. */
+  /**
+   * Resolves when no settlement is on its way or waiting, nor a record looked up (`unsure`): for a graceful stop. Calls
+   * still running are not waited for.
+   */
   idle(): Promise<void>;
 }
 
@@ -61,7 +64,7 @@ export function createGuard(options: GuardOptions): Guard {
   const batching = { ...options, client: batchCalls(options.client, options, options.batch) };
   const settlements = keepSettlements(batching, report);
   const charges = createCharges(options, settlements);
-  const endings = createEndings(options, charges, report);
+  const endings = createEndings(options, charges, settlements, report);
   const admit = createAdmission(batching, charges, report);
   const parts = { options, charges, endings, report };
   const { settleValue, endFailed, endUnsure } = endings;

@@ -1,5 +1,6 @@
 import { queueReports } from "./queue-reports.ts";
 import { pause, reasonOf, within } from "./rpc.ts";
+import { safely } from "./safely.ts";
 import { type SendingOptions, sendSettlement } from "./settlement-sending.ts";
 import type {
   GuardOptions,
@@ -24,13 +25,16 @@ export interface Settlements {
   /** Writes the settlement down, then sends it. Never rejects. */
   submit(entry: QueuedSettlement): Promise<SettlementOutcome>;
   /**
-   * Tries everything that waits, oldest first, until several in a row cannot be sent; goes on trying later by itself.
+   * Tries everything that waits, until several in a row cannot be sent; goes on trying later by itself. Oldest first,
+   * but what could not be sent the last time goes last.
    * Rejects when the store cannot be read, after what is in memory was tried.
    */
   drain(): Promise<{ readonly sent: number; readonly waiting: number; readonly parked: number }>;
   /** Settlements that wait, by this process's knowledge; `drain` looks at the store. */
   readonly length: number;
-  /** Resolves when nothing is being sent. */
+  /** Keeps `idle` waiting, and the runtime awake, for what will be submitted. */
+  waitFor<T>(promise: Promise<T>): Promise<T>;
+  /** Resolves when nothing is being sent, or waited for. */
   idle(): Promise<void>;
 }
 
@@ -76,7 +80,7 @@ function guardStore(
   };
 }
 
-/** Sends what is owed, oldest first, until several in a row cannot be sent. */
+/** Sends what is owed, in this order, until several in a row cannot be sent. */
 async function sendInTurn(
   entries: QueuedSettlement[],
   send: (entry: QueuedSettlement) => Promise<SettlementOutcome>,
@@ -109,30 +113,47 @@ function allOwed(
   ].filter((entry) => entry !== null);
 }
 
+/** What is under way, for those who wait until nothing is. */
+function keepTrack(options: Pick<GuardOptions, "waitUntil">) {
+  const running = new Set<Promise<unknown>>();
+  function track<T>(promise: Promise<T>): Promise<T> {
+    running.add(promise);
+    const forget = (): void => void running.delete(promise);
+    promise.then(forget, forget);
+    return promise;
+  }
+  function waitFor<T>(promise: Promise<T>): Promise<T> {
+    // The runtime's own function: without it the settlement is sent all the same.
+    safely(() => options.waitUntil?.(promise));
+    return track(promise);
+  }
+  async function idle(): Promise<void> {
+    while (running.size > 0) await Promise.allSettled(running);
+  }
+  return { track, waitFor, idle };
+}
+
 /** Makes the keeper of a guard's settlements, over its store. Its `drain` rejects when the store cannot be read. */
 export function keepSettlements(
   options: SendingOptions,
   report: (problem: GuardProblem) => void,
 ): Settlements {
-  /** What waits, by id: the entry itself where the store does not have it. */
+  /**
+   * What waits, by id: the entry itself where the store does not have it. In the order of its turns: what could not be
+   * sent goes to the end, for it must not keep the others waiting for ever.
+   */
   const waiting = new Map<string, QueuedSettlement | null>();
-  const running = new Set<Promise<unknown>>();
   let retryLoop: Promise<void> | null = null;
 
-  const track = <T>(promise: Promise<T>): Promise<T> => {
-    running.add(promise);
-    const forget = (): void => void running.delete(promise);
-    promise.then(forget, forget);
-    return promise;
-  };
-
+  const { track, waitFor, idle } = keepTrack(options);
   const { reportStore, list, put, remove } = guardStore(options, report);
 
   const changed = queueReports(options, async () => allOwed(await list(), waiting));
 
   async function park(entry: QueuedSettlement, reason: string): Promise<SettlementOutcome> {
+    // Where the store does not take it, it is owed as before: it will be refused, and parked, again.
+    if (!(await put({ ...entry, parked: reason }))) return { status: "queued" };
     waiting.delete(entry.id);
-    await put({ ...entry, parked: reason });
     report({ kind: "settlement_parked", request_id: entry.request_id, message: reason });
     changed();
     return { status: "parked", reason };
@@ -166,9 +187,16 @@ export function keepSettlements(
     // What another process has sent meanwhile is in the store no more.
     if (!unreadable) for (const id of before) if (!owed.has(id)) waiting.delete(id);
     for (const id of owed.keys()) if (!waiting.has(id)) waiting.set(id, null);
-    const { sent, parked: newlyParked } = await sendInTurn([...owed.values()], async (entry) => {
+    const inTurn = [...waiting.keys()].map((id) => owed.get(id)).filter((entry) => entry !== undefined);
+    const { sent, parked: newlyParked } = await sendInTurn(inTurn, async (entry) => {
       if (!unreadable && waiting.get(entry.id) && (await put(entry))) waiting.set(entry.id, null);
-      return send(entry, 0);
+      const outcome = await send(entry, 0);
+      const kept = waiting.get(entry.id);
+      if (outcome.status === "queued" && kept !== undefined) {
+        waiting.delete(entry.id);
+        waiting.set(entry.id, kept);
+      }
+      return outcome;
     });
     if (waiting.size > 0) retryLater();
     changed();
@@ -209,21 +237,12 @@ export function keepSettlements(
   }
 
   return {
-    submit: (entry) => {
-      const promise = track(submit(entry));
-      try {
-        options.waitUntil?.(promise);
-      } catch {
-        // The runtime's own function: without it the settlement is sent all the same.
-      }
-      return promise;
-    },
+    submit: (entry) => waitFor(submit(entry)),
+    waitFor,
     drain: () => track(drain()),
     get length() {
       return waiting.size;
     },
-    async idle() {
-      while (running.size > 0) await Promise.allSettled(running);
-    },
+    idle,
   };
 }

@@ -1,0 +1,77 @@
+import { describe, expect, it } from "vitest";
+import {
+  completion,
+  makeGuard,
+  request,
+  scriptedDatabase,
+  wait,
+} from "../../../tests/support/scripted-guard.ts";
+import { memoryStore } from "../index.ts";
+
+describe("what is owed", () => {
+  it("is sent though the oldest of it cannot be: what failed last goes last", async () => {
+    const database = scriptedDatabase();
+    const { guard, store } = makeGuard(database);
+    for (let n = 0; n < 40; n++) {
+      database.held.set(`r${n}`, "held");
+      await store.put({
+        id: `e${n}`,
+        request_id: `r${n}`,
+        function: "settle_usage",
+        args: { p_request_id: `r${n}`, p_input_tokens: 1, p_output_tokens: 1 },
+        queued_at_ms: n,
+      });
+    }
+    // The seven oldest are of an account that another transaction has locked.
+    const locked = new Set(["r0", "r1", "r2", "r3", "r4", "r5", "r6"]);
+    database.failWith((_, args) => (locked.has(String(args["p_request_id"])) ? "throws" : null));
+    await guard.drain();
+    await expect.poll(async () => (await store.list()).map((entry) => entry.request_id)).toEqual([...locked]);
+    locked.clear();
+    await guard.idle();
+    expect(new Set(database.held.values())).toEqual(new Set(["settled 2"]));
+  });
+
+  it("and was refused for good is kept for a person also where the store was away at that moment", async () => {
+    const database = scriptedDatabase();
+    const memory = memoryStore();
+    let isAway = true;
+    const reached = async <T>(run: () => Promise<T>): Promise<T> => {
+      if (isAway) throw new Error("store away");
+      return run();
+    };
+    const { guard, problems } = makeGuard(database, {
+      store: {
+        put: (entry) => reached(() => memory.put(entry)),
+        remove: (id) => reached(() => memory.remove(id)),
+        list: () => reached(() => memory.list()),
+      },
+    });
+    database.failWith((name) => (name === "settle_usage" ? database.refusal(400, "invalid_argument") : null));
+    const result = await guard.run({ ...request, request_id: "r" }, async () => completion(4, 4));
+    expect(result.ok && (await result.value.settlement)).toEqual({ status: "queued" });
+    await wait(20);
+    expect(guard.queueLength).toBe(1);
+    expect(problems.some(({ kind }) => kind === "settlement_parked")).toBe(false);
+    isAway = false;
+    await guard.idle();
+    expect(await guard.parked()).toMatchObject([{ request_id: "r", parked: /invalid_argument/ }]);
+    expect(guard.queueLength).toBe(0);
+  });
+
+  it("for a call that was cut off is waited for while its provider's record is looked up", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, {
+      callTimeoutMs: 5_000,
+      unsure: async () => {
+        await wait(50);
+        return completion(9, 1);
+      },
+    });
+    await guard.run({ ...request, request_id: "r" }, async () => {
+      throw Object.assign(new Error("reset"), { code: "ECONNRESET" });
+    });
+    await guard.idle();
+    expect(database.held.get("r")).toBe("settled 10");
+  });
+});
