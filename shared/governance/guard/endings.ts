@@ -8,7 +8,7 @@ import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { reportedError, wasCutOff, wasRefused } from "./failures.ts";
 import { reasonOf, within } from "./rpc.ts";
-import { storable } from "./safely.ts";
+import { safely, storable } from "./safely.ts";
 import type { Settlements } from "./settlements.ts";
 import type { CallOptions, GuardOptions, GuardProblem, GuardRequest, SettlementOutcome } from "./types.ts";
 
@@ -99,8 +99,9 @@ export function createEndings(
     const usage = countsOf(cause, readUsage);
     if (usage.ok)
       return settle(admission, usage.value.counts, { call_failed: storable(reasonOf(cause), 200) });
-    const isRefused = wasRefused(cause);
-    if (!isRefused && wasCutOff(cause)) return endUnsure(admission, what, cause);
+    // Anything can be thrown, also what throws when it is looked at.
+    const isRefused = safely(() => wasRefused(cause)) ?? false;
+    if (!isRefused && safely(() => wasCutOff(cause))) return endUnsure(admission, what, cause);
     if (!isRefused)
       report({
         kind: "released_unsure",

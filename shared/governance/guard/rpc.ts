@@ -1,4 +1,5 @@
 import { fail, ok, type Result } from "../result.ts";
+import { safely } from "./safely.ts";
 import type { BatchingClient, GuardOptions, RpcReply, StopSignal } from "./types.ts";
 
 /** In `hint` of the error of a call that found the queue full: it was never sent. */
@@ -91,8 +92,9 @@ export function within<T, L>(
   });
 }
 
-/** What was thrown, in words. */
-export const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+/** What was thrown, in words; whatever it is, for anything can be thrown. */
+export const reasonOf = (cause: unknown): string =>
+  safely(() => String(cause instanceof Error ? cause.message : cause)) ?? "What was thrown has no words.";
 
 /** Waits for so many ms. */
 export function pause(ms: number, timer: GuardOptions["timer"]): Promise<void> {

@@ -75,3 +75,37 @@ describe("what is owed", () => {
     expect(database.held.get("r")).toBe("settled 10");
   });
 });
+
+describe("a hold", () => {
+  it.each([
+    ["has no prototype", Object.assign(Object.create(null), { code: "x" })],
+    ["has no message", Object.assign(new Error("x"), { message: undefined })],
+    ["has an object for a message", Object.assign(new Error("x"), { message: { detail: 1 } })],
+    ["has a status that is no number", Object.assign(new Error("x"), { status: Object.create(null) })],
+    [
+      "throws when it is looked at",
+      Object.defineProperty({}, "status", {
+        get() {
+          throw new Error("no");
+        },
+      }),
+    ],
+  ])("is given back where what was thrown %s", async (_which, thrown) => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database);
+    const result = await guard.run({ ...request, request_id: "run" }, () => Promise.reject(thrown));
+    expect(result).toMatchObject({ error: { kind: "call_failed", reason: expect.any(String) } });
+    const stream = await guard.stream({ ...request, request_id: "stream" }, async () =>
+      (async function* () {
+        yield { choices: [{ delta: { content: "four" } }] };
+        throw thrown;
+      })(),
+    );
+    if (!stream.ok) throw new Error(stream.error.kind);
+    const reader = stream.value.value[Symbol.asyncIterator]();
+    await reader.next();
+    await expect(reader.next()).rejects.toBe(thrown);
+    await guard.idle();
+    expect(Object.fromEntries(database.held)).toEqual({ run: "released", stream: "settled 6" });
+  });
+});
