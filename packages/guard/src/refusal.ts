@@ -1,3 +1,4 @@
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
 import {
   type GuardFailure,
   type GuardResult,
@@ -34,15 +35,8 @@ export function unwrap<T>(result: GuardResult<T>): T {
 }
 
 /** What to throw for a call that was not made or failed: its caller's own leaving looks as it does without a guard. */
-export function thrownFor(failure: GuardFailure): unknown {
-  if (failure.kind === "call_failed") return failure.cause;
-  return failure.kind === "aborted"
-    ? new DOMException("This operation was aborted", "AbortError")
-    : new GuardRefusal(failure);
-}
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null;
+export const thrownFor = (failure: GuardFailure): unknown =>
+  failure.kind === "call_failed" || failure.kind === "aborted" ? failure.cause : new GuardRefusal(failure);
 
 /** The body that a client library keeps of an answer: parsed, as text, or its `error` alone. */
 function bodyOf(error: Record<string, unknown>): Record<string, unknown> | null {

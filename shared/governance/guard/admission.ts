@@ -4,7 +4,7 @@ import { isRecord } from "../rules/problems.ts";
 import { estimateCall } from "../usage/estimate.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
-import { ask, type RpcFailure } from "./rpc.ts";
+import { ask, reasonToStop, type RpcFailure } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type {
   AuthorizeAnswer,
@@ -104,6 +104,13 @@ function keepFailModes() {
   };
 }
 
+/** Whether tokens are held, by the reply to the question. */
+function holdAfter(reply: Result<unknown, RpcFailure>): Admission["hold"] {
+  if (!reply.ok) return reply.error.kind === "unknown" ? "unknown" : "none";
+  if (!isAnswer(reply.value)) return "unknown";
+  return reply.value.decision === "block" ? "none" : "held";
+}
+
 /** Asks the database whether a call may be made; where it cannot be asked, the fail mode learnt last decides. */
 export function createAdmission(
   options: GuardOptions & { readonly client: BatchingClient },
@@ -126,13 +133,15 @@ export function createAdmission(
     return ok({ ...asked, answer, expected_tokens: answer.estimated_tokens ?? answer.reserved_tokens });
   }
 
-  /** The caller left meanwhile: what was held, or may be, is given back. */
-  function leave(requestId: string, reply: Result<unknown, RpcFailure>): Result<never, GuardFailure> {
-    const holds = reply.ok
-      ? isAnswer(reply.value) && reply.value.decision !== "block"
-      : reply.error.kind === "unknown";
-    if (holds) void release(requestId, "the caller left", null);
-    return fail({ kind: "aborted", http_status: 499, reason: "The caller left before the call was made." });
+  /** The caller left before the call was made. */
+  function leave(asked: Asked): Result<never, GuardFailure> {
+    void release(asked, "the caller left");
+    return fail({
+      kind: "aborted",
+      http_status: 499,
+      reason: "The caller left before the call was made.",
+      cause: reasonToStop(asked.request.signal),
+    });
   }
 
   /** Nobody could be asked, or the answer cannot be read: the user's fail mode decides. */
@@ -150,16 +159,11 @@ export function createAdmission(
       const estimate = estimateCall({ estimated_tokens: known, message: request.message ?? null }, {});
       return ok({ ...asked, answer: null, expected_tokens: estimate.tokens });
     }
-    // The request may have arrived and only its answer been lost: give back what it may hold.
-    if (reply.ok || reply.error.kind !== "unasked")
-      void release(requestId, "no answer to authorize_usage", null);
+    void release(asked, "no answer to authorize_usage");
     return fail({ kind: "unavailable", http_status: 503, reason: why });
   }
 
-  return async function admit(
-    requestId: string,
-    request: GuardRequest,
-  ): Promise<Result<Admission, GuardFailure>> {
+  async function admit(requestId: string, request: GuardRequest): Promise<Result<Admission, GuardFailure>> {
     const misuse = misuseOf(request);
     if (misuse) return fail(misuse);
     const args = argumentsOf(requestId, request);
@@ -169,15 +173,16 @@ export function createAdmission(
         ? safely(() => options.learner?.estimate(request.task ?? null, request.model))
         : null;
     if (learnt) args["p_estimated_tokens"] = Math.max(1, learnt.tokens);
+    const reply = await ask(options, "authorize_usage", args, options.rpcRetries, request.signal);
     const asked: Asked = {
       request_id: requestId,
       request,
       args,
+      hold: holdAfter(reply),
       is_learnt: Boolean(learnt),
       is_repeatable: isRepeatable,
     };
-    const reply = await ask(options, "authorize_usage", args, options.rpcRetries, request.signal);
-    if (request.signal?.aborted) return leave(requestId, reply);
+    if (request.signal?.aborted) return leave(asked);
     if (reply.ok && isAnswer(reply.value)) return onAnswer(asked, reply.value);
     if (!reply.ok && reply.error.kind === "refused")
       return fail({
@@ -186,5 +191,7 @@ export function createAdmission(
         reason: `${reply.error.reason}: ${reply.error.message}`,
       });
     return onSilence(asked, request.estimated_tokens ?? learnt?.tokens ?? null, reply);
-  };
+  }
+
+  return { admit, leave };
 }

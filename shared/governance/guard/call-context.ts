@@ -10,6 +10,8 @@ export interface Admission {
   /** null: nobody could be asked, and the plan lets calls through. */
   readonly answer: AuthorizeAnswer | null;
   readonly args: Readonly<Record<string, unknown>>;
+  /** Whether tokens are held for it: unknown where the question may have arrived and its answer was lost. */
+  readonly hold: "held" | "unknown" | "none";
   /** What the call is charged, before any factor, where its usage is not known. */
   readonly expected_tokens: number;
   /** The estimate is the learner's, so its error is not counted for the other estimates. */

@@ -8,6 +8,8 @@ import type { GuardOptions, SettlementOutcome } from "./types.ts";
 
 const maximalDoubtfulReleases = 1_000;
 
+type Released = Pick<Admission, "request_id" | "hold" | "is_repeatable">;
+
 /** What `createCharges` makes: settle, estimate, wait for certainty, or give back. */
 export type Charges = ReturnType<typeof createCharges>;
 
@@ -84,17 +86,15 @@ export function createCharges(options: GuardOptions, settlements: Settlements) {
     return settleEstimate(admission, expected, { usage_unknown: storable(why, 200) });
   }
 
-  /** `admission` is null where nobody knows whether anything is held. */
+  /** Gives back what is held, or may be. */
   function release(
-    requestId: string,
+    { request_id: requestId, hold, is_repeatable: isRepeatable }: Released,
     reason: string,
-    admission: Admission | null,
   ): Promise<SettlementOutcome> {
-    // Without a hold there is nothing to give back.
-    if (admission && !admission.answer) return Promise.resolve({ status: "released", answer: {} });
-    // A hold that may not even exist expires by itself: not worth a queue that grows all through an outage.
-    if (!admission && settlements.length >= maximalDoubtfulReleases)
-      return Promise.resolve({ status: "released", answer: {} });
+    // What may be held expires by itself. Under a caller's own key it is the repeat's: a release that is on its way would
+    // take it from under the repeat. Under others it is not worth a queue that grows all through an outage.
+    const isLeft = hold === "unknown" && (isRepeatable || settlements.length >= maximalDoubtfulReleases);
+    if (hold === "none" || isLeft) return Promise.resolve({ status: "released", answer: {} });
     return settlements.submit({
       id: options.newId(),
       request_id: requestId,

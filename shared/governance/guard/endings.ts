@@ -108,7 +108,7 @@ export function createEndings(
         request_id: admission.request_id,
         message: `${what}, and its tokens were given back: the provider may have worked. ${reasonOf(cause)}`,
       });
-    return release(admission.request_id, `${what}: ${reasonOf(cause)}`, admission);
+    return release(admission, `${what}: ${reasonOf(cause)}`);
   }
 
   /** Ends a call that was cut off by the setting, and reports it: the tokens stay held until it is known what the call used. */
@@ -117,7 +117,7 @@ export function createEndings(
     const setting = options.unsure ?? "estimate";
     const giveBack = (why: string): Promise<SettlementOutcome> => {
       report({ kind: "released_unsure", request_id: admission.request_id, message: `${reason}. ${why}` });
-      return release(admission.request_id, reason, admission);
+      return release(admission, reason);
     };
     const charge = (): Promise<SettlementOutcome> => {
       const message = `${reason}. Its provider may have worked: what was expected of it is charged.`;

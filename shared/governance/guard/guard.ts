@@ -65,7 +65,7 @@ export function createGuard(options: GuardOptions): Guard {
   const settlements = keepSettlements(batching, report);
   const charges = createCharges(options, settlements);
   const endings = createEndings(options, charges, settlements, report);
-  const admit = createAdmission(batching, charges, report);
+  const { admit, leave } = createAdmission(batching, charges, report);
   const parts = { options, charges, endings, report };
   const { settleValue, endFailed, endUnsure } = endings;
   const callTimeoutMs = options.callTimeoutMs ?? 300_000;
@@ -79,6 +79,8 @@ export function createGuard(options: GuardOptions): Guard {
     const admitted = await admit(requestId, request);
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
+    // The caller may have left since the decision.
+    if (request.signal?.aborted) return leave(admission);
     const { context, abort, forgetSignal } = contextOf(admission);
     const pending = (async () => call(context))();
     pending.then(forgetSignal, forgetSignal);
@@ -120,6 +122,8 @@ export function createGuard(options: GuardOptions): Guard {
     const admitted = await admit(requestId, request);
     if (!admitted.ok) return admitted;
     const admission = admitted.value;
+    // The caller may have left since the decision.
+    if (request.signal?.aborted) return leave(admission);
     const { context, abort, forgetSignal } = contextOf(admission);
     const pending = (async () => call(context))();
     pending.then(forgetSignal, forgetSignal);

@@ -45,7 +45,7 @@ function settleStream(
   const spoken = Math.ceil((partial.text_since_report + unknown) / 4);
   if (partial.chunks === 0)
     return broken === null
-      ? release(requestId, "the stream was empty", admission)
+      ? release(admission, "the stream was empty")
       : endings.endUnsure(admission, `the stream broke before its first chunk: ${broken}`, undefined);
   if (broken === null && reported === null && spoken === 0)
     return settleUnknown(admission, "the stream ended without usage or text");

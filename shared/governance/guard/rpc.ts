@@ -96,6 +96,10 @@ export function within<T, L>(
 export const reasonOf = (cause: unknown): string =>
   safely(() => String(cause instanceof Error ? cause.message : cause)) ?? "What was thrown has no words.";
 
+/** What to throw where the signal says stop: its own reason, as `fetch` does. */
+export const reasonToStop = (signal: StopSignal | undefined): unknown =>
+  signal?.reason ?? Object.assign(new Error("The caller left."), { name: "AbortError" });
+
 /** Waits for so many ms. */
 export function pause(ms: number, timer: GuardOptions["timer"]): Promise<void> {
   return new Promise((resolve) => void timer(resolve, ms));

@@ -77,6 +77,87 @@ describe("what is owed", () => {
 });
 
 describe("a hold", () => {
+  it("under a caller's own key stays where the answer was lost: the repeat uses it", async () => {
+    const database = scriptedDatabase();
+    database.answerWith((args) => ({ ...database.allow(args), fail_mode: "closed" }));
+    const { guard, store } = makeGuard(database);
+    database.failWith((name) => (name === "authorize_usage" ? "lost" : "throws"));
+    const mine = { ...request, request_id: "mine" };
+    expect(await guard.run(mine, async () => completion(1, 1))).toMatchObject({
+      error: { kind: "unavailable" },
+    });
+    expect(await store.list()).toEqual([]);
+    database.failWith(null);
+    const heldDuringCall = await guard.run(mine, async () => {
+      await wait(20);
+      return { state: database.held.get("mine"), ...completion(3, 4) };
+    });
+    expect(heldDuringCall).toMatchObject({ ok: true, value: { value: { state: "held" } } });
+    await guard.idle();
+    expect([...database.held]).toEqual([["mine", "settled 7"]]);
+  });
+
+  it("under a caller's own key stays where the caller left before the answer was known", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { rpcTimeoutMs: 5_000 });
+    database.failWith(() => "silent");
+    const leaving = new AbortController();
+    const left = guard.run({ ...request, request_id: "mine", signal: leaving.signal }, async () =>
+      completion(1, 1),
+    );
+    await wait(5);
+    leaving.abort();
+    expect(await left).toMatchObject({ error: { kind: "aborted" } });
+    database.failWith(null);
+    await guard.idle();
+    expect(database.asked.map(({ name }) => name)).toEqual(["authorize_usage"]);
+  });
+
+  it("under the guard's own key is given back where the answer was lost", async () => {
+    const database = scriptedDatabase();
+    database.answerWith((args) => ({ ...database.allow(args), fail_mode: "closed" }));
+    const { guard } = makeGuard(database);
+    database.failWith((name) => (name === "authorize_usage" ? "lost" : null));
+    expect(await guard.run(request, async () => completion(1, 1))).toMatchObject({
+      error: { kind: "unavailable" },
+    });
+    await guard.idle();
+    expect([...database.held.values()]).toEqual(["released"]);
+  });
+
+  it("of a call that ran though its answer was lost is given back where the call fails", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { failMode: () => "open" });
+    database.failWith((name) => (name === "authorize_usage" ? "lost" : null));
+    await guard.run(request, async () => {
+      throw Object.assign(new Error("bad request"), { status: 400 });
+    });
+    await guard.idle();
+    expect([...database.held.values()]).toEqual(["released"]);
+  });
+
+  it("under a caller's own key stays also where its call ran without an answer, and failed", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { failMode: () => "open" });
+    database.failWith((name) => (name === "authorize_usage" ? "lost" : null));
+    await guard.run({ ...request, request_id: "mine" }, async () => {
+      throw Object.assign(new Error("bad request"), { status: 400 });
+    });
+    await guard.idle();
+    expect([...database.held]).toEqual([["mine", "held"]]);
+  });
+
+  it("that cannot be is not given back: the call ran without ever having been asked for", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { failMode: () => "open", batch: { mostWaiting: 0 } });
+    const result = await guard.run(request, async () => {
+      throw Object.assign(new Error("bad request"), { status: 400 });
+    });
+    expect(result).toMatchObject({ error: { kind: "call_failed" } });
+    await guard.idle();
+    expect(database.asked).toEqual([]);
+  });
+
   it.each([
     ["has no prototype", Object.assign(Object.create(null), { code: "x" })],
     ["has no message", Object.assign(new Error("x"), { message: undefined })],

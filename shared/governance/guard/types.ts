@@ -79,7 +79,8 @@ export interface AuthorizeAnswer {
 export interface GuardRequest {
   /**
    * The key of this call; one is made where none is given. The same key is authorised and held once. A repeat that
-   * reaches the provider again is another use, and is charged as such.
+   * reaches the provider again is another use, and is charged as such. Where no answer came, what the key may hold is
+   * left to the repeat; without one it expires.
    */
   readonly request_id?: string;
   readonly user: string;
@@ -98,7 +99,7 @@ export interface GuardRequest {
   readonly input_tokens?: number;
   /**
    * The caller may leave: a call that waits is not made then, one that runs is aborted as by its time-out, and a stream
-   * ends as if its reader had left it.
+   * is charged as if its reader had left it, and throws the signal's reason.
    */
   readonly signal?: StopSignal;
 }
@@ -129,8 +130,13 @@ export type GuardFailure =
     }
   /** No decision could be had and the plan's fail mode is closed. */
   | { readonly kind: "unavailable"; readonly http_status: 503; readonly reason: string }
-  /** The caller's `signal` was aborted before the call was made. */
-  | { readonly kind: "aborted"; readonly http_status: 499; readonly reason: string }
+  /** The caller's `signal` was aborted before the call was made; `cause` is the signal's reason. */
+  | {
+      readonly kind: "aborted";
+      readonly http_status: 499;
+      readonly reason: string;
+      readonly cause: unknown;
+    }
   /** The database refused the question: a mistake of the caller's. */
   | { readonly kind: "misuse"; readonly http_status: number; readonly reason: string }
   /** The provider's call threw; its tokens were given back, but for usage that the error reports. */
@@ -263,6 +269,8 @@ export interface BatchingClient extends RpcClient {
 /** What the guard needs of an AbortSignal. */
 export interface StopSignal {
   readonly aborted: boolean;
+  /** Why it was aborted. */
+  readonly reason?: unknown;
   addEventListener(type: "abort", run: () => void): void;
   removeEventListener(type: "abort", run: () => void): void;
 }

@@ -239,7 +239,7 @@ async function oneCall(guard: Guard, dice: Dice, id: string): Promise<void> {
         return answerOf(kind, input, output);
       });
     let result = await attempt();
-    // What people do on an error: the same request once more, under the same key, whose hold is given back by then or soon.
+    // What people do on an error: the same request once more, under the same key: it uses what the key holds, or that is given back by then or soon.
     if (!result.ok && result.error.kind !== "call_timed_out" && dice.chance(0.6)) {
       tally.repeated++;
       result = await attempt();
