@@ -412,7 +412,7 @@ describe("a guard whose calls travel in batches", () => {
     expect(asked).toEqual(["authorize_usage 1", "release_usage 1"]);
   });
 
-  it("stops a call whose caller leaves, and ends a stream as if its reader had left", async () => {
+  it("stops a call whose caller leaves, and charges a stream as if its reader had left, who gets the reason", async () => {
     const { guard } = guarded();
     const controller = new AbortController();
     const stopped = guard.run(
@@ -434,8 +434,8 @@ describe("a guard whose calls travel in batches", () => {
     await reader.next();
     const waiting = reader.next();
     other.abort();
+    await expect(waiting).rejects.toBe(other.signal.reason);
     expect(await stream.value.settlement).toMatchObject({ status: "settled" });
-    void waiting;
   });
 
   it("sends what an earlier process left many at a time, once the database is there", async () => {

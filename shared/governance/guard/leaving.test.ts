@@ -1,6 +1,6 @@
 /** Callers that leave: what is not called then, what their reader gets, and what is held. */
 import { describe, expect, it } from "vitest";
-import { makeGuard, request, scriptedDatabase } from "../../../tests/support/scripted-guard.ts";
+import { makeGuard, request, scriptedDatabase, wait } from "../../../tests/support/scripted-guard.ts";
 
 const chunk = { choices: [{ delta: { content: "four" } }] };
 const reason = new Error("the page was closed");
@@ -38,5 +38,43 @@ describe("a caller that leaves", () => {
         await guard.idle();
         expect([...database.held.values()]).toEqual(["released"]);
       }
+  });
+
+  it("gets its reason from the stream that it cut, at once, also where the source does not stop", async () => {
+    const database = scriptedDatabase();
+    const { guard } = makeGuard(database, { chunkTimeoutMs: 60_000 });
+    const leaving = new AbortController();
+    const result = await guard.stream({ ...request, request_id: "s", signal: leaving.signal }, async () =>
+      (async function* () {
+        yield chunk;
+        await new Promise(() => undefined);
+      })(),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    const reader = result.value.value[Symbol.asyncIterator]();
+    await reader.next();
+    const waiting = reader.next();
+    leaving.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+    await expect(reader.next()).rejects.toBe(reason);
+    await guard.idle();
+    expect(database.held.get("s")).toBe("settled 6");
+  });
+
+  it("after the stream's end has the whole of it", async () => {
+    const { guard } = makeGuard(scriptedDatabase());
+    const leaving = new AbortController();
+    const result = await guard.stream({ ...request, signal: leaving.signal }, async () =>
+      (async function* () {
+        yield chunk;
+      })(),
+    );
+    if (!result.ok) throw new Error(result.error.kind);
+    const seen: unknown[] = [];
+    for await (const each of result.value.value) seen.push(each);
+    leaving.abort(reason);
+    await wait(1);
+    expect(seen).toEqual([chunk]);
+    expect(await result.value.value[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
   });
 });

@@ -4,7 +4,7 @@ import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";
 import { described, type Endings, expectedInput } from "./endings.ts";
 import { reportedError } from "./failures.ts";
-import { reasonOf, within } from "./rpc.ts";
+import { reasonOf, reasonToStop, within } from "./rpc.ts";
 import { safely, storable } from "./safely.ts";
 import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./types.ts";
 
@@ -62,7 +62,8 @@ function settleStream(
 
 /**
  * Passes a stream on as it comes and charges it at whichever end it takes. Throws to its
- * reader what the source throws, and an Error where the source falls silent or nobody reads for too long.
+ * reader what the source throws, the signal's reason where the caller leaves, and an Error where the source falls silent
+ * or nobody reads for too long.
  */
 export function passOn<C>(
   parts: PassOnOptions,
@@ -71,6 +72,7 @@ export function passOn<C>(
   abort: () => void,
 ): Guarded<AsyncIterable<C>> {
   const { options } = parts;
+  const { chunkTimeoutMs = 60_000 } = options;
   const { request_id: requestId, request } = admission;
   const usage = readUsageStream();
   let settled: (outcome: Promise<SettlementOutcome>) => void = () => undefined;
@@ -79,13 +81,14 @@ export function passOn<C>(
   });
   let ended = false;
   let providerError: Error | null = null;
-  let isGivenUp = false;
+  /** What the reader gets who did not end the stream: without it a part would look like the whole. */
+  let cut: { readonly error: unknown } | null = null;
   let stopWaiting: () => void = () => undefined;
 
   /** A reader that just stops, without leaving, must not leave what was used uncharged. */
   function waitForReader(): void {
     stopWaiting = options.timer(() => {
-      isGivenUp = true;
+      cut = { error: new Error("The stream was given up: nobody had read it for too long.") };
       end("nobody read the stream any more");
       leave();
     }, options.callTimeoutMs ?? 300_000);
@@ -110,24 +113,27 @@ export function passOn<C>(
     });
   }
   function leaveEarly(): void {
+    cut = { error: reasonToStop(request.signal) };
     end("the caller left");
     leave();
+  }
+  function afterEnd(): IteratorReturnResult<undefined> {
+    if (cut) throw cut.error;
+    return { done: true, value: undefined };
   }
   request.signal?.addEventListener("abort", leaveEarly);
   // Not a generator: one that is left before its first chunk, or while it waits for one, could not settle.
   const value: AsyncIterableIterator<C> = {
     [Symbol.asyncIterator]: () => value,
     async next() {
-      if (isGivenUp) throw new Error("The stream was given up: nobody had read it for too long.");
-      if (ended) return { done: true, value: undefined };
+      if (ended) return afterEnd();
       stopWaiting();
       try {
         iterator ??= source[Symbol.asyncIterator]();
-        const step = await within(iterator.next(), options.chunkTimeoutMs ?? 60_000, options.timer, timedOut);
+        const step = await within(iterator.next(), chunkTimeoutMs, options.timer, timedOut, request.signal);
         // The reader has left while this chunk was on its way.
-        if (ended) return { done: true, value: undefined };
-        if (step === timedOut)
-          throw new Error(`The stream was silent for ${options.chunkTimeoutMs ?? 60_000} ms.`);
+        if (ended) return afterEnd();
+        if (step === timedOut) throw new Error(`The stream was silent for ${chunkTimeoutMs} ms.`);
         if (step.done) {
           end(null);
           return { done: true, value: undefined };
@@ -137,7 +143,7 @@ export function passOn<C>(
         waitForReader();
         return { done: false, value: step.value };
       } catch (cause) {
-        if (ended) return { done: true, value: undefined };
+        if (ended) return afterEnd();
         end(reasonOf(cause));
         leave();
         throw cause;
