@@ -1,3 +1,4 @@
+import { safely } from "../../../shared/governance/guard/safely.ts";
 import type {
   AuthorizeAnswer,
   Guarded,
@@ -23,8 +24,9 @@ export function requestOf(
   return { input_tokens, ...request, model, ...(message === undefined ? {} : { message }) };
 }
 
-/** Calls it with the decision on a call that was made. */
+/** Calls it with the decision on a call that was made. What it throws is its own: the call goes on. */
 export function tellAnswer<T>(caller: Caller, result: GuardResult<T>): void {
   const made: Guarded<T> | null = result.ok ? result.value : null;
-  if (made?.answer) caller.onAnswer?.(made.answer);
+  const answer = made?.answer;
+  if (answer) safely(() => caller.onAnswer?.(answer));
 }

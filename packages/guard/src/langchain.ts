@@ -1,10 +1,13 @@
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
 import type { Guard } from "../../../shared/governance/guard/index.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { lengthOfPrompt } from "./endpoints.ts";
 import { thrownFor } from "./refusal.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
-const isRecord = (value: unknown): value is Fields => typeof value === "object" && value !== null;
+
+/** Runs kept for the usage that they may still report: one that took too long, or whose stream was left, may never. */
+const mostRuns = 10_000;
 
 /** One run of a model between its start and its end. */
 interface Run {
@@ -88,6 +91,12 @@ function responseIn(output: unknown): unknown {
 export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
   const runs = new Map<string, Run>();
 
+  function ended(runId: string): Run | undefined {
+    const run = runs.get(runId);
+    runs.delete(runId);
+    return run;
+  }
+
   async function start(runId: string, model: string, message: string | undefined, length: number) {
     await new Promise<void>((resolve, reject) => {
       const request = requestOf(caller, { model, message, input_tokens: Math.ceil(length / 4) });
@@ -104,11 +113,14 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
                 return;
               }
               runs.set(runId, { end, fail });
+              const [oldest] = runs.keys();
+              if (runs.size > mostRuns && oldest !== undefined) runs.delete(oldest);
               resolve();
             }),
         )
         .then((result) => {
-          runs.delete(runId);
+          // One that took too long is charged what it reports when it ends after all.
+          if (result.ok || result.error.kind !== "call_timed_out") runs.delete(runId);
           tellAnswer(caller, result);
           if (!result.ok) reject(thrownFor(result.error));
         });
@@ -128,10 +140,10 @@ export function guardCallbacks(guard: Guard, caller: Caller): GuardCallbacks {
       return start(runId, modelIn(extra, metadata), prompt, prompt.length);
     },
     async handleLLMEnd(output, runId) {
-      runs.get(runId)?.end(responseIn(output));
+      ended(runId)?.end(responseIn(output));
     },
     async handleLLMError(error, runId) {
-      runs.get(runId)?.fail(error);
+      ended(runId)?.fail(error);
     },
   };
 }
