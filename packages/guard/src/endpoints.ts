@@ -1,8 +1,8 @@
 /** The calls of a provider's HTTP interface: which requests they are, and what the guard reads and changes of them. */
 
+import { isRecord } from "../../../shared/governance/rules/problems.ts";
+
 type Fields = Record<string, unknown>;
-const isRecord = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** One request for a model's work. */
 export interface ProviderCall {
@@ -130,13 +130,14 @@ export const readCall = (url: string, said: string | FormData): ProviderCall | n
 function readJson(url: string, text: string): ProviderCall | null {
   const address = new URL(url);
   const path = pathOf(address);
-  let body: unknown;
+  let parsed: unknown;
   try {
-    body = JSON.parse(text);
+    parsed = JSON.parse(text);
   } catch {
     return null;
   }
-  if (!isRecord(body)) return null;
+  if (!isRecord(parsed)) return null;
+  const body: Fields = parsed;
   const inPath = modelOf(address);
   // Mistral's and Google's agents take the model's place.
   const named = body["model"] ?? body["agent_id"] ?? body["agent"];

@@ -95,7 +95,7 @@ function rememberRequests(mostCalls: number) {
   /** A batch had no answer: those of its calls that are asked again go in smaller ones, alone at last. */
   function beWary(batch: readonly Call[]): void {
     for (const { name, args } of batch)
-      remember(wary, `${name} ${String(args["p_request_id"])}`, Math.max(1, batch.length >> 2));
+      remember(wary, `${name} ${String(args["p_request_id"])}`, Math.max(1, Math.floor(batch.length / 4)));
   }
 
   return {
@@ -127,7 +127,7 @@ async function travel(traveller: Traveller, batch: readonly Call[]): Promise<voi
     }
     const reply = await send(`${first.name}_many`, { p_calls: batch.map(({ args }) => asCall(args)) });
     if (isAboutContent(reply)) {
-      const half = batch.length >> 1;
+      const half = Math.floor(batch.length / 2);
       await travel(traveller, batch.slice(0, half));
       await travel(traveller, batch.slice(half));
       return;
