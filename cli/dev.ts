@@ -54,6 +54,7 @@ let isEnding = false;
 let isStopping = false;
 
 function start(): void {
+  isEnding = false;
   const startedAt = performance.now();
   const running = fork(join(repositoryDir, "cli/dev-console.ts"), {
     cwd: repositoryDir,
@@ -83,26 +84,22 @@ function start(): void {
     }
   });
   running.once("exit", (code) => {
-    if (child !== running) return;
     child = null;
-    if (code !== 0 && !isStopping) say("The console ended. Save a file to start it again.");
+    if (isStopping) return;
+    if (isEnding) start();
+    else if (code !== 0) say("The console ended. Save a file to start it again.");
   });
 }
 
 /** Ends the process that runs, then starts the next: one at a time holds the data folder. */
 function restart(): void {
-  if (isEnding) return;
+  if (isEnding || isStopping) return;
   const running = child;
   if (!running) return start();
   isEnding = true;
-  child = null;
   // Closing the local project takes seconds; its data folder and its locks survive a process that is killed.
   const limit = setTimeout(() => running.kill("SIGKILL"), 200);
-  running.once("exit", () => {
-    clearTimeout(limit);
-    isEnding = false;
-    start();
-  });
+  running.once("exit", () => clearTimeout(limit));
   running.kill("SIGTERM");
 }
 
