@@ -186,6 +186,7 @@ async function rpc<T>(given: Arguments, name: string, args: Readonly<Record<stri
   const address = new URL(`rest/v1/rpc/${name}`, given.url);
   for (let attempt = 1; ; attempt++) {
     let response: Response;
+    let body: string;
     try {
       response = await fetch(address, {
         method: "POST",
@@ -197,6 +198,9 @@ async function rpc<T>(given: Arguments, name: string, args: Readonly<Record<stri
         body: JSON.stringify(args),
         signal: AbortSignal.timeout(120_000),
       });
+      body = await response.text();
+      // A body that was cut off may end without an error, and is no JSON then.
+      if (response.ok) return JSON.parse(body) as T;
     } catch (error) {
       // All that is read here may be read again.
       if (attempt < 4) {
@@ -206,8 +210,6 @@ async function rpc<T>(given: Arguments, name: string, args: Readonly<Record<stri
       const reason = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message;
       throw new ProjectFailed(`${given.url.origin} cannot be reached (${reason}).`);
     }
-    if (response.ok) return (await response.json()) as T;
-    const body = await response.text();
     if ((response.status === 429 || response.status >= 500) && attempt < 4) {
       await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
       continue;
