@@ -144,7 +144,7 @@ export const effects = z.looseObject({
     }),
   ),
   /** The mails that the user gets of it, in their language. */
-  told: z.array(z.string()).optional(),
+  user_messages: z.array(z.string()).optional(),
 });
 export type Effects = z.infer<typeof effects>;
 

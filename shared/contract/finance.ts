@@ -254,7 +254,7 @@ export const closing = z.looseObject({
       /** False: for information only. */
       blocks: z.boolean(),
       count: whole,
-      says: z.string(),
+      sentence: z.string(),
     }),
   ),
   decided: z.array(

@@ -215,7 +215,7 @@ export const watchStreams = {
   /**
    * The live feed: first the newest events (at most 500), then batches as they happen, oldest first inside a
    * batch. After a reconnect it goes on behind `after_event_id`, the last event seen. When another project is
-   * chosen, a batch with its `profile_id` starts over; when the project was restored, one with `begins_anew`.
+   * chosen, a batch with its `profile_id` starts over; when the project was restored, one with `restarted`.
    */
   feed: {
     input: z.object({ filter: feedFilter, after_event_id: whole.nullable() }).strict(),
@@ -225,7 +225,7 @@ export const watchStreams = {
       /** False while older events are still being read. */
       caught_up: z.boolean(),
       /** Forget the events before this batch: they may not be of this project's history any more. */
-      begins_anew: z.boolean().optional(),
+      restarted: z.boolean().optional(),
     }),
   },
 } as const;

@@ -30,7 +30,8 @@ begin
     'entries', (select coalesce(jsonb_agg(e order by n), '[]')
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
-    'told', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]') from governance.notifications n
+    'user_messages', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]')
+      from governance.notifications n
       where n.notification_id > v_last_message_id and n.account_id = a.account_id and n.audience = 'user'),
     'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
         v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')

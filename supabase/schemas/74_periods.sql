@@ -44,7 +44,7 @@ begin
   select k.value into v_block from jsonb_array_elements(governance.closing_checks(v_run, v_now)) with ordinality k
   where k.value -> 'blocks' = 'true' and k.value -> 'ok' = 'false' order by k.ordinality limit 1;
   if v_block is not null then
-    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'says');
+    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'sentence');
   end if;
   v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period',
     jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
@@ -154,29 +154,30 @@ declare
 begin
   v_checks := v_checks || jsonb_build_object('check', 'kept_wholly', 'hint', 'incomplete_run', 'ok', r.is_complete,
     'blocks', true, 'count', 0,
-    'says', case when r.is_complete then 'The run is kept with all its differences'
+    'sentence', case when r.is_complete then 'The run is kept with all its differences'
       else 'The run is not kept wholly: keep it again' end);
   v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok',
     r.period_to <= p_now and r.period_to <= r.ledger_read_at, 'blocks', true, 'count', 0,
-    'says', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
+    'sentence', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
       then 'The period had not ended when the ledger was read: reconcile it again' else 'The period has ended' end);
   select * into v_closed from governance.reconciliation_periods p
     where p.period_from < r.period_to and p.period_to > r.period_from order by p.period_from limit 1;
   v_checks := v_checks || jsonb_build_object('check', 'not_closed', 'hint', 'already_closed', 'ok',
     v_closed.run_id is null, 'blocks', true, 'count', 0,
-    'says', case when v_closed.run_id is null then 'No part of it is closed'
+    'sentence', case when v_closed.run_id is null then 'No part of it is closed'
       else format('The period, or a part of it, is closed already (by %s)', v_closed.closed_by) end);
   v_checks := v_checks || (select jsonb_build_object('check', 'newest_run', 'hint', 'superseded', 'ok', count(*) = 0,
     'blocks', true, 'count', count(*),
-      'says', case when count(*) = 0 then 'It is the newest run of this period'
+      'sentence', case when count(*) = 0 then 'It is the newest run of this period'
         else 'A newer run of this period is kept: close with that one' end)
     from governance.reconciliation_runs n
       where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
       and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
   -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
   -- difference of its own, and explains that much.
-  select string_agg(x.says, ', ' order by x.says), count(*) into v_text, v_count from (
-    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor') as says
+  select string_agg(x.sentence, ', ' order by x.sentence), count(*) into v_text, v_count from (
+    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor')
+      as sentence
     from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b
       where governance.is_unexplained(b -> 'unexplained_minor')
     union all
@@ -196,7 +197,7 @@ begin
       where governance.is_unexplained(f -> 'unexplained_deferred_minor')) x;
   v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks',
     true, 'count', v_count,
-    'says', case when v_count = 0
+    'sentence', case when v_count = 0
       and jsonb_array_length(coalesce(r.report -> 'roll_forward', '[]')) = 0
       then 'Nothing is unexplained in money; the report has no statement of tokens'
       when v_count = 0 then 'Nothing is unexplained, in money or in tokens'
@@ -208,29 +209,29 @@ begin
   from governance.cases_in_close(r) c where governance.is_undecided(c);
   v_checks := v_checks || jsonb_build_object('check', 'decided', 'hint', 'still_open', 'ok', v_count = 0, 'blocks',
     true, 'count', v_count,
-    'says', case v_count when 0 then 'Every difference is decided'
+    'sentence', case v_count when 0 then 'Every difference is decided'
       when 1 then '1 difference is neither corrected, carried forward nor written off'
       else format('%s differences are neither corrected, carried forward nor written off', v_count) end);
   v_checks := v_checks || jsonb_build_object('check', 'posted', 'hint', 'still_open', 'ok', v_other = 0, 'blocks', true,
     'count', v_other,
-    'says', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted'
+    'sentence', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted'
       else format('%s proposals are not posted', v_other) end);
   v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_posted = 0, 'blocks',
     true, 'count', v_posted,
-    'says', case v_posted when 0 then 'Every posted correction is verified by a run'
+    'sentence', case v_posted when 0 then 'Every posted correction is verified by a run'
       else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
   -- For information: it does not block.
   select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
   if v_closed.run_id is not null then
     v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks',
       false, 'count', 0,
-      'says', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended'
+      'sentence', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended'
         else 'It does not begin where the last closed period ended' end);
   end if;
   select count(*) into v_count from governance.webhook_events_processed w where w.status = 'quarantined';
   v_checks := v_checks || jsonb_build_object('check', 'stripe_events', 'ok', v_count = 0, 'blocks', false, 'count',
     v_count,
-    'says', case v_count when 0 then 'No Stripe event waits for a person'
+    'sentence', case v_count when 0 then 'No Stripe event waits for a person'
       when 1 then '1 Stripe event waits for a person' else format('%s Stripe events wait for a person', v_count) end);
   return v_checks;
 end

@@ -81,11 +81,11 @@ function effectLines(effects: Pick<Effects, "before" | "after">): readonly Effec
 
 /** What a user notices of it: the mail word for word, else what their product shows. */
 function seenByUser(effects: Effects): string {
-  if (effects.told && effects.told.length > 0)
-    return `the mail ${effects.told.map((text) => `“${clip(cleanText(text), 300)}”`).join(", ")}`;
+  if (effects.user_messages && effects.user_messages.length > 0)
+    return `the mail ${effects.user_messages.map((text) => `“${clip(cleanText(text), 300)}”`).join(", ")}`;
   if (effectLines(effects).length === 0) return "nothing.";
   // Not there in answers of older projects.
-  return effects.told === undefined
+  return effects.user_messages === undefined
     ? "the new figures, wherever your product shows them."
     : "the new figures, wherever your product shows them. No mail is sent.";
 }

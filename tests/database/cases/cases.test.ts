@@ -775,7 +775,7 @@ for (const version of [18, 15] as const) {
         ]);
       const checks = async (run: string) => {
         const { checks: all } = await one<{
-          checks: { check: string; ok: boolean; blocks: boolean; says: string }[];
+          checks: { check: string; ok: boolean; blocks: boolean; sentence: string }[];
         }>("select console_closing($1)", [`${prefix}-${run}`]);
         return all.filter(({ ok, blocks }) => blocks && !ok).map(({ check }) => check);
       };
@@ -935,12 +935,12 @@ for (const version of [18, 15] as const) {
         await keep("fee", [fee], { report: tieOut(-10) });
         await act([fee.difference_id], "write_off", "fay", "Export was edited");
         expect(await checks("fee")).toEqual([]);
-        const { checks: all } = await one<{ checks: { check: string; says: string }[] }>(
+        const { checks: all } = await one<{ checks: { check: string; sentence: string }[] }>(
           "select console_closing($1)",
           [`${prefix}-fee`],
         );
         // No more is claimed than was looked at.
-        expect(all.find(({ check }) => check === "unexplained")?.says).toBe(
+        expect(all.find(({ check }) => check === "unexplained")?.sentence).toBe(
           "Nothing is unexplained in money; the report has no statement of tokens",
         );
         await keep("more", [fee], { report: tieOut(-11) });

@@ -229,7 +229,7 @@ interface Effects {
   before: { balance: Record<string, number>; plan_id: string };
   after: { balance: Record<string, number>; plan_id: string };
   entries: { type: string; amount: number; description: string | null }[];
-  told: string[];
+  user_messages: string[];
   lots: { lot_id: number; before: Record<string, number> | null; after: Record<string, number> }[];
 }
 interface Act {
@@ -326,8 +326,8 @@ describe.each(installedVersions())("corrections of an account, on PostgreSQL %i"
       const done = await act(user, wanted);
       expect(done).toMatchObject({ status: "done", effects: { after: preview.effects.after } });
       // The mails too, word for word, in the user's language.
-      expect(await mails(user)).toEqual(preview.effects.told);
-      expect(preview.effects.told).toEqual(
+      expect(await mails(user)).toEqual(preview.effects.user_messages);
+      expect(preview.effects.user_messages).toEqual(
         wanted.kind === "take_tokens" ? [expect.stringContaining("von unserem Support zurückgenommen")] : [],
       );
       expect(done.effects.entries.map(({ type, amount }) => [type, amount])).toEqual(

@@ -50,14 +50,14 @@ export function createFeed(store: Store) {
   let tail: UsageEvent[] = [];
   let isCaughtUp = false;
 
-  function send(follower: Follower, events: readonly UsageEvent[], beginsAnew = false): void {
+  function send(follower: Follower, events: readonly UsageEvent[], hasRestarted = false): void {
     const wanted = events.filter((event) => matches(follower.filter, event));
     for (let from = 0; from < wanted.length || from === 0; from += maxBatch) {
       follower.emit({
         profile_id: profileId,
         events: wanted.slice(from, from + maxBatch),
         caught_up: isCaughtUp && from + maxBatch >= wanted.length,
-        ...(beginsAnew && from === 0 ? { begins_anew: true } : {}),
+        ...(hasRestarted && from === 0 ? { restarted: true } : {}),
       });
     }
   }

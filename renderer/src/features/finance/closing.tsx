@@ -72,7 +72,7 @@ function Checklist({ closing, runId }: { readonly closing: Closing; readonly run
           <li key={each.check} data-state={state}>
             {state === "ok" ? <CheckIcon /> : state === "blocks" ? <CloseIcon /> : <InfoIcon />}
             <span>
-              {each.says}
+              {each.sentence}
               {state === "blocks" ? <Tag tone="red">blocks</Tag> : null}
             </span>
             {way ? <a href={`#${way.href}`}>{way.word}</a> : null}
@@ -224,7 +224,7 @@ export function Standing({
     <Note tone={canClose ? "green" : "amber"}>
       {canClose
         ? `Zero unexplained, and every difference is decided: ${parts}. `
-        : `To close the period: ${blocking.map((each) => each.says).join("; ")}. `}
+        : `To close the period: ${blocking.map((each) => each.sentence).join("; ")}. `}
       <a href={`#${address}`}>{canClose ? "Close the period" : "See the checklist"}</a>.
     </Note>
   );

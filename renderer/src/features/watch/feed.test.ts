@@ -95,7 +95,7 @@ describe("the feed", () => {
   });
   it("starts over where the project was restored, and stays paused", () => {
     let feed = setPaused(receiveBatch(emptyFeed, batch(1, 9)), true);
-    feed = receiveBatch(feed, { events: [event(3), event(4)], caught_up: true, begins_anew: true });
+    feed = receiveBatch(feed, { events: [event(3), event(4)], caught_up: true, restarted: true });
     expect(ids(feed.shown)).toEqual([4, 3]);
     expect(feed.isPaused).toBe(true);
   });

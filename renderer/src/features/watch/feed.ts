@@ -66,11 +66,9 @@ function end(rows: readonly UsageEvent[], endings: readonly UsageEvent[]): reado
  */
 export function receiveBatch(
   before: FeedState,
-  batch: Pick<StreamItem<"feed">, "events" | "caught_up" | "begins_anew">,
+  batch: Pick<StreamItem<"feed">, "events" | "caught_up" | "restarted">,
 ): FeedState {
-  const state = batch.begins_anew
-    ? { ...emptyFeed, isPaused: before.isPaused, isHeld: before.isHeld }
-    : before;
+  const state = batch.restarted ? { ...emptyFeed, isPaused: before.isPaused, isHeld: before.isHeld } : before;
   const endings = batch.events.filter(isEnding);
   const starts = batch.events.filter((event) => !isEnding(event));
   const fresh = end(without(state, starts).reverse(), endings);
