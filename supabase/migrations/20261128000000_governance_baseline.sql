@@ -5765,6 +5765,138 @@ $$;
 comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata, in the shapes of '
   'governance.usage_shapes; null where it has none.';
 
+-- schemas/28_judgement.sql
+-- A call that something stops, warns of or changes: what is decided of it, and what it does to its account.
+-- governance.authorize_calls (33_authorize.sql) asks here; most calls never do.
+
+-- What is decided of one call.
+create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
+  http_status int, message text, warnings text[],
+  model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
+  reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
+  flag_reason text, flag_version_id bigint);
+
+create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
+  f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
+  language plpgsql stable set search_path = '' as $$
+declare
+  j governance.judgement;
+  v governance.verdict;
+  v_need bigint;
+  v_retry_at timestamptz;
+  v_percent int;
+begin
+  if not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now)
+    or coalesce(a.rule_blocked_until > p_now, false)) then
+    v := governance.evaluate_rules(f, p_message, p_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit,
+      p_now);
+  end if;
+  v_need := case when v.cost_factor is null then f.estimated_tokens
+    else least(ceil(f.estimated_tokens * v.cost_factor), 9007199254740991) end;
+  if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now) then
+    j.reason := 'user_blocked';
+    v_retry_at := a.blocked_until;
+  elsif a.rule_blocked_until > p_now then
+    j.reason := a.rule_block_reason;
+    j.message := a.rule_block_message;
+    j.version_id := a.rule_block_version_id;
+    v_retry_at := a.rule_blocked_until;
+  elsif v.blocked then
+    j.reason := v.reason;
+    j.message := v.message;
+    j.version_id := v.version_id;
+    j.rule_blocked_until := p_now + v.block_minutes * interval '1 minute';
+    v_retry_at := j.rule_blocked_until;
+  elsif f.tokens_today + v_need > p.daily_limit then
+    j.reason := 'daily_limit';
+    v_retry_at := a.day_ends_at;
+  elsif f.tokens_this_month + v_need > p.monthly_limit then
+    j.reason := 'monthly_limit';
+    v_retry_at := a.month_ends_at;
+  elsif v_need > f.available_tokens then
+    j.reason := 'insufficient_tokens';
+  else
+    if p.daily_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
+      end if;
+    end if;
+    if p.monthly_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
+      end if;
+    end if;
+  end if;
+
+  if j.reason is not null then
+    j.http_status := governance.http_status(j.reason);
+    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
+    if v_retry_at is null and j.http_status = 429 then
+      v_retry_at := case j.reason
+        when 'daily_limit' then a.day_ends_at
+        when 'monthly_limit' then a.month_ends_at
+        when 'token_hogging' then a.day_ends_at
+        when 'budget_exhausted' then a.month_ends_at
+        when 'spam_identical' then p_now + c.identical_window_minutes * interval '1 minute'
+        when 'bot_behavior' then p_now + interval '2 seconds'
+        else p_now + interval '1 minute' end;
+    end if;
+    if v_retry_at is not null then
+      j.retry_after_seconds := least(ceil(extract(epoch from v_retry_at - p_now)), 2147483647);
+    end if;
+    if j.reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
+      j.upgrade_plan := p.upgrade_to;
+      j.upgrade := governance.upgrade_json(p.upgrade_to);
+    end if;
+  end if;
+  j.decision := case when j.reason is not null then 'block' when v.warnings is not null then 'warn' else 'allow' end;
+  j.reserved_tokens := case when j.reason is null then v_need else 0 end;
+  j.warnings := v.warnings;
+  j.model := v.model;
+  j.truncate_to_words := v.truncate_to_words;
+  j.cost_factor := v.cost_factor;
+  j.matched_version_ids := v.matched_version_ids;
+  -- An account is flagged once.
+  j.flag_reason := case when a.flagged_at is null then v.flag_reason end;
+  j.flag_version_id := v.flag_version_id;
+  return j;
+end
+$$;
+comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
+  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
+    'warns of or changes.';
+
+create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  if j.rule_blocked_until is not null then
+    update governance.accounts y set rule_blocked_until = j.rule_blocked_until, rule_block_reason = j.reason,
+      rule_block_message = j.message, rule_block_version_id = j.version_id
+    where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_block', j.account_id, x.rule_name, j.reason,
+      jsonb_build_object('until', j.rule_blocked_until, 'rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.version_id;
+  end if;
+  if j.flag_reason is not null then
+    update governance.accounts y set flagged_at = p_now, flag_reason = j.flag_reason, flagged_by = 'rule',
+      version = y.version + 1 where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_flag', j.account_id, x.rule_name, j.flag_reason,
+      jsonb_build_object('rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.flag_version_id;
+  end if;
+end
+$$;
+comment on function governance.punish_account(governance.judgement, timestamptz) is
+  'Blocks the account for a while or flags it, as a rule decided for a call.';
+
 -- schemas/29_feed_marks.sql
 -- What a cursor of the feed is made of: the history of a database, and how far its transactions have ended.
 
@@ -6961,134 +7093,6 @@ create type governance.authorize_state as (account_id bigint, last_message_at ti
   -- Messages and conversations of this account's calls so far in this batch
   hashes bigint[], conversations text[]);
 
--- What is decided of a call that something stops, warns of or changes.
-create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
-  http_status int, message text, warnings text[],
-  model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
-  reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
-  flag_reason text, flag_version_id bigint);
-
-create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
-  f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
-  language plpgsql stable set search_path = '' as $$
-declare
-  j governance.judgement;
-  v governance.verdict;
-  v_need bigint;
-  v_retry_at timestamptz;
-  v_percent int;
-begin
-  if not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now)
-    or coalesce(a.rule_blocked_until > p_now, false)) then
-    v := governance.evaluate_rules(f, p_message, p_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit,
-      p_now);
-  end if;
-  v_need := case when v.cost_factor is null then f.estimated_tokens
-    else least(ceil(f.estimated_tokens * v.cost_factor), 9007199254740991) end;
-  if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now) then
-    j.reason := 'user_blocked';
-    v_retry_at := a.blocked_until;
-  elsif a.rule_blocked_until > p_now then
-    j.reason := a.rule_block_reason;
-    j.message := a.rule_block_message;
-    j.version_id := a.rule_block_version_id;
-    v_retry_at := a.rule_blocked_until;
-  elsif v.blocked then
-    j.reason := v.reason;
-    j.message := v.message;
-    j.version_id := v.version_id;
-    j.rule_blocked_until := p_now + v.block_minutes * interval '1 minute';
-    v_retry_at := j.rule_blocked_until;
-  elsif f.tokens_today + v_need > p.daily_limit then
-    j.reason := 'daily_limit';
-    v_retry_at := a.day_ends_at;
-  elsif f.tokens_this_month + v_need > p.monthly_limit then
-    j.reason := 'monthly_limit';
-    v_retry_at := a.month_ends_at;
-  elsif v_need > f.available_tokens then
-    j.reason := 'insufficient_tokens';
-  else
-    if p.daily_limit > 0 then
-      select max(w) into v_percent from unnest(p.warn_at) w
-        where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
-      if v_percent is not null then
-        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
-          jsonb_build_object('percent', v_percent));
-      end if;
-    end if;
-    if p.monthly_limit > 0 then
-      select max(w) into v_percent from unnest(p.warn_at) w
-        where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
-      if v_percent is not null then
-        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
-          jsonb_build_object('percent', v_percent));
-      end if;
-    end if;
-  end if;
-
-  if j.reason is not null then
-    j.http_status := governance.http_status(j.reason);
-    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
-    if v_retry_at is null and j.http_status = 429 then
-      v_retry_at := case j.reason
-        when 'daily_limit' then a.day_ends_at
-        when 'monthly_limit' then a.month_ends_at
-        when 'token_hogging' then a.day_ends_at
-        when 'budget_exhausted' then a.month_ends_at
-        when 'spam_identical' then p_now + c.identical_window_minutes * interval '1 minute'
-        when 'bot_behavior' then p_now + interval '2 seconds'
-        else p_now + interval '1 minute' end;
-    end if;
-    if v_retry_at is not null then
-      j.retry_after_seconds := least(ceil(extract(epoch from v_retry_at - p_now)), 2147483647);
-    end if;
-    if j.reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
-      j.upgrade_plan := p.upgrade_to;
-      j.upgrade := governance.upgrade_json(p.upgrade_to);
-    end if;
-  end if;
-  j.decision := case when j.reason is not null then 'block' when v.warnings is not null then 'warn' else 'allow' end;
-  j.reserved_tokens := case when j.reason is null then v_need else 0 end;
-  j.warnings := v.warnings;
-  j.model := v.model;
-  j.truncate_to_words := v.truncate_to_words;
-  j.cost_factor := v.cost_factor;
-  j.matched_version_ids := v.matched_version_ids;
-  -- An account is flagged once.
-  j.flag_reason := case when a.flagged_at is null then v.flag_reason end;
-  j.flag_version_id := v.flag_version_id;
-  return j;
-end
-$$;
-comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
-  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
-    'warns of or changes.';
-
-create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
-  language plpgsql set search_path = '' as $$
-begin
-  if j.rule_blocked_until is not null then
-    update governance.accounts y set rule_blocked_until = j.rule_blocked_until, rule_block_reason = j.reason,
-      rule_block_message = j.message, rule_block_version_id = j.version_id
-    where y.account_id = j.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select p_now, 'rule_block', j.account_id, x.rule_name, j.reason,
-      jsonb_build_object('until', j.rule_blocked_until, 'rule_version', x.version, 'decision_id', j.decision_id)
-    from governance.rule_versions x where x.version_id = j.version_id;
-  end if;
-  if j.flag_reason is not null then
-    update governance.accounts y set flagged_at = p_now, flag_reason = j.flag_reason, flagged_by = 'rule',
-      version = y.version + 1 where y.account_id = j.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select p_now, 'rule_flag', j.account_id, x.rule_name, j.flag_reason,
-      jsonb_build_object('rule_version', x.version, 'decision_id', j.decision_id)
-    from governance.rule_versions x where x.version_id = j.flag_version_id;
-  end if;
-end
-$$;
-comment on function governance.punish_account(governance.judgement, timestamptz) is
-  'Blocks the account for a while or flags it, as a rule decided for a call.';
-
 create function governance.repeated_decision(q governance.requests, p_account_id bigint, p_request_id text,
   p_fingerprint bigint) returns governance.authorization
   language plpgsql stable set search_path = '' as $$
@@ -7111,22 +7115,23 @@ create function governance.authorize_calls(p_calls governance.authorize_argument
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
-  c governance.active_config;
+  v_config governance.active_config;
   -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := cardinality(p_calls) = 1;
   -- The places of the calls in the order in which they are decided
   v_order int[];
   v_place int;
-  -- A call, its message, its account and plan as they were read, and what this batch changed so far
-  m governance.judged_message;
-  a governance.accounts;
-  p governance.plans;
+  -- A call and its message; its account and plan as they were read, and what this batch changed of the account so far
+  v_call governance.authorize_arguments;
+  v_message governance.judged_message;
+  v_account governance.accounts;
+  v_plan governance.plans;
   v_plan_id text;
-  s governance.authorize_state;
-  f governance.facts;
-  j governance.judgement;
-  q governance.requests;
-  x governance.authorize_arguments;
+  v_state governance.authorize_state;
+  -- What the rules see of it, what is decided where something stops, warns of or changes it, and the row it becomes
+  v_facts governance.facts;
+  v_judgement governance.judgement;
+  v_request governance.requests;
   v_now timestamptz;
   v_timezone text;
   v_local timestamp;
@@ -7150,32 +7155,32 @@ declare
   v_judgements governance.judgement[];
   v_answers governance.authorization[];
 begin
-  foreach x in array p_calls loop
-    if x.request_id is null or x.user_id is null or x.model is null
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or v_call.user_id is null or v_call.model is null
       -- Not empty, nor blank: none begins with a space.
-      or least(x.request_id collate "C", x.user_id, x.model) < '!'
-      or greatest(length(x.request_id), length(x.user_id), length(x.model) + 55,
-        length(x.conversation_id), length(x.task_type), length(x.scope_id)) > 255
-      or x.estimated_tokens not between 1 and 9007199254740991 or octet_length(x.message) > 4194304
-      or x.complexity is not null then
-      perform governance.check_authorize(x);
+      or least(v_call.request_id collate "C", v_call.user_id, v_call.model) < '!'
+      or greatest(length(v_call.request_id), length(v_call.user_id), length(v_call.model) + 55,
+        length(v_call.conversation_id), length(v_call.task_type), length(v_call.scope_id)) > 255
+      or v_call.estimated_tokens not between 1 and 9007199254740991 or octet_length(v_call.message) > 4194304
+      or v_call.complexity is not null then
+      perform governance.check_authorize(v_call);
     end if;
     -- Plain text of single-spaced words needs no collapsing; folding it cannot change its words.
-    v_is_plain := octet_length(x.message) <= governance.judged_characters()
-      and char_length(x.message) = octet_length(x.message)
-      and x.message !~ '[^\x20-\x7e]|  |^ | $';
+    v_is_plain := octet_length(v_call.message) <= governance.judged_characters()
+      and char_length(v_call.message) = octet_length(v_call.message)
+      and v_call.message !~ '[^\x20-\x7e]|  |^ | $';
     -- As governance.lock_key, which would cost more than all the rest of this line.
-    v_lock_key := hashtextextended(x.user_id, 7254);
+    v_lock_key := hashtextextended(v_call.user_id, 7254);
     if v_is_plain is not false then
-      v_folded := lower(x.message collate "C");
-      m := row(v_folded, hashtextextended(v_folded, v_lock_key), char_length(v_folded),
+      v_folded := lower(v_call.message collate "C");
+      v_message := row(v_folded, hashtextextended(v_folded, v_lock_key), char_length(v_folded),
         cardinality(string_to_array(v_folded, ' ')), v_lock_key)::governance.judged_message;
     else
-      v_folded := governance.fold(x.message);
-      m := row(v_folded, hashtextextended(governance.identity_text(x.message, v_folded), v_lock_key),
-        char_length(x.message), governance.count_words(x.message), v_lock_key)::governance.judged_message;
+      v_folded := governance.fold(v_call.message);
+      v_message := row(v_folded, hashtextextended(governance.identity_text(v_call.message, v_folded), v_lock_key),
+        char_length(v_call.message), governance.count_words(v_call.message), v_lock_key)::governance.judged_message;
     end if;
-    if not v_is_alone then v_messages := array_append(v_messages, m); end if;
+    if not v_is_alone then v_messages := array_append(v_messages, v_message); end if;
     if not p_waits then
       -- A transaction that does not wait may take locks in any order.
       v_is_locked := pg_try_advisory_xact_lock(v_lock_key);
@@ -7191,17 +7196,17 @@ begin
   elsif p_waits then
     perform pg_advisory_xact_lock(l.lock_key) from (select distinct u.lock_key from unnest(v_messages) u order by 1) l;
   end if;
-  select * into c from governance.active_config;
+  select * into v_config from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
   v_now := case when pg_current_xact_id() is not null then
-    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
-  v_utc := v_now at time zone 'UTC'; v_hold_ends_at := v_now + c.hold_minutes * interval '1 minute';
+    coalesce(v_config.test_clock_at, clock_timestamp() + coalesce(v_config.test_clock_offset, interval '0')) end;
+  v_utc := v_now at time zone 'UTC'; v_hold_ends_at := v_now + v_config.hold_minutes * interval '1 minute';
   -- Not combined with "and": "null and f()" still calls f.
-  if c.rules_due_at <= v_now then
-    perform governance.end_timed_rules(v_now); select * into c from governance.active_config;
+  if v_config.rules_due_at <= v_now then
+    perform governance.end_timed_rules(v_now); select * into v_config from governance.active_config;
   end if;
 
-  -- Calls of one account one after another, in their order. One call is in x and m already.
+  -- Calls of one account one after another, in their order. One call is in v_call and v_message already.
   if v_is_alone then
     v_order := array[1];
   else
@@ -7212,172 +7217,216 @@ begin
   loop
     foreach v_place in array v_order loop
       if not v_is_alone then
-        x := p_calls[v_place];
-        m := v_messages[v_place];
+        v_call := p_calls[v_place];
+        v_message := v_messages[v_place];
       end if;
-      if x.user_id is distinct from a.user_id then
-        if s.day_calls > a.day_calls then v_states := array_append(v_states, s); end if;
-        a := (select y from governance.accounts y where y.user_id = x.user_id);
+      if v_call.user_id is distinct from v_account.user_id then
+        if v_state.day_calls > v_account.day_calls then v_states := array_append(v_states, v_state); end if;
+        v_account := (select y from governance.accounts y where y.user_id = v_call.user_id);
         -- As governance.needs_roll.
-        if a.account_id is null
-          or least(a.day_ends_at, a.month_ends_at, a.lots_check_at, a.holds_check_at) <= v_now then
+        if v_account.account_id is null
+          or least(v_account.day_ends_at, v_account.month_ends_at, v_account.lots_check_at,
+            v_account.holds_check_at) <= v_now then
           -- Twice, as a lot that was kept for a hold may end once a new allowance is there.
           for v_count in 1..2 loop
-            if a.account_id is null then
-              perform governance.create_account(x.user_id, v_now);
+            if v_account.account_id is null then
+              perform governance.create_account(v_call.user_id, v_now);
             else
-              perform governance.roll_account(a.account_id, v_now);
+              perform governance.roll_account(v_account.account_id, v_now);
             end if;
-            select * into strict a from governance.accounts y where y.user_id = x.user_id;
-            exit when not governance.needs_roll(a, v_now);
+            select * into strict v_account from governance.accounts y where y.user_id = v_call.user_id;
+            exit when not governance.needs_roll(v_account, v_now);
           end loop;
         end if;
         -- Most accounts of a batch are on the plan of the one before.
-        if a.plan_id is distinct from v_plan_id then
-          select * into strict p from governance.plans y where y.plan_id = a.plan_id;
-          v_plan_id := a.plan_id;
+        if v_account.plan_id is distinct from v_plan_id then
+          select * into strict v_plan from governance.plans y where y.plan_id = v_account.plan_id;
+          v_plan_id := v_account.plan_id;
         end if;
-        if greatest(a.raised_daily_until, a.raised_monthly_until) > v_now then
-          p.daily_limit := governance.raised_limit(p.daily_limit, a.raised_daily_limit, a.raised_daily_until, v_now);
-          p.monthly_limit := governance.raised_limit(p.monthly_limit, a.raised_monthly_limit,
-            a.raised_monthly_until, v_now);
+        if greatest(v_account.raised_daily_until, v_account.raised_monthly_until) > v_now then
+          v_plan.daily_limit := governance.raised_limit(v_plan.daily_limit, v_account.raised_daily_limit,
+            v_account.raised_daily_until, v_now);
+          v_plan.monthly_limit := governance.raised_limit(v_plan.monthly_limit, v_account.raised_monthly_limit,
+            v_account.raised_monthly_until, v_now);
           v_plan_id := null;
         end if;
         -- The time in a zone costs as much as a row: most accounts of a batch share one.
-        if a.timezone is distinct from v_timezone then
-          v_timezone := a.timezone;
+        if v_account.timezone is distinct from v_timezone then
+          v_timezone := v_account.timezone;
           v_local := case when v_timezone = 'UTC' then v_utc else governance.local_time(v_now, v_timezone) end;
         end if;
-        s := row(a.account_id, a.last_message_at, a.rapid_messages, a.day_messages, a.month_messages, a.day_calls,
-          a.month_calls, a.reserved_tokens, a.holds_from, a.holds_check_at, null, null)::governance.authorize_state;
+        v_state := row(v_account.account_id, v_account.last_message_at, v_account.rapid_messages,
+          v_account.day_messages, v_account.month_messages, v_account.day_calls, v_account.month_calls,
+          v_account.reserved_tokens, v_account.holds_from, v_account.holds_check_at, null,
+          null)::governance.authorize_state;
       end if;
       -- Facts that cost are worked out only where a rule reads them.
       v_identical := 0;
-      if c.rules_read_identical and a.last_message_at is not null and x.message is not null then
+      if v_config.rules_read_identical and v_account.last_message_at is not null and v_call.message is not null then
         select count(*) into v_identical from (
           select from governance.request_keys y
-          where y.account_id = a.account_id and y.message_hash = m.hash
-            and y.created_at > greatest(v_now - c.identical_window_minutes * interval '1 minute', a.forgiven_at)
+          where y.account_id = v_account.account_id and y.message_hash = v_message.hash
+            and y.created_at > greatest(v_now - v_config.identical_window_minutes * interval '1 minute',
+              v_account.forgiven_at)
           limit 999) n;
       end if;
       -- What few calls need is in branches of its own behind one test: an expression is prepared as a whole, also the
       -- parts that do not run.
       v_conversation := null;
-      if s.hashes is not null or x.estimated_tokens is null or x.conversation_id <> '' or x.complexity is not null
-        or c.rules_read_words then
-        if s.hashes is not null then
-          v_identical := v_identical + coalesce(cardinality(array_positions(s.hashes, m.hash)), 0);
+      if v_state.hashes is not null or v_call.estimated_tokens is null or v_call.conversation_id <> ''
+        or v_call.complexity is not null or v_config.rules_read_words then
+        if v_state.hashes is not null then
+          v_identical := v_identical + coalesce(cardinality(array_positions(v_state.hashes, v_message.hash)), 0);
         end if;
-        if x.conversation_id <> '' then
+        if v_call.conversation_id <> '' then
           select (y.facts).conversation_messages into v_conversation from governance.requests y
-          where y.account_id = a.account_id and y.conversation_id = x.conversation_id
+          where y.account_id = v_account.account_id and y.conversation_id = v_call.conversation_id
           order by y.created_at desc, y.decision_id desc limit 1;
           v_conversation := coalesce(v_conversation, 0)
-            + coalesce(cardinality(array_positions(s.conversations, x.conversation_id)), 0)
-            + case when x.message is null then 0 else 1 end;
+            + coalesce(cardinality(array_positions(v_state.conversations, v_call.conversation_id)), 0)
+            + case when v_call.message is null then 0 else 1 end;
         end if;
-        if x.estimated_tokens is null then
-          select y.tokens into v_estimate from governance.estimates y where y.task_type = x.task_type;
-          v_estimate := coalesce(v_estimate, (m.characters + 3) / 4 + c.reply_tokens, c.default_estimate);
+        if v_call.estimated_tokens is null then
+          select y.tokens into v_estimate from governance.estimates y where y.task_type = v_call.task_type;
+          v_estimate := coalesce(v_estimate, (v_message.characters + 3) / 4 + v_config.reply_tokens,
+            v_config.default_estimate);
         end if;
-        if x.complexity is not null then x.complexity := round(x.complexity, 3); end if;
-        if c.rules_read_words then v_phrases := governance.space_phrases(m.folded); end if;
+        if v_call.complexity is not null then v_call.complexity := round(v_call.complexity, 3); end if;
+        if v_config.rules_read_words then v_phrases := governance.space_phrases(v_message.folded); end if;
       end if;
-      v_fingerprint := hashtextextended(row(x.user_id, x.model, x.estimated_tokens, x.message, x.conversation_id,
-        x.task_type, x.scope_id, x.complexity)::text, 0);
+      v_fingerprint := hashtextextended(row(v_call.user_id, v_call.model, v_call.estimated_tokens, v_call.message,
+        v_call.conversation_id, v_call.task_type, v_call.scope_id, v_call.complexity)::text, 0);
       if v_has_taken_ids then
-        select r.* into q from governance.request_keys k
+        select r.* into v_request from governance.request_keys k
           join governance.requests r on r.decision_id = k.decision_id and r.created_at = k.created_at
-        where k.request_id = x.request_id;
-        if q.decision_id is null then
-          select * into q from unnest(v_requests) r where r.request_id = x.request_id;
+        where k.request_id = v_call.request_id;
+        if v_request.decision_id is null then
+          select * into v_request from unnest(v_requests) r where r.request_id = v_call.request_id;
         end if;
-        if q.decision_id is not null then
-          v_answers[v_place] := governance.repeated_decision(q, a.account_id, x.request_id, v_fingerprint);
+        if v_request.decision_id is not null then
+          v_answers[v_place] := governance.repeated_decision(v_request, v_account.account_id, v_call.request_id,
+            v_fingerprint);
           continue;
         end if;
       end if;
-      f := row(
-        a.day_tokens + s.reserved_tokens,
-        a.month_tokens + s.reserved_tokens,
-        case when x.message is null then s.day_messages else s.day_messages + 1 end,
-        case when not c.rules_read_identical then null when x.message is null then 0
-          else least(v_identical + 1, 1000) end,
-        case when x.message is not null then round(extract(epoch from v_now - s.last_message_at), 3) end,
-        case when x.message is null then 0
-          when s.last_message_at > v_now - interval '2 seconds'
-            and (a.forgiven_at is null or s.last_message_at > a.forgiven_at) then least(s.rapid_messages + 1, 1000000)
-          else 1 end,
-        v_conversation,
-        m.words, m.characters, coalesce(x.estimated_tokens, v_estimate),
-        case when c.rules_read_words then
-          governance.rules_complexity(x.complexity, v_phrases, m.characters) else x.complexity end,
-        date_part('hour', v_utc), date_part('hour', v_local), date_part('isodow', v_local),
-        a.plan_id, x.model, case when c.rules_read_provider then governance.provider_of(x.model, v_now) end,
-        nullif(x.task_type, ''), nullif(x.scope_id, ''),
-        a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - s.reserved_tokens,
-        null, a.day_cost_micros, a.month_cost_micros, floor(date_part('epoch', v_now - a.created_at) / 86400),
-        a.flagged_at is not null, case
-          when c.rules_read_words then governance.rules_topic(v_phrases) end)::governance.facts;
-      if p.daily_limit is not null or p.monthly_limit is not null then
-        f.usage_percent := greatest(
-          case when p.daily_limit = 0 then 100 else f.tokens_today * 100 / p.daily_limit end,
-          case when p.monthly_limit = 0 then 100 else f.tokens_this_month * 100 / p.monthly_limit end);
-      elsif greatest(p.monthly_allowance, a.month_allowance) > 0 then
-        f.usage_percent := f.tokens_this_month * 100 / greatest(p.monthly_allowance, a.month_allowance);
+      v_facts := row(
+        v_account.day_tokens + v_state.reserved_tokens, -- tokens_today
+        v_account.month_tokens + v_state.reserved_tokens, -- tokens_this_month
+        case when v_call.message is null then v_state.day_messages else v_state.day_messages + 1 end, -- messages_today
+        case when not v_config.rules_read_identical then null when v_call.message is null then 0
+          else least(v_identical + 1, 1000) end, -- identical_messages
+        case when v_call.message is not null then
+          round(extract(epoch from v_now - v_state.last_message_at), 3) end, -- seconds_since_last_message
+        case when v_call.message is null then 0
+          when v_state.last_message_at > v_now - interval '2 seconds'
+            and (v_account.forgiven_at is null or v_state.last_message_at > v_account.forgiven_at)
+            then least(v_state.rapid_messages + 1, 1000000)
+          else 1 end, -- rapid_messages
+        v_conversation, -- conversation_messages
+        v_message.words, v_message.characters, -- message_words, message_characters
+        coalesce(v_call.estimated_tokens, v_estimate), -- estimated_tokens
+        case when v_config.rules_read_words then governance.rules_complexity(v_call.complexity, v_phrases,
+          v_message.characters) else v_call.complexity end, -- complexity
+        date_part('hour', v_utc), date_part('hour', v_local), -- hour_utc, hour_local
+        date_part('isodow', v_local), -- weekday_local
+        v_account.plan_id, v_call.model, -- plan, model
+        case when v_config.rules_read_provider then governance.provider_of(v_call.model, v_now) end, -- provider
+        nullif(v_call.task_type, ''), nullif(v_call.scope_id, ''), -- task_type, scope_id
+        v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
+          - v_state.reserved_tokens, -- available_tokens
+        null, -- usage_percent: below
+        v_account.day_cost_micros, v_account.month_cost_micros, -- cost_today_micros, cost_this_month_micros
+        floor(date_part('epoch', v_now - v_account.created_at) / 86400), -- account_age_days
+        v_account.flagged_at is not null, -- is_flagged
+        case when v_config.rules_read_words then governance.rules_topic(v_phrases) end -- topic
+        )::governance.facts;
+      if v_plan.daily_limit is not null or v_plan.monthly_limit is not null then
+        v_facts.usage_percent := greatest(
+          case when v_plan.daily_limit = 0 then 100 else v_facts.tokens_today * 100 / v_plan.daily_limit end,
+          case when v_plan.monthly_limit = 0 then 100 else v_facts.tokens_this_month * 100 / v_plan.monthly_limit end);
+      elsif greatest(v_plan.monthly_allowance, v_account.month_allowance) > 0 then
+        v_facts.usage_percent := v_facts.tokens_this_month * 100
+          / greatest(v_plan.monthly_allowance, v_account.month_allowance);
       end if;
       -- Nothing stops most calls: one expression asks all rules at once, and only where one matches are they gone
       -- through in order.
-      if a.blocked_at is not null or a.rule_blocked_until > v_now or f.estimated_tokens > f.available_tokens
-        or (f.tokens_today + f.estimated_tokens) * 100 >= p.daily_limit * coalesce(p.warn_at[1], 100)
-        or (f.tokens_this_month + f.estimated_tokens) * 100 >= p.monthly_limit * coalesce(p.warn_at[1], 100)
-        or governance.rules_match(f, m.folded, v_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit) then
-        j := governance.judge_call(a, p, c, f, m.folded, v_phrases, v_now);
+      if v_account.blocked_at is not null or v_account.rule_blocked_until > v_now
+        or v_facts.estimated_tokens > v_facts.available_tokens
+        or (v_facts.tokens_today + v_facts.estimated_tokens) * 100
+          >= v_plan.daily_limit * coalesce(v_plan.warn_at[1], 100)
+        or (v_facts.tokens_this_month + v_facts.estimated_tokens) * 100
+          >= v_plan.monthly_limit * coalesce(v_plan.warn_at[1], 100)
+        or governance.rules_match(v_facts, v_message.folded, v_phrases, v_plan.monthly_allowance, v_plan.daily_limit,
+          v_plan.monthly_limit) then
+        v_judgement := governance.judge_call(v_account, v_plan, v_config, v_facts, v_message.folded, v_phrases, v_now);
       end if;
-      q := row(pg_current_xact_id(), nextval('governance.event_ids'), v_now, a.account_id, x.request_id, v_fingerprint,
+      v_request := row(
+        pg_current_xact_id(), nextval('governance.event_ids'), -- xid, decision_id
+        v_now, v_account.account_id, -- created_at, account_id
+        v_call.request_id, v_fingerprint, -- request_id, fingerprint
         -- What was asked
-        x.model, f.task_type, f.scope_id, nullif(x.conversation_id, ''), m.hash,
+        v_call.model, v_facts.task_type, v_facts.scope_id, -- requested_model, task_type, scope_id
+        nullif(v_call.conversation_id, ''), v_message.hash, -- conversation_id, message_hash
         -- What was decided
-        coalesce(j.decision, 'allow'), j.reason, coalesce(j.http_status, 200), j.message, j.warnings,
-        coalesce(j.model, x.model), j.truncate_to_words, case when j.reason is null then v_hold_ends_at end,
-        j.retry_after_seconds, j.upgrade_plan, j.cost_factor, a.plan_id, c.rule_set_id, j.version_id,
-        j.matched_version_ids,
+        coalesce(v_judgement.decision, 'allow'), v_judgement.reason, -- decision, reason
+        coalesce(v_judgement.http_status, 200), -- http_status
+        v_judgement.message, v_judgement.warnings, -- message, warnings
+        coalesce(v_judgement.model, v_call.model), v_judgement.truncate_to_words, -- model, truncate_to_words
+        case when v_judgement.reason is null then v_hold_ends_at end, -- expires_at
+        v_judgement.retry_after_seconds, v_judgement.upgrade_plan, -- retry_after_seconds, upgrade_plan
+        v_judgement.cost_factor, v_account.plan_id, v_config.rule_set_id, -- cost_factor, plan_id, rule_set_id
+        v_judgement.version_id, v_judgement.matched_version_ids, -- rule_version_id, matched_version_ids
         -- What the rules saw
-        f, coalesce(j.reserved_tokens, f.estimated_tokens),
+        v_facts, coalesce(v_judgement.reserved_tokens, v_facts.estimated_tokens), -- facts, reserved_tokens
         -- Limits and balance as answered
-        p.daily_limit, a.day_ends_at, p.monthly_limit, a.month_ends_at, a.subscription_tokens, a.purchased_tokens,
-        a.promotional_tokens, s.reserved_tokens + coalesce(j.reserved_tokens, f.estimated_tokens), a.debt_tokens,
-        -- How it ended
-        case when j.reason is null then 'held' else 'blocked' end, null, null, null, null, null, null, null, null, null,
-        null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)::governance.requests;
-      v_requests := array_append(v_requests, q);
-      v_keys := array_append(v_keys, row(x.request_id, v_now, q.decision_id, a.account_id,
-        m.lock_key, m.hash)::governance.request_keys);
-      v_answers[v_place] := governance.decision_answer(q, f, j.upgrade, p.fail_mode);
-      s := row(s.account_id, case when x.message is null then s.last_message_at else v_now end,
-        case when x.message is null then s.rapid_messages else f.rapid_messages end, f.messages_today,
-        case when x.message is null then s.month_messages else s.month_messages + 1 end, s.day_calls + 1,
-        s.month_calls + 1, q.total_reserved_tokens,
-        case when j.reason is null then least(s.holds_from, v_now) else s.holds_from end,
-        case when j.reason is null then least(s.holds_check_at, v_hold_ends_at) else s.holds_check_at end,
-        case when x.message is null then s.hashes else array_append(s.hashes, m.hash) end,
-        case when x.message is null or x.conversation_id is null then s.conversations
-          else array_append(s.conversations, x.conversation_id) end)::governance.authorize_state;
-      if j.decision is not null then
-        if j.rule_blocked_until is not null or j.flag_reason is not null then
+        v_plan.daily_limit, v_account.day_ends_at, -- daily_limit, day_ends_at
+        v_plan.monthly_limit, v_account.month_ends_at, -- monthly_limit, month_ends_at
+        v_account.subscription_tokens, v_account.purchased_tokens, -- subscription_tokens, purchased_tokens
+        v_account.promotional_tokens, -- promotional_tokens
+        v_state.reserved_tokens
+          + coalesce(v_judgement.reserved_tokens, v_facts.estimated_tokens), -- total_reserved_tokens
+        v_account.debt_tokens, -- debt_tokens
+        -- How it ended: a settlement, a release or the end of the hold writes the rest
+        case when v_judgement.reason is null then 'held' else 'blocked' end, -- status
+        null, null, null, null, null, -- ended_at, usage_day, end_reason, settled_model, provider
+        null, null, null, -- input_tokens, output_tokens, cached_input_tokens
+        null, null, -- cache_write_tokens, reasoning_tokens
+        null, null, null, -- charged_tokens, released_tokens, unpaid_tokens
+        null, null, null, null, -- cost_micros, currency, settle_fingerprint, transaction_id
+        null, null, -- alerts, settle_metadata
+        null, null, null, -- end_subscription_tokens, end_purchased_tokens, end_promotional_tokens
+        null, null -- end_reserved_tokens, end_debt_tokens
+        )::governance.requests;
+      v_requests := array_append(v_requests, v_request);
+      v_keys := array_append(v_keys, row(v_call.request_id, v_now, v_request.decision_id, v_account.account_id,
+        v_message.lock_key, v_message.hash)::governance.request_keys);
+      v_answers[v_place] := governance.decision_answer(v_request, v_facts, v_judgement.upgrade, v_plan.fail_mode);
+      v_state := row(v_state.account_id, case when v_call.message is null then v_state.last_message_at else v_now end,
+        case when v_call.message is null then v_state.rapid_messages else v_facts.rapid_messages end,
+        v_facts.messages_today,
+        case when v_call.message is null then v_state.month_messages else v_state.month_messages + 1 end,
+        v_state.day_calls + 1, v_state.month_calls + 1, v_request.total_reserved_tokens,
+        case when v_judgement.reason is null then least(v_state.holds_from, v_now) else v_state.holds_from end,
+        case when v_judgement.reason is null then least(v_state.holds_check_at, v_hold_ends_at)
+          else v_state.holds_check_at end,
+        case when v_call.message is null then v_state.hashes else array_append(v_state.hashes, v_message.hash) end,
+        case when v_call.message is null or v_call.conversation_id is null then v_state.conversations
+          else array_append(v_state.conversations, v_call.conversation_id) end)::governance.authorize_state;
+      if v_judgement.decision is not null then
+        if v_judgement.rule_blocked_until is not null or v_judgement.flag_reason is not null then
           -- The calls after this one see it at once; it is written with the rest.
-          j.account_id := a.account_id;
-          j.decision_id := q.decision_id;
-          v_judgements := array_append(v_judgements, j);
-          if j.rule_blocked_until is not null then
-            a.rule_blocked_until := j.rule_blocked_until;
-            a.rule_block_reason := j.reason;
-            a.rule_block_message := j.message;
-            a.rule_block_version_id := j.version_id;
+          v_judgement.account_id := v_account.account_id;
+          v_judgement.decision_id := v_request.decision_id;
+          v_judgements := array_append(v_judgements, v_judgement);
+          if v_judgement.rule_blocked_until is not null then
+            v_account.rule_blocked_until := v_judgement.rule_blocked_until;
+            v_account.rule_block_reason := v_judgement.reason;
+            v_account.rule_block_message := v_judgement.message;
+            v_account.rule_block_version_id := v_judgement.version_id;
           end if;
-          if j.flag_reason is not null then a.flagged_at := v_now; end if;
+          if v_judgement.flag_reason is not null then v_account.flagged_at := v_now; end if;
         end if;
-        j := null;
+        v_judgement := null;
       end if;
     end loop;
     exit when v_keys is null;
@@ -7391,11 +7440,11 @@ begin
     delete from governance.request_keys k using unnest(v_keys) n
       where k.request_id = n.request_id and k.decision_id = n.decision_id;
     v_has_taken_ids := true;
-    v_keys := null; v_requests := null; v_states := null; v_judgements := null; a := null; s := null;
+    v_keys := null; v_requests := null; v_states := null; v_judgements := null; v_account := null; v_state := null;
   end loop;
 
   if v_requests is not null then
-    v_states := array_append(v_states, s);
+    v_states := array_append(v_states, v_state);
     insert into governance.requests select * from unnest(v_requests);
     update governance.accounts y set
       last_activity_at = v_now, last_message_at = n.last_message_at, rapid_messages = n.rapid_messages,
@@ -7404,14 +7453,14 @@ begin
       holds_check_at = n.holds_check_at
     from unnest(v_states) n where y.account_id = n.account_id;
     if v_judgements is not null then
-      foreach j in array v_judgements loop
-        perform governance.punish_account(j, v_now);
+      foreach v_judgement in array v_judgements loop
+        perform governance.punish_account(v_judgement, v_now);
       end loop;
     end if;
     -- Each connection wakes the readers once an interval at most.
-    if (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
+    if (date_part('epoch', v_now) * 1000 / v_config.signal_interval_ms)::bigint::text
       is distinct from current_setting('governance.beat', true) then
-      perform governance.ring_feed(v_now, c.signal_interval_ms);
+      perform governance.ring_feed(v_now, v_config.signal_interval_ms);
     end if;
   end if;
   return v_answers;
@@ -7826,15 +7875,15 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
-  c governance.active_config;
+  v_config governance.active_config;
   v_count int := cardinality(p_calls);
   -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := v_count = 1;
   -- A call, what was read of it and of its account, and what this batch changed so far
-  x governance.settle_arguments;
-  r governance.read_call;
+  v_call governance.settle_arguments;
+  v_read governance.read_call;
   v_reads governance.read_call[];
-  s governance.settle_state;
+  v_state governance.settle_state;
   v_account_id bigint;
   v_spent governance.lot_spending;
   v_end governance.call_end;
@@ -7874,22 +7923,23 @@ declare
   v_is_written boolean;
   v_answers governance.settlement[];
 begin
-  foreach x in array p_calls loop
-    if x.request_id is null or length(x.request_id) not between 1 and 255 or x.input_tokens is null
-      or x.output_tokens is null or x.input_tokens not between 0 and 9007199254740991
-      or x.output_tokens not between 0 and 9007199254740991 or x.model is not null
-      or x.metadata <> '{}' then
-      perform governance.check_settle(x);
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
+      or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null
+      or v_call.metadata <> '{}' then
+      perform governance.check_settle(v_call);
     end if;
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if v_is_alone then
-    select * into v_key from governance.request_keys k where k.request_id = x.request_id;
+    select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
     -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
-    select * into r from governance.read_call(1, v_key.decision_id, v_oldest, v_key.account_id, v_oldest, v_newest);
+    select * into v_read
+    from governance.read_call(1, v_key.decision_id, v_oldest, v_key.account_id, v_oldest, v_newest);
   else
     if p_waits then
       perform pg_advisory_xact_lock(l.lock_key) from (
@@ -7916,184 +7966,196 @@ begin
   if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
-  select * into c from governance.active_config;
+  select * into v_config from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
   v_now := case when pg_current_xact_id() is not null then
-    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
+    coalesce(v_config.test_clock_at, clock_timestamp() + coalesce(v_config.test_clock_offset, interval '0')) end;
 
   for v_at in 1 .. v_count loop
     if not v_is_alone then
-      r := v_reads[v_at];
-      x := p_calls[r.place];
+      v_read := v_reads[v_at];
+      v_call := p_calls[v_read.place];
     end if;
-    if r.decision_id is null then
-      perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
+    if v_read.decision_id is null then
+      perform governance.fail('PT404', 'unknown_request',
+        format('There is no request "%s"', left(v_call.request_id, 64)));
     end if;
     -- As governance.needs_roll. What was read before of the account and its calls is out of date.
-    if r.due_at <= v_now then
-      if r.account_id is distinct from v_account_id then perform governance.roll_account(r.account_id, v_now); end if;
-      select * into r from governance.read_call(r.place, r.decision_id, r.created_at, r.account_id, v_oldest, v_newest);
+    if v_read.due_at <= v_now then
+      if v_read.account_id is distinct from v_account_id then
+        perform governance.roll_account(v_read.account_id, v_now);
+      end if;
+      select * into v_read from governance.read_call(v_read.place, v_read.decision_id, v_read.created_at,
+        v_read.account_id, v_oldest, v_newest);
     end if;
-    if r.account_id is distinct from v_account_id then
-      if s.ended is not null then v_states := array_append(v_states, s); end if;
-      s := r.state;
-      v_account_id := r.account_id;
+    if v_read.account_id is distinct from v_account_id then
+      if v_state.ended is not null then v_states := array_append(v_states, v_state); end if;
+      v_state := v_read.state;
+      v_account_id := v_read.account_id;
       -- Most accounts of a batch are on the plan of the one before.
-      if r.plan_id is distinct from v_plan_id then
+      if v_read.plan_id is distinct from v_plan_id then
         select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
         into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
-        from governance.plans y where y.plan_id = r.plan_id;
+        from governance.plans y where y.plan_id = v_read.plan_id;
       end if;
-      if r.raised_until > v_now then
+      if v_read.raised_until > v_now then
         v_plan_id := null;
         select governance.raised_limit(v_daily_limit, y.raised_daily_limit, y.raised_daily_until, v_now),
           governance.raised_limit(v_monthly_limit, y.raised_monthly_limit, y.raised_monthly_until, v_now)
         into v_daily_limit, v_monthly_limit
-        from governance.accounts y where y.account_id = r.account_id;
+        from governance.accounts y where y.account_id = v_read.account_id;
       end if;
     end if;
     -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
-    if (v_model = coalesce(x.model, r.model) and v_made_at = r.created_at) is not true then
-      v_model := coalesce(x.model, r.model);
-      v_made_at := r.created_at;
+    if (v_model = coalesce(v_call.model, v_read.model) and v_made_at = v_read.created_at) is not true then
+      v_model := coalesce(v_call.model, v_read.model);
+      v_made_at := v_read.created_at;
       select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
       into v_provider, v_input_price, v_output_price, v_long_context
       from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
         and (y.retired_at is null or y.retired_at > v_made_at)
       order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
     end if;
-    v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
-      coalesce(x.metadata, '{}'))::text, 0);
-    v_reserved := s.reserved_tokens - case r.status when 'held' then r.reserved_tokens else 0 end;
+    v_fingerprint := hashtextextended(row(v_call.input_tokens, v_call.output_tokens, v_call.model,
+      coalesce(v_call.metadata, '{}'))::text, 0);
+    v_reserved := v_state.reserved_tokens - case v_read.status when 'held' then v_read.reserved_tokens else 0 end;
     -- What few calls need is in a branch of its own: an expression is prepared as a whole, also the parts that do not
     -- run.
-    v_charged := x.input_tokens + x.output_tokens;
-    if r.cost_factor is not null then v_charged := least(ceil(v_charged * r.cost_factor), 9007199254740992); end if;
-    if (r.status in ('held', 'expired') or r.status = 'quarantined' and p_above_ceiling) is not true
-      or r.decision_id = any (s.ended) then
+    v_charged := v_call.input_tokens + v_call.output_tokens;
+    if v_read.cost_factor is not null then
+      v_charged := least(ceil(v_charged * v_read.cost_factor), 9007199254740992);
+    end if;
+    if (v_read.status in ('held', 'expired') or v_read.status = 'quarantined' and p_above_ceiling) is not true
+      or v_read.decision_id = any (v_state.ended) then
       -- It has ended before, perhaps in this very batch.
       if v_ends is not null then
-        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, case when s.ended is null then v_states
-          else array_append(v_states, s) end, v_now, v_oldest, v_newest);
-        v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, case when v_state.ended is null then v_states
+          else array_append(v_states, v_state) end, v_now, v_oldest, v_newest);
+        v_entries := null; v_ends := null; v_ids := null; v_states := null; v_state.lot_taken := 0;
       end if;
-      v_end := governance.repeated_end(x.request_id, r.decision_id, r.created_at, v_fingerprint);
-    elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
-      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'quarantined', v_model, null,
-        x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
-        v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
-        v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
-      v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
-        * coalesce(r.cost_factor, 1)), c.settle_ceiling_tokens, v_now);
+      v_end := governance.repeated_end(v_call.request_id, v_read.decision_id, v_read.created_at, v_fingerprint);
+    elsif v_charged > v_config.settle_ceiling_tokens and not p_above_ceiling then
+      v_end := row(v_read.decision_id, v_read.created_at, v_read.account_id, v_call.request_id, 'quarantined', v_model,
+        null, v_call.input_tokens, v_call.output_tokens, null, null, null, 0, v_state.reserved_tokens - v_reserved, 0,
+        null, v_config.currency, v_fingerprint, null, null, v_call.metadata, v_state.subscription_tokens,
+        v_state.purchased_tokens, v_state.promotional_tokens, v_reserved, v_state.debt_tokens, null, null, null,
+        null)::governance.call_end;
+      v_end.alerts := governance.quarantine_call(v_end, ceil((v_call.input_tokens + v_call.output_tokens)
+        * coalesce(v_read.cost_factor, 1)), v_config.settle_ceiling_tokens, v_now);
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, r.decision_id);
-      s.reserved_tokens := v_reserved;
-      s.ended := s.ended || r.decision_id;
+      v_ids := array_append(v_ids, v_read.decision_id);
+      v_state.reserved_tokens := v_reserved;
+      v_state.ended := v_state.ended || v_read.decision_id;
     else
       if v_charged > 9007199254740991 then
         perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
       end if;
-      if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
-        and coalesce(x.input_tokens <= v_long_context, true)
-        and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
+      if v_provider is not null and coalesce(v_call.metadata, '{}') = '{}'
+        and coalesce(v_call.input_tokens <= v_long_context, true)
+        and greatest(v_call.input_tokens, v_call.output_tokens, v_input_price, v_output_price) < 1000000000 then
         -- The formula of governance.cost_micros where nothing of it can leave bigint.
-        v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
+        v_cost := (v_call.input_tokens * v_input_price + v_call.output_tokens * v_output_price + 500000) / 1000000;
       elsif v_provider is not null then
-        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, x.input_tokens,
-          x.output_tokens, x.metadata);
+        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, v_call.input_tokens,
+          v_call.output_tokens, v_call.metadata);
       else
         -- No price is known, but the caller's own bill may be (record_token_usage).
-        v_cost := case when x.metadata ? 'stated_cost_micros' then
-          governance.token_part(x.metadata, 'stated_cost_micros') end;
+        v_cost := case when v_call.metadata ? 'stated_cost_micros' then
+          governance.token_part(v_call.metadata, 'stated_cost_micros') end;
       end if;
-      v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+      v_total := v_state.subscription_tokens + v_state.purchased_tokens + v_state.promotional_tokens;
       -- What the hold kept, then what is free; the rest is debt.
       v_take := least(v_charged, v_total - v_reserved);
-      if v_take > coalesce(s.lot_left, 0) then
-        if s.lot_taken > 0 then
-          v_states := array_append(v_states, s);
+      if v_take > coalesce(v_state.lot_left, 0) then
+        if v_state.lot_taken > 0 then
+          v_states := array_append(v_states, v_state);
           v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
-          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+          v_entries := null; v_ends := null; v_ids := null; v_states := null; v_state.lot_taken := 0;
         end if;
-        v_spent := governance.spend_lots(r.account_id, v_take);
-        s.lot_id := null;
+        v_spent := governance.spend_lots(v_read.account_id, v_take);
+        v_state.lot_id := null;
       else
-        v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
-          case s.lot_kind when 'purchased' then -v_take else 0 end,
-          case s.lot_kind when 'promotional' then -v_take else 0 end,
-          case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+        v_spent := row(v_take, case v_state.lot_kind when 'subscription' then -v_take else 0 end,
+          case v_state.lot_kind when 'purchased' then -v_take else 0 end,
+          case v_state.lot_kind when 'promotional' then -v_take else 0 end,
+          case when v_take > 0 then array[v_state.lot_id, -v_take] else '{}' end)::governance.lot_spending;
       end if;
       v_transaction_id := nextval('governance.event_ids');
-      v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
-        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, r.decision_id,
-        r.user_id, x.request_id, null, null));
-      v_entries := array_append(v_entries, row(v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total,
-        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, r.decision_id,
-        null, null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+      v_hash := governance.entry_hash(v_state.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage',
+        -v_take, v_total, v_total - v_take, v_state.debt_tokens + v_charged - v_take, v_spent.lot_changes,
+        v_read.decision_id, v_read.user_id, v_call.request_id, null, null));
+      v_entries := array_append(v_entries, row(v_transaction_id, v_read.account_id, v_now, 'usage', -v_take, v_total,
+        v_total - v_take, v_state.debt_tokens + v_charged - v_take, v_spent.lot_changes, v_call.request_id,
+        v_read.decision_id, null, null, v_state.last_hash, v_hash,
+        pg_current_xact_id())::governance.token_transactions);
       v_alerts := null;
       if v_cost is null then
         v_unpriced := case when v_provider is null then v_model
-          else governance.unpriced_part(x.metadata, r.created_at) end;
+          else governance.unpriced_part(v_call.metadata, v_read.created_at) end;
         v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
           format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
         perform governance.raise_unknown_price(v_unpriced, v_now);
       end if;
-      if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
-        or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
-        or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
-        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(r.account_id, v_now, v_charged,
-          v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
-          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, r.local_day,
-          jsonb_build_object('request_id', x.request_id, 'decision_id', r.decision_id));
+      if v_charged > v_take or v_charged > v_config.alert_operation_above
+        or v_total - v_take < v_config.alert_balance_below
+        or (v_daily_limit > 0 and (v_state.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
+        or (v_monthly_limit > 0 and (v_state.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
+        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(v_read.account_id, v_now, v_charged,
+          v_charged - v_take, v_total, v_total - v_take, v_config.low_balance_tokens, v_config.high_usage_tokens,
+          v_daily_limit, v_state.day_tokens, v_monthly_limit, v_state.month_tokens, v_warn_at, v_read.local_day,
+          jsonb_build_object('request_id', v_call.request_id, 'decision_id', v_read.decision_id));
       end if;
-      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'settled', v_model, v_provider,
-        x.input_tokens, x.output_tokens, null, null, null, v_charged,
-        greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
-        v_fingerprint, v_transaction_id, v_alerts, x.metadata,
-        s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
-        s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
-        r.local_day, r.task_type, r.scope_id, case when r.is_message then 1 else 0 end)::governance.call_end;
-      if x.metadata <> '{}' then
-        v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
-        v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
-        v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
+      v_end := row(v_read.decision_id, v_read.created_at, v_read.account_id, v_call.request_id, 'settled', v_model,
+        v_provider, v_call.input_tokens, v_call.output_tokens, null, null, null, v_charged,
+        greatest(v_state.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, v_config.currency,
+        v_fingerprint, v_transaction_id, v_alerts, v_call.metadata,
+        v_state.subscription_tokens + v_spent.subscription, v_state.purchased_tokens + v_spent.purchased,
+        v_state.promotional_tokens + v_spent.promotional, v_reserved, v_state.debt_tokens + v_charged - v_take,
+        v_read.local_day, v_read.task_type, v_read.scope_id,
+        case when v_read.is_message then 1 else 0 end)::governance.call_end;
+      if v_call.metadata <> '{}' then
+        v_end.cached_input_tokens := nullif(governance.token_part(v_call.metadata, 'cached_input_tokens'), 0);
+        v_end.cache_write_tokens := nullif(governance.token_part(v_call.metadata, 'cache_write_tokens'), 0);
+        v_end.reasoning_tokens := nullif(governance.token_part(v_call.metadata, 'reasoning_tokens'), 0);
       end if;
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, r.decision_id);
-      s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
-        s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
-        v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
-        s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
-        s.ended || r.decision_id)::governance.settle_state;
-      if s.lot_id is null then
-        select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
-          from governance.settle_state(r.account_id) n;
+      v_ids := array_append(v_ids, v_read.decision_id);
+      v_state := row(v_state.account_id, v_transaction_id, v_hash, v_state.day_tokens + v_charged,
+        v_state.month_tokens + v_charged, v_state.day_cost_micros + coalesce(v_cost, 0),
+        v_state.month_cost_micros + coalesce(v_cost, 0), v_end.subscription_tokens, v_end.purchased_tokens,
+        v_end.promotional_tokens, v_reserved, v_end.debt_tokens, v_state.lot_id, v_state.lot_kind,
+        v_state.lot_left - v_take, case when v_state.lot_id is null then 0 else v_state.lot_taken + v_take end,
+        v_state.ended || v_read.decision_id)::governance.settle_state;
+      if v_state.lot_id is null then
+        select n.lot_id, n.lot_kind, n.lot_left into v_state.lot_id, v_state.lot_kind, v_state.lot_left
+          from governance.settle_state(v_read.account_id) n;
       end if;
     end if;
-    if s.debt_tokens > 0 and v_ends is not null
-      and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+    if v_state.debt_tokens > 0 and v_ends is not null
+      and v_state.subscription_tokens + v_state.purchased_tokens + v_state.promotional_tokens
+        > v_state.reserved_tokens then
       -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
-      v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+      v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, v_state), v_now, v_oldest,
         v_newest);
       v_entries := null; v_ends := null; v_ids := null; v_states := null;
       v_end := governance.recover_at_end(v_end, v_now);
-      v_ended := s.ended; s := governance.settle_state(r.account_id); s.ended := v_ended;
+      v_ended := v_state.ended; v_state := governance.settle_state(v_read.account_id); v_state.ended := v_ended;
     end if;
     v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
-    v_answers[r.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
+    v_answers[v_read.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
       row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
         v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
       v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
       v_end.released_tokens)::governance.settlement;
   end loop;
-  if s.ended is not null then v_states := array_append(v_states, s); end if;
+  if v_state.ended is not null then v_states := array_append(v_states, v_state); end if;
   if v_states is not null then
     v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if v_is_written and (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
+  if v_is_written and (date_part('epoch', v_now) * 1000 / v_config.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
-    perform governance.ring_feed(v_now, c.signal_interval_ms);
+    perform governance.ring_feed(v_now, v_config.signal_interval_ms);
   end if;
   return v_answers;
 end
@@ -9108,7 +9170,8 @@ begin
     'entries', (select coalesce(jsonb_agg(e order by n), '[]')
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
-    'told', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]') from governance.notifications n
+    'user_messages', (select coalesce(jsonb_agg(n.body order by n.notification_id), '[]')
+      from governance.notifications n
       where n.notification_id > v_last_message_id and n.account_id = a.account_id and n.audience = 'user'),
     'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', y.key::bigint, 'before',
         v_books_before #> array['lots', y.key], 'after', y.value) order by y.key::bigint), '[]')
@@ -20883,7 +20946,7 @@ begin
   select k.value into v_block from jsonb_array_elements(governance.closing_checks(v_run, v_now)) with ordinality k
   where k.value -> 'blocks' = 'true' and k.value -> 'ok' = 'false' order by k.ordinality limit 1;
   if v_block is not null then
-    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'says');
+    perform governance.fail('PT409', v_block ->> 'hint', v_block ->> 'sentence');
   end if;
   v_sealed := jsonb_build_object('run_id', v_run.run_id, 'period',
     jsonb_build_object('from', v_run.period_from, 'to', v_run.period_to), 'report', v_run.report,
@@ -20993,29 +21056,30 @@ declare
 begin
   v_checks := v_checks || jsonb_build_object('check', 'kept_wholly', 'hint', 'incomplete_run', 'ok', r.is_complete,
     'blocks', true, 'count', 0,
-    'says', case when r.is_complete then 'The run is kept with all its differences'
+    'sentence', case when r.is_complete then 'The run is kept with all its differences'
       else 'The run is not kept wholly: keep it again' end);
   v_checks := v_checks || jsonb_build_object('check', 'period_over', 'hint', 'period_not_over', 'ok',
     r.period_to <= p_now and r.period_to <= r.ledger_read_at, 'blocks', true, 'count', 0,
-    'says', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
+    'sentence', case when r.period_to > p_now then 'The period has not ended yet' when r.period_to > r.ledger_read_at
       then 'The period had not ended when the ledger was read: reconcile it again' else 'The period has ended' end);
   select * into v_closed from governance.reconciliation_periods p
     where p.period_from < r.period_to and p.period_to > r.period_from order by p.period_from limit 1;
   v_checks := v_checks || jsonb_build_object('check', 'not_closed', 'hint', 'already_closed', 'ok',
     v_closed.run_id is null, 'blocks', true, 'count', 0,
-    'says', case when v_closed.run_id is null then 'No part of it is closed'
+    'sentence', case when v_closed.run_id is null then 'No part of it is closed'
       else format('The period, or a part of it, is closed already (by %s)', v_closed.closed_by) end);
   v_checks := v_checks || (select jsonb_build_object('check', 'newest_run', 'hint', 'superseded', 'ok', count(*) = 0,
     'blocks', true, 'count', count(*),
-      'says', case when count(*) = 0 then 'It is the newest run of this period'
+      'sentence', case when count(*) = 0 then 'It is the newest run of this period'
         else 'A newer run of this period is kept: close with that one' end)
     from governance.reconciliation_runs n
       where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
       and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
   -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
   -- difference of its own, and explains that much.
-  select string_agg(x.says, ', ' order by x.says), count(*) into v_text, v_count from (
-    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor') as says
+  select string_agg(x.sentence, ', ' order by x.sentence), count(*) into v_text, v_count from (
+    select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor')
+      as sentence
     from jsonb_array_elements(coalesce(r.report -> 'bridge', '[]')) b
       where governance.is_unexplained(b -> 'unexplained_minor')
     union all
@@ -21035,7 +21099,7 @@ begin
       where governance.is_unexplained(f -> 'unexplained_deferred_minor')) x;
   v_checks := v_checks || jsonb_build_object('check', 'unexplained', 'hint', 'unexplained', 'ok', v_count = 0, 'blocks',
     true, 'count', v_count,
-    'says', case when v_count = 0
+    'sentence', case when v_count = 0
       and jsonb_array_length(coalesce(r.report -> 'roll_forward', '[]')) = 0
       then 'Nothing is unexplained in money; the report has no statement of tokens'
       when v_count = 0 then 'Nothing is unexplained, in money or in tokens'
@@ -21047,29 +21111,29 @@ begin
   from governance.cases_in_close(r) c where governance.is_undecided(c);
   v_checks := v_checks || jsonb_build_object('check', 'decided', 'hint', 'still_open', 'ok', v_count = 0, 'blocks',
     true, 'count', v_count,
-    'says', case v_count when 0 then 'Every difference is decided'
+    'sentence', case v_count when 0 then 'Every difference is decided'
       when 1 then '1 difference is neither corrected, carried forward nor written off'
       else format('%s differences are neither corrected, carried forward nor written off', v_count) end);
   v_checks := v_checks || jsonb_build_object('check', 'posted', 'hint', 'still_open', 'ok', v_other = 0, 'blocks', true,
     'count', v_other,
-    'says', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted'
+    'sentence', case v_other when 0 then 'No proposal waits' when 1 then '1 proposal is not posted'
       else format('%s proposals are not posted', v_other) end);
   v_checks := v_checks || jsonb_build_object('check', 'verified', 'hint', 'still_open', 'ok', v_posted = 0, 'blocks',
     true, 'count', v_posted,
-    'says', case v_posted when 0 then 'Every posted correction is verified by a run'
+    'sentence', case v_posted when 0 then 'Every posted correction is verified by a run'
       else format('%s posted, not verified: reconcile the same files again and keep that run', v_posted) end);
   -- For information: it does not block.
   select * into v_closed from governance.reconciliation_periods p order by p.period_to desc limit 1;
   if v_closed.run_id is not null then
     v_checks := v_checks || jsonb_build_object('check', 'no_gap', 'ok', v_closed.period_to = r.period_from, 'blocks',
       false, 'count', 0,
-      'says', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended'
+      'sentence', case when v_closed.period_to = r.period_from then 'It begins where the last closed period ended'
         else 'It does not begin where the last closed period ended' end);
   end if;
   select count(*) into v_count from governance.webhook_events_processed w where w.status = 'quarantined';
   v_checks := v_checks || jsonb_build_object('check', 'stripe_events', 'ok', v_count = 0, 'blocks', false, 'count',
     v_count,
-    'says', case v_count when 0 then 'No Stripe event waits for a person'
+    'sentence', case v_count when 0 then 'No Stripe event waits for a person'
       when 1 then '1 Stripe event waits for a person' else format('%s Stripe events wait for a person', v_count) end);
   return v_checks;
 end

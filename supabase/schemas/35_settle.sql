@@ -187,15 +187,15 @@ create function governance.settle_calls(p_calls governance.settle_arguments[], p
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off
     set jit = off as $$
 declare
-  c governance.active_config;
+  v_config governance.active_config;
   v_count int := cardinality(p_calls);
   -- Reading a variable costs a fifth of calling a function.
   v_is_alone boolean := v_count = 1;
   -- A call, what was read of it and of its account, and what this batch changed so far
-  x governance.settle_arguments;
-  r governance.read_call;
+  v_call governance.settle_arguments;
+  v_read governance.read_call;
   v_reads governance.read_call[];
-  s governance.settle_state;
+  v_state governance.settle_state;
   v_account_id bigint;
   v_spent governance.lot_spending;
   v_end governance.call_end;
@@ -235,22 +235,23 @@ declare
   v_is_written boolean;
   v_answers governance.settlement[];
 begin
-  foreach x in array p_calls loop
-    if x.request_id is null or length(x.request_id) not between 1 and 255 or x.input_tokens is null
-      or x.output_tokens is null or x.input_tokens not between 0 and 9007199254740991
-      or x.output_tokens not between 0 and 9007199254740991 or x.model is not null
-      or x.metadata <> '{}' then
-      perform governance.check_settle(x);
+  foreach v_call in array p_calls loop
+    if v_call.request_id is null or length(v_call.request_id) not between 1 and 255 or v_call.input_tokens is null
+      or v_call.output_tokens is null or v_call.input_tokens not between 0 and 9007199254740991
+      or v_call.output_tokens not between 0 and 9007199254740991 or v_call.model is not null
+      or v_call.metadata <> '{}' then
+      perform governance.check_settle(v_call);
     end if;
   end loop;
   -- All accounts' locks, always in the same order: no two batches wait for each other.
   if v_is_alone then
-    select * into v_key from governance.request_keys k where k.request_id = x.request_id;
+    select * into v_key from governance.request_keys k where k.request_id = v_call.request_id;
     -- An expression costs a fifth of "perform", which runs a statement.
     v_is_locked := case when v_key.lock_key is null then true when p_waits then
       pg_advisory_xact_lock(v_key.lock_key) is not null else pg_try_advisory_xact_lock(v_key.lock_key) end;
     v_oldest := v_key.created_at; v_newest := v_key.created_at;
-    select * into r from governance.read_call(1, v_key.decision_id, v_oldest, v_key.account_id, v_oldest, v_newest);
+    select * into v_read
+    from governance.read_call(1, v_key.decision_id, v_oldest, v_key.account_id, v_oldest, v_newest);
   else
     if p_waits then
       perform pg_advisory_xact_lock(l.lock_key) from (
@@ -277,184 +278,196 @@ begin
   if not v_is_locked then
     raise lock_not_available using message = 'Another transaction holds an account of the batch';
   end if;
-  select * into c from governance.active_config;
+  select * into v_config from governance.active_config;
   -- The transaction number before any event id: readers of the feed rely on it.
   v_now := case when pg_current_xact_id() is not null then
-    coalesce(c.test_clock_at, clock_timestamp() + coalesce(c.test_clock_offset, interval '0')) end;
+    coalesce(v_config.test_clock_at, clock_timestamp() + coalesce(v_config.test_clock_offset, interval '0')) end;
 
   for v_at in 1 .. v_count loop
     if not v_is_alone then
-      r := v_reads[v_at];
-      x := p_calls[r.place];
+      v_read := v_reads[v_at];
+      v_call := p_calls[v_read.place];
     end if;
-    if r.decision_id is null then
-      perform governance.fail('PT404', 'unknown_request', format('There is no request "%s"', left(x.request_id, 64)));
+    if v_read.decision_id is null then
+      perform governance.fail('PT404', 'unknown_request',
+        format('There is no request "%s"', left(v_call.request_id, 64)));
     end if;
     -- As governance.needs_roll. What was read before of the account and its calls is out of date.
-    if r.due_at <= v_now then
-      if r.account_id is distinct from v_account_id then perform governance.roll_account(r.account_id, v_now); end if;
-      select * into r from governance.read_call(r.place, r.decision_id, r.created_at, r.account_id, v_oldest, v_newest);
+    if v_read.due_at <= v_now then
+      if v_read.account_id is distinct from v_account_id then
+        perform governance.roll_account(v_read.account_id, v_now);
+      end if;
+      select * into v_read from governance.read_call(v_read.place, v_read.decision_id, v_read.created_at,
+        v_read.account_id, v_oldest, v_newest);
     end if;
-    if r.account_id is distinct from v_account_id then
-      if s.ended is not null then v_states := array_append(v_states, s); end if;
-      s := r.state;
-      v_account_id := r.account_id;
+    if v_read.account_id is distinct from v_account_id then
+      if v_state.ended is not null then v_states := array_append(v_states, v_state); end if;
+      v_state := v_read.state;
+      v_account_id := v_read.account_id;
       -- Most accounts of a batch are on the plan of the one before.
-      if r.plan_id is distinct from v_plan_id then
+      if v_read.plan_id is distinct from v_plan_id then
         select y.plan_id, y.daily_limit, y.monthly_limit, y.warn_at
         into v_plan_id, v_daily_limit, v_monthly_limit, v_warn_at
-        from governance.plans y where y.plan_id = r.plan_id;
+        from governance.plans y where y.plan_id = v_read.plan_id;
       end if;
-      if r.raised_until > v_now then
+      if v_read.raised_until > v_now then
         v_plan_id := null;
         select governance.raised_limit(v_daily_limit, y.raised_daily_limit, y.raised_daily_until, v_now),
           governance.raised_limit(v_monthly_limit, y.raised_monthly_limit, y.raised_monthly_until, v_now)
         into v_daily_limit, v_monthly_limit
-        from governance.accounts y where y.account_id = r.account_id;
+        from governance.accounts y where y.account_id = v_read.account_id;
       end if;
     end if;
     -- The price is the one of the moment of the call (governance.price_at). Calls that were asked together share it.
-    if (v_model = coalesce(x.model, r.model) and v_made_at = r.created_at) is not true then
-      v_model := coalesce(x.model, r.model);
-      v_made_at := r.created_at;
+    if (v_model = coalesce(v_call.model, v_read.model) and v_made_at = v_read.created_at) is not true then
+      v_model := coalesce(v_call.model, v_read.model);
+      v_made_at := v_read.created_at;
       select y.provider, y.input_micros_per_million, y.output_micros_per_million, y.long_context_above_tokens
       into v_provider, v_input_price, v_output_price, v_long_context
       from governance.prices y where y.model = v_model and y.effective_from <= v_made_at
         and (y.retired_at is null or y.retired_at > v_made_at)
       order by y.effective_from desc, y.created_at, y.provider collate "C" limit 1;
     end if;
-    v_fingerprint := hashtextextended(row(x.input_tokens, x.output_tokens, x.model,
-      coalesce(x.metadata, '{}'))::text, 0);
-    v_reserved := s.reserved_tokens - case r.status when 'held' then r.reserved_tokens else 0 end;
+    v_fingerprint := hashtextextended(row(v_call.input_tokens, v_call.output_tokens, v_call.model,
+      coalesce(v_call.metadata, '{}'))::text, 0);
+    v_reserved := v_state.reserved_tokens - case v_read.status when 'held' then v_read.reserved_tokens else 0 end;
     -- What few calls need is in a branch of its own: an expression is prepared as a whole, also the parts that do not
     -- run.
-    v_charged := x.input_tokens + x.output_tokens;
-    if r.cost_factor is not null then v_charged := least(ceil(v_charged * r.cost_factor), 9007199254740992); end if;
-    if (r.status in ('held', 'expired') or r.status = 'quarantined' and p_above_ceiling) is not true
-      or r.decision_id = any (s.ended) then
+    v_charged := v_call.input_tokens + v_call.output_tokens;
+    if v_read.cost_factor is not null then
+      v_charged := least(ceil(v_charged * v_read.cost_factor), 9007199254740992);
+    end if;
+    if (v_read.status in ('held', 'expired') or v_read.status = 'quarantined' and p_above_ceiling) is not true
+      or v_read.decision_id = any (v_state.ended) then
       -- It has ended before, perhaps in this very batch.
       if v_ends is not null then
-        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, case when s.ended is null then v_states
-          else array_append(v_states, s) end, v_now, v_oldest, v_newest);
-        v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+        v_is_written := governance.write_ends(v_entries, v_ends, v_ids, case when v_state.ended is null then v_states
+          else array_append(v_states, v_state) end, v_now, v_oldest, v_newest);
+        v_entries := null; v_ends := null; v_ids := null; v_states := null; v_state.lot_taken := 0;
       end if;
-      v_end := governance.repeated_end(x.request_id, r.decision_id, r.created_at, v_fingerprint);
-    elsif v_charged > c.settle_ceiling_tokens and not p_above_ceiling then
-      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'quarantined', v_model, null,
-        x.input_tokens, x.output_tokens, null, null, null, 0, s.reserved_tokens - v_reserved, 0, null, c.currency,
-        v_fingerprint, null, null, x.metadata, s.subscription_tokens, s.purchased_tokens, s.promotional_tokens,
-        v_reserved, s.debt_tokens, null, null, null, null)::governance.call_end;
-      v_end.alerts := governance.quarantine_call(v_end, ceil((x.input_tokens + x.output_tokens)
-        * coalesce(r.cost_factor, 1)), c.settle_ceiling_tokens, v_now);
+      v_end := governance.repeated_end(v_call.request_id, v_read.decision_id, v_read.created_at, v_fingerprint);
+    elsif v_charged > v_config.settle_ceiling_tokens and not p_above_ceiling then
+      v_end := row(v_read.decision_id, v_read.created_at, v_read.account_id, v_call.request_id, 'quarantined', v_model,
+        null, v_call.input_tokens, v_call.output_tokens, null, null, null, 0, v_state.reserved_tokens - v_reserved, 0,
+        null, v_config.currency, v_fingerprint, null, null, v_call.metadata, v_state.subscription_tokens,
+        v_state.purchased_tokens, v_state.promotional_tokens, v_reserved, v_state.debt_tokens, null, null, null,
+        null)::governance.call_end;
+      v_end.alerts := governance.quarantine_call(v_end, ceil((v_call.input_tokens + v_call.output_tokens)
+        * coalesce(v_read.cost_factor, 1)), v_config.settle_ceiling_tokens, v_now);
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, r.decision_id);
-      s.reserved_tokens := v_reserved;
-      s.ended := s.ended || r.decision_id;
+      v_ids := array_append(v_ids, v_read.decision_id);
+      v_state.reserved_tokens := v_reserved;
+      v_state.ended := v_state.ended || v_read.decision_id;
     else
       if v_charged > 9007199254740991 then
         perform governance.fail('PT400', 'invalid_argument', 'More than 2^53 - 1 tokens cannot be charged');
       end if;
-      if v_provider is not null and coalesce(x.metadata, '{}') = '{}'
-        and coalesce(x.input_tokens <= v_long_context, true)
-        and greatest(x.input_tokens, x.output_tokens, v_input_price, v_output_price) < 1000000000 then
+      if v_provider is not null and coalesce(v_call.metadata, '{}') = '{}'
+        and coalesce(v_call.input_tokens <= v_long_context, true)
+        and greatest(v_call.input_tokens, v_call.output_tokens, v_input_price, v_output_price) < 1000000000 then
         -- The formula of governance.cost_micros where nothing of it can leave bigint.
-        v_cost := (x.input_tokens * v_input_price + x.output_tokens * v_output_price + 500000) / 1000000;
+        v_cost := (v_call.input_tokens * v_input_price + v_call.output_tokens * v_output_price + 500000) / 1000000;
       elsif v_provider is not null then
-        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, x.input_tokens,
-          x.output_tokens, x.metadata);
+        v_cost := governance.cost_micros(governance.price_at(v_model, v_made_at), v_made_at, v_call.input_tokens,
+          v_call.output_tokens, v_call.metadata);
       else
         -- No price is known, but the caller's own bill may be (record_token_usage).
-        v_cost := case when x.metadata ? 'stated_cost_micros' then
-          governance.token_part(x.metadata, 'stated_cost_micros') end;
+        v_cost := case when v_call.metadata ? 'stated_cost_micros' then
+          governance.token_part(v_call.metadata, 'stated_cost_micros') end;
       end if;
-      v_total := s.subscription_tokens + s.purchased_tokens + s.promotional_tokens;
+      v_total := v_state.subscription_tokens + v_state.purchased_tokens + v_state.promotional_tokens;
       -- What the hold kept, then what is free; the rest is debt.
       v_take := least(v_charged, v_total - v_reserved);
-      if v_take > coalesce(s.lot_left, 0) then
-        if s.lot_taken > 0 then
-          v_states := array_append(v_states, s);
+      if v_take > coalesce(v_state.lot_left, 0) then
+        if v_state.lot_taken > 0 then
+          v_states := array_append(v_states, v_state);
           v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
-          v_entries := null; v_ends := null; v_ids := null; v_states := null; s.lot_taken := 0;
+          v_entries := null; v_ends := null; v_ids := null; v_states := null; v_state.lot_taken := 0;
         end if;
-        v_spent := governance.spend_lots(r.account_id, v_take);
-        s.lot_id := null;
+        v_spent := governance.spend_lots(v_read.account_id, v_take);
+        v_state.lot_id := null;
       else
-        v_spent := row(v_take, case s.lot_kind when 'subscription' then -v_take else 0 end,
-          case s.lot_kind when 'purchased' then -v_take else 0 end,
-          case s.lot_kind when 'promotional' then -v_take else 0 end,
-          case when v_take > 0 then array[s.lot_id, -v_take] else '{}' end)::governance.lot_spending;
+        v_spent := row(v_take, case v_state.lot_kind when 'subscription' then -v_take else 0 end,
+          case v_state.lot_kind when 'purchased' then -v_take else 0 end,
+          case v_state.lot_kind when 'promotional' then -v_take else 0 end,
+          case when v_take > 0 then array[v_state.lot_id, -v_take] else '{}' end)::governance.lot_spending;
       end if;
       v_transaction_id := nextval('governance.event_ids');
-      v_hash := governance.entry_hash(s.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage', -v_take,
-        v_total, v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, r.decision_id,
-        r.user_id, x.request_id, null, null));
-      v_entries := array_append(v_entries, row(v_transaction_id, r.account_id, v_now, 'usage', -v_take, v_total,
-        v_total - v_take, s.debt_tokens + v_charged - v_take, v_spent.lot_changes, x.request_id, r.decision_id,
-        null, null, s.last_hash, v_hash, pg_current_xact_id())::governance.token_transactions);
+      v_hash := governance.entry_hash(v_state.last_hash, governance.entry_payload(v_transaction_id, v_now, 'usage',
+        -v_take, v_total, v_total - v_take, v_state.debt_tokens + v_charged - v_take, v_spent.lot_changes,
+        v_read.decision_id, v_read.user_id, v_call.request_id, null, null));
+      v_entries := array_append(v_entries, row(v_transaction_id, v_read.account_id, v_now, 'usage', -v_take, v_total,
+        v_total - v_take, v_state.debt_tokens + v_charged - v_take, v_spent.lot_changes, v_call.request_id,
+        v_read.decision_id, null, null, v_state.last_hash, v_hash,
+        pg_current_xact_id())::governance.token_transactions);
       v_alerts := null;
       if v_cost is null then
         v_unpriced := case when v_provider is null then v_model
-          else governance.unpriced_part(x.metadata, r.created_at) end;
+          else governance.unpriced_part(v_call.metadata, v_read.created_at) end;
         v_alerts := jsonb_build_array(jsonb_build_object('type', 'unknown_price', 'severity', 'info', 'message',
           format('No price is known for model %s', v_unpriced), 'details', jsonb_build_object('model', v_unpriced)));
         perform governance.raise_unknown_price(v_unpriced, v_now);
       end if;
-      if v_charged > v_take or v_charged > c.alert_operation_above or v_total - v_take < c.alert_balance_below
-        or (v_daily_limit > 0 and (s.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
-        or (v_monthly_limit > 0 and (s.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
-        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(r.account_id, v_now, v_charged,
-          v_charged - v_take, v_total, v_total - v_take, c.low_balance_tokens, c.high_usage_tokens, v_daily_limit,
-          s.day_tokens, v_monthly_limit, s.month_tokens, v_warn_at, r.local_day,
-          jsonb_build_object('request_id', x.request_id, 'decision_id', r.decision_id));
+      if v_charged > v_take or v_charged > v_config.alert_operation_above
+        or v_total - v_take < v_config.alert_balance_below
+        or (v_daily_limit > 0 and (v_state.day_tokens + v_charged) * 100 >= v_daily_limit * v_warn_at[1])
+        or (v_monthly_limit > 0 and (v_state.month_tokens + v_charged) * 100 >= v_monthly_limit * v_warn_at[1]) then
+        v_alerts := coalesce(v_alerts, '[]') || governance.settlement_alerts(v_read.account_id, v_now, v_charged,
+          v_charged - v_take, v_total, v_total - v_take, v_config.low_balance_tokens, v_config.high_usage_tokens,
+          v_daily_limit, v_state.day_tokens, v_monthly_limit, v_state.month_tokens, v_warn_at, v_read.local_day,
+          jsonb_build_object('request_id', v_call.request_id, 'decision_id', v_read.decision_id));
       end if;
-      v_end := row(r.decision_id, r.created_at, r.account_id, x.request_id, 'settled', v_model, v_provider,
-        x.input_tokens, x.output_tokens, null, null, null, v_charged,
-        greatest(s.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, c.currency,
-        v_fingerprint, v_transaction_id, v_alerts, x.metadata,
-        s.subscription_tokens + v_spent.subscription, s.purchased_tokens + v_spent.purchased,
-        s.promotional_tokens + v_spent.promotional, v_reserved, s.debt_tokens + v_charged - v_take,
-        r.local_day, r.task_type, r.scope_id, case when r.is_message then 1 else 0 end)::governance.call_end;
-      if x.metadata <> '{}' then
-        v_end.cached_input_tokens := nullif(governance.token_part(x.metadata, 'cached_input_tokens'), 0);
-        v_end.cache_write_tokens := nullif(governance.token_part(x.metadata, 'cache_write_tokens'), 0);
-        v_end.reasoning_tokens := nullif(governance.token_part(x.metadata, 'reasoning_tokens'), 0);
+      v_end := row(v_read.decision_id, v_read.created_at, v_read.account_id, v_call.request_id, 'settled', v_model,
+        v_provider, v_call.input_tokens, v_call.output_tokens, null, null, null, v_charged,
+        greatest(v_state.reserved_tokens - v_reserved - v_charged, 0), v_charged - v_take, v_cost, v_config.currency,
+        v_fingerprint, v_transaction_id, v_alerts, v_call.metadata,
+        v_state.subscription_tokens + v_spent.subscription, v_state.purchased_tokens + v_spent.purchased,
+        v_state.promotional_tokens + v_spent.promotional, v_reserved, v_state.debt_tokens + v_charged - v_take,
+        v_read.local_day, v_read.task_type, v_read.scope_id,
+        case when v_read.is_message then 1 else 0 end)::governance.call_end;
+      if v_call.metadata <> '{}' then
+        v_end.cached_input_tokens := nullif(governance.token_part(v_call.metadata, 'cached_input_tokens'), 0);
+        v_end.cache_write_tokens := nullif(governance.token_part(v_call.metadata, 'cache_write_tokens'), 0);
+        v_end.reasoning_tokens := nullif(governance.token_part(v_call.metadata, 'reasoning_tokens'), 0);
       end if;
       v_ends := array_append(v_ends, v_end);
-      v_ids := array_append(v_ids, r.decision_id);
-      s := row(s.account_id, v_transaction_id, v_hash, s.day_tokens + v_charged, s.month_tokens + v_charged,
-        s.day_cost_micros + coalesce(v_cost, 0), s.month_cost_micros + coalesce(v_cost, 0),
-        v_end.subscription_tokens, v_end.purchased_tokens, v_end.promotional_tokens, v_reserved, v_end.debt_tokens,
-        s.lot_id, s.lot_kind, s.lot_left - v_take, case when s.lot_id is null then 0 else s.lot_taken + v_take end,
-        s.ended || r.decision_id)::governance.settle_state;
-      if s.lot_id is null then
-        select n.lot_id, n.lot_kind, n.lot_left into s.lot_id, s.lot_kind, s.lot_left
-          from governance.settle_state(r.account_id) n;
+      v_ids := array_append(v_ids, v_read.decision_id);
+      v_state := row(v_state.account_id, v_transaction_id, v_hash, v_state.day_tokens + v_charged,
+        v_state.month_tokens + v_charged, v_state.day_cost_micros + coalesce(v_cost, 0),
+        v_state.month_cost_micros + coalesce(v_cost, 0), v_end.subscription_tokens, v_end.purchased_tokens,
+        v_end.promotional_tokens, v_reserved, v_end.debt_tokens, v_state.lot_id, v_state.lot_kind,
+        v_state.lot_left - v_take, case when v_state.lot_id is null then 0 else v_state.lot_taken + v_take end,
+        v_state.ended || v_read.decision_id)::governance.settle_state;
+      if v_state.lot_id is null then
+        select n.lot_id, n.lot_kind, n.lot_left into v_state.lot_id, v_state.lot_kind, v_state.lot_left
+          from governance.settle_state(v_read.account_id) n;
       end if;
     end if;
-    if s.debt_tokens > 0 and v_ends is not null
-      and s.subscription_tokens + s.purchased_tokens + s.promotional_tokens > s.reserved_tokens then
+    if v_state.debt_tokens > 0 and v_ends is not null
+      and v_state.subscription_tokens + v_state.purchased_tokens + v_state.promotional_tokens
+        > v_state.reserved_tokens then
       -- What the hold kept and the call did not use pays what was owed before; the answer says what is left.
-      v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, s), v_now, v_oldest,
+      v_is_written := governance.write_ends(v_entries, v_ends, v_ids, array_append(v_states, v_state), v_now, v_oldest,
         v_newest);
       v_entries := null; v_ends := null; v_ids := null; v_states := null;
       v_end := governance.recover_at_end(v_end, v_now);
-      v_ended := s.ended; s := governance.settle_state(r.account_id); s.ended := v_ended;
+      v_ended := v_state.ended; v_state := governance.settle_state(v_read.account_id); v_state.ended := v_ended;
     end if;
     v_total := v_end.subscription_tokens + v_end.purchased_tokens + v_end.promotional_tokens;
-    v_answers[r.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
+    v_answers[v_read.place] := row(v_end.model, coalesce(v_end.alerts, '[]'), v_end.status,
       row(v_end.debt_tokens, v_total, v_end.reserved_tokens, v_total - v_end.reserved_tokens, v_end.purchased_tokens,
         v_end.promotional_tokens, v_end.subscription_tokens)::governance.balance, v_end.currency, v_end.request_id,
       v_end.cost_micros, v_end.unpaid_tokens, v_end.decision_id, v_end.charged_tokens, v_end.transaction_id,
       v_end.released_tokens)::governance.settlement;
   end loop;
-  if s.ended is not null then v_states := array_append(v_states, s); end if;
+  if v_state.ended is not null then v_states := array_append(v_states, v_state); end if;
   if v_states is not null then
     v_is_written := governance.write_ends(v_entries, v_ends, v_ids, v_states, v_now, v_oldest, v_newest);
   end if;
   -- Each connection wakes the readers once an interval at most.
-  if v_is_written and (date_part('epoch', v_now) * 1000 / c.signal_interval_ms)::bigint::text
+  if v_is_written and (date_part('epoch', v_now) * 1000 / v_config.signal_interval_ms)::bigint::text
     is distinct from current_setting('governance.beat', true) then
-    perform governance.ring_feed(v_now, c.signal_interval_ms);
+    perform governance.ring_feed(v_now, v_config.signal_interval_ms);
   end if;
   return v_answers;
 end
