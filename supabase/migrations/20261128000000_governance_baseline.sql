@@ -26,10 +26,7 @@ $$;
 comment on function governance.refuse_change() is 'Keeps a table append-only, for its owner too.';
 
 -- schemas/02_inputs.sql
--- Errors that callers see, and the checks of what they send.
-
--- Rules: checked and compiled when saved, evaluated as straight plpgsql. docs/RULES.md is the meaning; the core in
--- shared/governance implements the same page.
+-- Errors that callers see, and the checks of what they send: parts of a rule, and arguments of functions.
 
 create function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text default null) returns void
   language plpgsql set search_path = '' as $$
@@ -67,13 +64,6 @@ begin
 end
 $$;
 comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
-
--- Accounts, lots and the ledger. A function that changes an account's tokens holds its lock (governance.lock_account)
--- and writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Arguments
--- ---------------------------------------------------------------------------------------------------------------
 
 create function governance.check_id(p_name text, p_value text, p_max int default 255) returns void
   language plpgsql immutable set search_path = '' as $$
@@ -2102,8 +2092,6 @@ $$;
 comment on function governance.compile_rules() is
   'Writes the functions that calls ask about rules from the rules and word lists in force, and names the set; one '
   'at a time.';
-
--- Configuration, operators' commands, and the feed that readers follow.
 
 -- schemas/13_preset_checks.sql
 -- What a preset may contain: each refusal names the place and what is allowed.
@@ -4869,33 +4857,6 @@ $$;
 comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
   'only out of grants: the setting pay_debt_from.';
 
--- The proof. The ledger is hashed, and everything kept beside it can be derived from it: what a lot is, what a call
--- was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md lists what public.verify_ledger
--- checks, and what cannot be detected from inside the database.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Seals: an entry that does anything but spend a lot records, under its hash, the state of the lot after it. What
--- calls and debt spend is known from the tokens of their entries, so calls seal nothing.
--- ---------------------------------------------------------------------------------------------------------------
-
-create function governance.lot_seal(l governance.lots) returns text
-  language sql stable set search_path = '' as $$
-  select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
-    l.granted, l.frozen, l.expired, l.clawed_back)
-$$;
-comment on function governance.lot_seal(governance.lots) is
-  'The parts of a lot that spending does not change: kind | created at | expires at or "-" (seconds since 1970) | '
-  'granted | frozen | expired | clawed back.';
-
-create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
-  language sql immutable set search_path = '' as $$
-  select cardinality(p_lot_changes) = 2
-    and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
-      or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
-$$;
-comment on function governance.seals_lot(text, bigint[], jsonb) is
-  'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
-
 -- A function, as governance.is_sound(governance.accounts) is.
 create function governance.adds_up(l governance.lots) returns boolean
   language plpgsql immutable set search_path = '' as $$
@@ -4953,6 +4914,9 @@ create table governance.token_transactions (
 );
 
 create index token_transactions_account on governance.token_transactions (account_id, transaction_id);
+
+create index token_transactions_unusual on governance.token_transactions (account_id, created_at)
+  where transaction_type <> 'usage';
 
 comment on table governance.token_transactions is 'The ledger: append-only for every role, one hash chain an account.';
 
@@ -5451,6 +5415,138 @@ $$;
 comment on function governance.needs_roll(governance.accounts,
   timestamptz) is 'Whether governance.roll_account has anything to do.';
 
+-- schemas/26_judgement.sql
+-- A call that something stops, warns of or changes: what is decided of it, and what it does to its account.
+-- governance.authorize_calls (33_authorize.sql) asks here; most calls never do.
+
+-- What is decided of one call.
+create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
+  http_status int, message text, warnings text[],
+  model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
+  reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
+  flag_reason text, flag_version_id bigint);
+
+create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
+  f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
+  language plpgsql stable set search_path = '' as $$
+declare
+  j governance.judgement;
+  v governance.verdict;
+  v_need bigint;
+  v_retry_at timestamptz;
+  v_percent int;
+begin
+  if not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now)
+    or coalesce(a.rule_blocked_until > p_now, false)) then
+    v := governance.evaluate_rules(f, p_message, p_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit,
+      p_now);
+  end if;
+  v_need := case when v.cost_factor is null then f.estimated_tokens
+    else least(ceil(f.estimated_tokens * v.cost_factor), 9007199254740991) end;
+  if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now) then
+    j.reason := 'user_blocked';
+    v_retry_at := a.blocked_until;
+  elsif a.rule_blocked_until > p_now then
+    j.reason := a.rule_block_reason;
+    j.message := a.rule_block_message;
+    j.version_id := a.rule_block_version_id;
+    v_retry_at := a.rule_blocked_until;
+  elsif v.blocked then
+    j.reason := v.reason;
+    j.message := v.message;
+    j.version_id := v.version_id;
+    j.rule_blocked_until := p_now + v.block_minutes * interval '1 minute';
+    v_retry_at := j.rule_blocked_until;
+  elsif f.tokens_today + v_need > p.daily_limit then
+    j.reason := 'daily_limit';
+    v_retry_at := a.day_ends_at;
+  elsif f.tokens_this_month + v_need > p.monthly_limit then
+    j.reason := 'monthly_limit';
+    v_retry_at := a.month_ends_at;
+  elsif v_need > f.available_tokens then
+    j.reason := 'insufficient_tokens';
+  else
+    if p.daily_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
+      end if;
+    end if;
+    if p.monthly_limit > 0 then
+      select max(w) into v_percent from unnest(p.warn_at) w
+        where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
+      if v_percent is not null then
+        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
+          jsonb_build_object('percent', v_percent));
+      end if;
+    end if;
+  end if;
+
+  if j.reason is not null then
+    j.http_status := governance.http_status(j.reason);
+    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
+    if v_retry_at is null and j.http_status = 429 then
+      v_retry_at := case j.reason
+        when 'daily_limit' then a.day_ends_at
+        when 'monthly_limit' then a.month_ends_at
+        when 'token_hogging' then a.day_ends_at
+        when 'budget_exhausted' then a.month_ends_at
+        when 'spam_identical' then p_now + c.identical_window_minutes * interval '1 minute'
+        when 'bot_behavior' then p_now + interval '2 seconds'
+        else p_now + interval '1 minute' end;
+    end if;
+    if v_retry_at is not null then
+      j.retry_after_seconds := least(ceil(extract(epoch from v_retry_at - p_now)), 2147483647);
+    end if;
+    if j.reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
+      j.upgrade_plan := p.upgrade_to;
+      j.upgrade := governance.upgrade_json(p.upgrade_to);
+    end if;
+  end if;
+  j.decision := case when j.reason is not null then 'block' when v.warnings is not null then 'warn' else 'allow' end;
+  j.reserved_tokens := case when j.reason is null then v_need else 0 end;
+  j.warnings := v.warnings;
+  j.model := v.model;
+  j.truncate_to_words := v.truncate_to_words;
+  j.cost_factor := v.cost_factor;
+  j.matched_version_ids := v.matched_version_ids;
+  -- An account is flagged once.
+  j.flag_reason := case when a.flagged_at is null then v.flag_reason end;
+  j.flag_version_id := v.flag_version_id;
+  return j;
+end
+$$;
+comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
+  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
+    'warns of or changes.';
+
+create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
+  language plpgsql set search_path = '' as $$
+begin
+  if j.rule_blocked_until is not null then
+    update governance.accounts y set rule_blocked_until = j.rule_blocked_until, rule_block_reason = j.reason,
+      rule_block_message = j.message, rule_block_version_id = j.version_id
+    where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_block', j.account_id, x.rule_name, j.reason,
+      jsonb_build_object('until', j.rule_blocked_until, 'rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.version_id;
+  end if;
+  if j.flag_reason is not null then
+    update governance.accounts y set flagged_at = p_now, flag_reason = j.flag_reason, flagged_by = 'rule',
+      version = y.version + 1 where y.account_id = j.account_id;
+    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
+    select p_now, 'rule_flag', j.account_id, x.rule_name, j.flag_reason,
+      jsonb_build_object('rule_version', x.version, 'decision_id', j.decision_id)
+    from governance.rule_versions x where x.version_id = j.flag_version_id;
+  end if;
+end
+$$;
+comment on function governance.punish_account(governance.judgement, timestamptz) is
+  'Blocks the account for a while or flags it, as a rule decided for a call.';
+
 -- schemas/27_usage_reports.sql
 -- How providers report what a call used, read from what a chat table has kept of it.
 
@@ -5765,137 +5861,248 @@ $$;
 comment on function governance.read_usage(jsonb) is 'Tokens and model of a chat message''s metadata, in the shapes of '
   'governance.usage_shapes; null where it has none.';
 
--- schemas/28_judgement.sql
--- A call that something stops, warns of or changes: what is decided of it, and what it does to its account.
--- governance.authorize_calls (33_authorize.sql) asks here; most calls never do.
+-- schemas/28_imports.sql
+-- Usage taken over from an existing chat table.
 
--- What is decided of one call.
-create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
-  http_status int, message text, warnings text[],
-  model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
-  reserved_tokens bigint, version_id bigint, matched_version_ids bigint[], rule_blocked_until timestamptz,
-  flag_reason text, flag_version_id bigint);
+create table governance.imported_usage (
+  -- Whose key message_key is: the table it came from, as schema.name.
+  source text not null,
+  message_key text not null,
+  account_id bigint not null,
+  at timestamptz not null,
+  -- The date then in the zone that the account had at the import: stamped once, like a settlement's.
+  day date not null,
+  model text not null,
+  conversation_id text,
+  task_type text not null default '',
+  input_tokens bigint not null check (input_tokens >= 0),
+  output_tokens bigint not null check (output_tokens >= 0),
+  cost_micros bigint,
+  primary key (source, message_key)
+);
 
-create function governance.judge_call(a governance.accounts, p governance.plans, c governance.active_config,
-  f governance.facts, p_message text, p_phrases text, p_now timestamptz) returns governance.judgement
+create index imported_usage_account on governance.imported_usage (account_id, at);
+
+comment on table governance.imported_usage is
+  'Messages whose usage was brought in from a chat table (import_usage_history). They count as usage, and were never '
+  'charged.';
+
+create table governance.usage_imports (
+  source text primary key,
+  columns jsonb not null,
+  -- Where the next batch begins: the last row read, in the order of time and key.
+  last_at timestamptz,
+  last_key text,
+  rows_read bigint not null default 0,
+  rows_imported bigint not null default 0,
+  -- Rows without a user, a time or tokens.
+  rows_skipped bigint not null default 0,
+  started_at timestamptz not null,
+  updated_at timestamptz not null,
+  finished_at timestamptz
+);
+
+comment on table governance.usage_imports is 'How far each import has come.';
+
+create function governance.import_source(p_table text, p_columns jsonb, out source text, out columns jsonb,
+  out types jsonb)
   language plpgsql stable set search_path = '' as $$
 declare
-  j governance.judgement;
-  v governance.verdict;
-  v_need bigint;
-  v_retry_at timestamptz;
-  v_percent int;
+  v_table regclass;
+  v_kind "char";
+  v_role text;
+  v_schema text;
+  v_key text;
+  v_name text;
 begin
-  if not (a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now)
-    or coalesce(a.rule_blocked_until > p_now, false)) then
-    v := governance.evaluate_rules(f, p_message, p_phrases, p.monthly_allowance, p.daily_limit, p.monthly_limit,
-      p_now);
+  columns := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
+  types := '{}';
+  begin
+    v_table := to_regclass(p_table);
+  exception when others then
+    v_table := null;
+  end;
+  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, source
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
+  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
+    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
+    perform governance.fail('PT404', 'not_found',
+      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
   end if;
-  v_need := case when v.cost_factor is null then f.estimated_tokens
-    else least(ceil(f.estimated_tokens * v.cost_factor), 9007199254740991) end;
-  if a.blocked_at is not null and (a.blocked_until is null or a.blocked_until > p_now) then
-    j.reason := 'user_blocked';
-    v_retry_at := a.blocked_until;
-  elsif a.rule_blocked_until > p_now then
-    j.reason := a.rule_block_reason;
-    j.message := a.rule_block_message;
-    j.version_id := a.rule_block_version_id;
-    v_retry_at := a.rule_blocked_until;
-  elsif v.blocked then
-    j.reason := v.reason;
-    j.message := v.message;
-    j.version_id := v.version_id;
-    j.rule_blocked_until := p_now + v.block_minutes * interval '1 minute';
-    v_retry_at := j.rule_blocked_until;
-  elsif f.tokens_today + v_need > p.daily_limit then
-    j.reason := 'daily_limit';
-    v_retry_at := a.day_ends_at;
-  elsif f.tokens_this_month + v_need > p.monthly_limit then
-    j.reason := 'monthly_limit';
-    v_retry_at := a.month_ends_at;
-  elsif v_need > f.available_tokens then
-    j.reason := 'insufficient_tokens';
-  else
-    if p.daily_limit > 0 then
-      select max(w) into v_percent from unnest(p.warn_at) w
-        where (f.tokens_today + v_need)::numeric * 100 >= p.daily_limit::numeric * w;
-      if v_percent is not null then
-        v.warnings := v.warnings || governance.say('warning.daily_limit', governance.user_language(a),
-          jsonb_build_object('percent', v_percent));
-      end if;
-    end if;
-    if p.monthly_limit > 0 then
-      select max(w) into v_percent from unnest(p.warn_at) w
-        where (f.tokens_this_month + v_need)::numeric * 100 >= p.monthly_limit::numeric * w;
-      if v_percent is not null then
-        v.warnings := v.warnings || governance.say('warning.monthly_limit', governance.user_language(a),
-          jsonb_build_object('percent', v_percent));
-      end if;
-    end if;
+  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
+  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
+  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
+    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, source));
   end if;
-
-  if j.reason is not null then
-    j.http_status := governance.http_status(j.reason);
-    j.message := governance.user_message(j.reason, j.message, governance.user_language(a));
-    if v_retry_at is null and j.http_status = 429 then
-      v_retry_at := case j.reason
-        when 'daily_limit' then a.day_ends_at
-        when 'monthly_limit' then a.month_ends_at
-        when 'token_hogging' then a.day_ends_at
-        when 'budget_exhausted' then a.month_ends_at
-        when 'spam_identical' then p_now + c.identical_window_minutes * interval '1 minute'
-        when 'bot_behavior' then p_now + interval '2 seconds'
-        else p_now + interval '1 minute' end;
-    end if;
-    if v_retry_at is not null then
-      j.retry_after_seconds := least(ceil(extract(epoch from v_retry_at - p_now)), 2147483647);
-    end if;
-    if j.reason in ('insufficient_tokens', 'daily_limit', 'monthly_limit') and p.upgrade_to is not null then
-      j.upgrade_plan := p.upgrade_to;
-      j.upgrade := governance.upgrade_json(p.upgrade_to);
-    end if;
+  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
   end if;
-  j.decision := case when j.reason is not null then 'block' when v.warnings is not null then 'warn' else 'allow' end;
-  j.reserved_tokens := case when j.reason is null then v_need else 0 end;
-  j.warnings := v.warnings;
-  j.model := v.model;
-  j.truncate_to_words := v.truncate_to_words;
-  j.cost_factor := v.cost_factor;
-  j.matched_version_ids := v.matched_version_ids;
-  -- An account is flagged once.
-  j.flag_reason := case when a.flagged_at is null then v.flag_reason end;
-  j.flag_version_id := v.flag_version_id;
-  return j;
-end
-$$;
-comment on function governance.judge_call(governance.accounts, governance.plans, governance.active_config,
-  governance.facts, text, text, timestamptz) is 'Steps 4 to 10 of docs/RULES.md for a call that something stops, '
-    'warns of or changes.';
-
-create function governance.punish_account(j governance.judgement, p_now timestamptz) returns void
-  language plpgsql set search_path = '' as $$
-begin
-  if j.rule_blocked_until is not null then
-    update governance.accounts y set rule_blocked_until = j.rule_blocked_until, rule_block_reason = j.reason,
-      rule_block_message = j.message, rule_block_version_id = j.version_id
-    where y.account_id = j.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select p_now, 'rule_block', j.account_id, x.rule_name, j.reason,
-      jsonb_build_object('until', j.rule_blocked_until, 'rule_version', x.version, 'decision_id', j.decision_id)
-    from governance.rule_versions x where x.version_id = j.version_id;
+  columns := columns || p_columns;
+  for v_key, v_name in select * from jsonb_each_text(columns) loop
+    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
+        left(v_key, 64)));
+    end if;
+    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
+    types := types || coalesce((
+      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
+      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
+    if types -> v_key is null then
+      perform governance.fail('PT400', 'invalid_argument',
+        format('p_columns.%s: %s has no column "%s"', v_key, source, left(v_name, 64)));
+    end if;
+  end loop;
+  if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
   end if;
-  if j.flag_reason is not null then
-    update governance.accounts y set flagged_at = p_now, flag_reason = j.flag_reason, flagged_by = 'rule',
-      version = y.version + 1 where y.account_id = j.account_id;
-    insert into governance.audit_log (created_at, action, account_id, rule_name, reason, details)
-    select p_now, 'rule_flag', j.account_id, x.rule_name, j.flag_reason,
-      jsonb_build_object('rule_version', x.version, 'decision_id', j.decision_id)
-    from governance.rule_versions x where x.version_id = j.flag_version_id;
+  -- Batches go by the key: without order or with twins a row would be lost between two of them.
+  if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
+    'timestamp with time zone') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+  end if;
+  if v_kind in ('r', 'p') and not exists (
+    select from pg_catalog.pg_index i
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+      and a.attname = columns ->> 'id') then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_columns.id: "%s" is not unique in %s', left(columns ->> 'id', 64), source));
   end if;
 end
 $$;
-comment on function governance.punish_account(governance.judgement, timestamptz) is
-  'Blocks the account for a while or flags it, as a rule decided for a call.';
+comment on function governance.import_source(text, jsonb) is
+  'The table of an import as schema.table, its columns, and the type of each. Errors: invalid_argument, not_found, '
+  'not_readable.';
+
+create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
+  p_restart boolean default false) returns jsonb
+  language plpgsql security definer set search_path = '' as $$
+declare
+  v_source text;
+  v_columns jsonb;
+  v_types jsonb;
+  v_import governance.usage_imports;
+  v_user text;
+  v_rows jsonb;
+  v_read int;
+  v_done int;
+  v_last text;
+  v_now timestamptz := governance.now();
+begin
+  perform governance.refuse_others('import_usage_history');
+  perform governance.check_id('p_table', p_table, 255);
+  if p_batch is null or p_batch not between 1 and 10000 then
+    perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
+  end if;
+  select s.* into v_source, v_columns, v_types from governance.import_source(p_table, p_columns) s;
+
+  -- One batch at a time of one source.
+  perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
+  -- No day is closed while this batch adds to it: aggregate_days takes this lock alone.
+  perform pg_advisory_xact_lock_shared(7254013);
+  insert into governance.usage_imports as u (source, columns, started_at, updated_at)
+    values (v_source, v_columns, v_now, v_now)
+  on conflict (source) do update set updated_at = v_now,
+    last_key = case when p_restart or u.columns <> v_columns then null else u.last_key end,
+    rows_read = case when p_restart or u.columns <> v_columns then 0 else u.rows_read end,
+    rows_skipped = case when p_restart or u.columns <> v_columns then 0 else u.rows_skipped end,
+    finished_at = null, columns = v_columns
+  returning * into v_import;
+
+  begin
+    execute format($q$
+    select coalesce(jsonb_agg(to_jsonb(x) order by x.n), '[]'), count(*), (array_agg(x.key order by x.n desc))[1]
+    from (
+      select row_number() over (order by t.%1$I) as n, t.%1$I::text as key, left(t.%2$I::text, 300) as user_id,
+        %3$s as at,
+        governance.read_usage(governance.try_jsonb(t.%4$I::text)) as usage, %5$s as conversation_id, %6$s as model,
+          %7$s as task_type
+      from %8$s t
+      where %9$s
+      order by t.%1$I limit %10$s) x
+    $q$,
+    v_columns ->> 'id', v_columns ->> 'user_id',
+    case v_types ->> 'created_at'
+      when 'timestamp without time zone' then format('t.%I at time zone ''UTC''', v_columns ->> 'created_at')
+      else format('t.%I', v_columns ->> 'created_at') end,
+    v_columns ->> 'metadata',
+    case when v_types ? 'conversation_id' then format('left(t.%I::text, 255)', v_columns ->> 'conversation_id')
+      else 'null::text' end,
+    case when v_types ? 'model' then format('left(t.%I::text, 200)', v_columns ->> 'model') else 'null::text' end,
+    case when v_types ? 'task_type' then format('left(t.%I::text, 255)', v_columns ->> 'task_type')
+      else 'null::text' end,
+    v_source, case when v_import.last_key is not null
+      then format('t.%I > %L::%s', v_columns ->> 'id', v_import.last_key, v_types ->> 'id') else 'true' end,
+    p_batch)
+  into v_rows, v_read, v_last;
+  exception when insufficient_privilege then
+    perform governance.fail('PT403', 'not_readable',
+      format('The owner of the governance schema may not read %s: grant it select', v_source));
+  end;
+
+  -- A user of the old table who has made no call here yet gets an account, as at a first call.
+  for v_user in
+    select distinct x ->> 'user_id' from jsonb_array_elements(v_rows) x
+    where x -> 'usage' ->> 'input_tokens' is not null and btrim(coalesce(x ->> 'user_id', '')) <> ''
+      and char_length(x ->> 'user_id') <= 255
+      and x ->> 'at' is not null and isfinite((x ->> 'at')::timestamptz)
+      and not exists (select from governance.accounts a where a.user_id = x ->> 'user_id')
+    order by 1
+  loop
+    perform governance.lock_account(v_user, true);
+  end loop;
+  with new_rows as (
+    insert into governance.imported_usage (source, message_key, account_id, at, day, model, conversation_id, task_type,
+      input_tokens, output_tokens, cost_micros)
+    select v_source, x.key, a.account_id, x.at, governance.local_time(x.at, a.timezone)::date, m.model,
+      nullif(x.conversation_id, ''), coalesce(x.task_type, ''),
+      (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint,
+      governance.cost_of(m.model, x.at, (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint)
+    from jsonb_to_recordset(v_rows) x(key text, user_id text, at timestamptz, usage jsonb, conversation_id text,
+      model text, task_type text)
+    join governance.accounts a on a.user_id = x.user_id
+    cross join lateral (select left(coalesce(nullif(x.model, ''), x.usage ->> 'model', 'unknown'), 200) as model) m
+    where x.usage ->> 'input_tokens' is not null and x.at between '1900-01-01' and '2200-01-01'
+    on conflict do nothing
+    returning *
+  ), counted as (
+    insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
+      output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
+    select n.account_id, n.day, n.model, n.task_type, '', count(*), count(*), sum(n.input_tokens), sum(n.output_tokens),
+      0, coalesce(sum(n.cost_micros), 0), min(n.at), max(n.at)
+    -- In one order, so that batches of two tables never wait for each other.
+    from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (account_id, day, model, task_type, scope_id) do update set
+      calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
+      input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens,
+      cost_micros = d.cost_micros + excluded.cost_micros,
+      first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
+      last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
+  ), reopened as (
+    delete from governance.usage_days u where u.day in (select n.day from new_rows n)
+  )
+  select count(*) into v_done from new_rows;
+
+  update governance.usage_imports u set
+    last_key = coalesce(v_last, u.last_key), rows_read = u.rows_read + v_read, rows_imported = u.rows_imported + v_done,
+    rows_skipped = u.rows_skipped + (select count(*) from jsonb_array_elements(v_rows) x where not exists (
+      select from governance.imported_usage i where i.source = v_source and i.message_key = x ->> 'key')),
+    finished_at = case when v_read < p_batch then v_now end
+  where u.source = v_source returning * into v_import;
+  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done,
+    'rows_read', v_import.rows_read, 'rows_imported', v_import.rows_imported,
+    'rows_skipped', v_import.rows_skipped, 'finished', v_import.finished_at is not null);
+end
+$$;
+comment on function public.import_usage_history(text, jsonb, int, boolean) is
+  'Reads one batch of a chat table or view (schema.name) whose metadata holds token counts, and counts it as usage; '
+  'nothing is charged, and the table is only read. p_columns names its columns where they are not id, user_id, '
+  'created_at, metadata (and conversation_id, model, task_type if it has them). Call it until finished; a message '
+  'counts once, however often. p_restart reads from the beginning again. Errors: invalid_argument, not_found, '
+  'not_configured.';
+revoke all on function public.import_usage_history(text, jsonb, int, boolean) from public, anon, authenticated;
+grant execute on function public.import_usage_history(text, jsonb, int, boolean) to service_role;
 
 -- schemas/29_feed_marks.sql
 -- What a cursor of the feed is made of: the history of a database, and how far its transactions have ended.
@@ -5961,7 +6168,9 @@ comment on function governance.event_mark(bigint) is 'The last event up to an id
   'number of its transaction.';
 
 -- schemas/30_calls.sql
--- The path of a call: authorise, settle, release.
+-- Calls: their tables, the shapes of arguments and answers, and what authorising, settling and releasing share.
+-- authorize_usage (33) holds tokens, settle_usage (35) charges, release_usage (36) gives back: each is one short
+-- transaction under the account's advisory lock.
 
 -- governance.authorize_calls writes whole rows: a column more here is a value more there.
 create table governance.requests (
@@ -6049,6 +6258,8 @@ create index requests_conversation on governance.requests (account_id, conversat
   where conversation_id is not null;
 
 create index requests_refused on governance.requests (created_at) where decision = 'block';
+
+create index requests_refused_account on governance.requests (account_id, created_at) where decision = 'block';
 
 comment on table governance.requests is
   'Every call: its decision, its hold and, once settled, its usage event. Monthly partitions; retention drops whole '
@@ -6259,9 +6470,6 @@ $$;
 comment on function governance.ensure_request_partitions(date, date, int) is
   'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
   'many were new. A month with more than 2,000 calls in the default partition gets none.';
-
--- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
--- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
 
 create function governance.http_status(p_reason text) returns int
   language sql immutable set search_path = '' as $$
@@ -10425,7 +10633,8 @@ revoke all on function public.console_search(text, int) from public, anon, authe
 grant execute on function public.console_search(text, int) to service_role;
 
 -- schemas/43_user_page.sql
--- One user's page: balance, lots, debt and its causes, payments.
+-- One user's page: balance, lots, debt and its causes, payments; everything that happened on one line of time; and the
+-- ledger, with where each entry came from.
 
 create function governance.debt_causes(p_account_id bigint) returns jsonb
   language sql stable set search_path = '' as $$
@@ -10541,6 +10750,268 @@ comment on function public.console_get_account(text) is
   'invalid_argument, unknown_user.';
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
+
+create function governance.history_kinds() returns text[]
+  language sql immutable set search_path = '' as $$
+  select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
+$$;
+comment on function governance.history_kinds() is
+  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
+  'as newer.';
+
+-- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
+create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
+  returns table (at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select r.created_at, r.decision_id, jsonb_build_object('decision_id', r.decision_id, 'reason', r.reason, 'message',
+    r.message, 'model', r.requested_model, 'request_id', r.request_id, 'rule_name',
+    (select v.rule_name from governance.rule_versions v where v.version_id = r.rule_version_id))
+  from governance.requests r
+  where r.account_id = p_account_id and r.decision = 'block' and (r.created_at, r.decision_id) < (p_at, p_n)
+  order by r.created_at desc, r.decision_id desc limit p_limit
+$$;
+comment on function governance.history_calls(bigint, timestamptz, bigint, int) is 'Calls of an account that were '
+  'stopped, as far back as calls are kept.';
+
+create function governance.history_money(p_account_id bigint)
+  returns table (kind text, at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  with payments as materialized (
+    select p.*, jsonb_build_object('payment_id', p.payment_id, 'currency', p.currency, 'charge_id', p.charge_id,
+      'payment_intent_id', p.payment_intent_id, 'invoice_id', p.invoice_id, 'livemode', p.livemode) as names
+    from governance.stripe_payments p where p.account_id = p_account_id
+  )
+  select 'purchase', coalesce(p.paid_at, p.created_at), p.payment_id, p.names || jsonb_build_object('amount_minor',
+    p.amount_minor, 'tokens', (select sum(s.tokens) from governance.stripe_lots s where s.payment_id = p.payment_id),
+    'pack_id', (select max(l.pack_id) from governance.stripe_lots s join governance.lots l using (lot_id)
+      where s.payment_id = p.payment_id))
+  from payments p
+  union all
+  select 'refund', r.reported_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
+    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
+      'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
+  from payments p join governance.stripe_refunds r using (payment_id)
+  union all
+  -- A charge may report what was refunded without naming the refunds.
+  select 'refund', p.refunded_at, p.payment_id, p.names || jsonb_build_object('refund_id', null, 'amount_minor',
+    p.refunded_minor, 'state', 'succeeded')
+  from payments p
+  where p.refunded_minor > 0 and p.refunded_at is not null
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
+  union all
+  select 'dispute', d.reported_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
+    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
+      'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
+  from payments p join governance.stripe_disputes d using (payment_id)
+$$;
+comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
+
+create function governance.history_grants(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
+  returns table (at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select t.created_at, t.transaction_id, jsonb_build_object('transaction_id', t.transaction_id, 'transaction_type',
+    t.transaction_type, 'amount', t.amount, 'new_balance', t.new_balance, 'debt', t.debt_after, 'description',
+    t.description)
+  from governance.token_transactions t
+  where t.account_id = p_account_id and t.transaction_type <> 'usage'
+    and (t.created_at, t.transaction_id) < (p_at, p_n)
+    -- A payment's own grant is part of the payment's line.
+    and not exists (select from governance.purchase_records r where r.transaction_id = t.transaction_id
+      and r.record_type = 'grant')
+  order by t.created_at desc, t.transaction_id desc limit p_limit
+$$;
+comment on function governance.history_grants(bigint, timestamptz, bigint, int) is
+  'Entries of an account''s ledger that are neither usage nor the grant of a payment.';
+
+create function governance.history_acts(p_account_id bigint)
+  returns table (kind text, at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select 'act', g.created_at, g.audit_id, jsonb_build_object('audit_id', g.audit_id, 'operator', g.operator, 'action',
+    g.action, 'rule_name', g.rule_name, 'reason', g.reason)
+  from governance.audit_log g where g.account_id = p_account_id
+  union all
+  select 'alert', e.created_at, e.alert_event_id, jsonb_build_object('alert_event_id', e.alert_event_id, 'alert_kind',
+    e.kind, 'alert_name', k.alert_name, 'severity', e.severity, 'message', e.message, 'threshold', e.threshold,
+    'value', e.value, 'period', e.period_key, 'details', e.details, 'acknowledged_by', e.acknowledged_by)
+  from governance.alert_events e left join governance.cost_alerts k using (alert_id) where e.account_id = p_account_id
+  union all
+  select 'message', coalesce(m.sent_at, m.created_at), m.notification_id, jsonb_build_object('notification_id',
+    m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)
+  from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
+$$;
+comment on function governance.history_acts(bigint) is
+  'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
+
+create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
+  p_cursor text default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  c_kinds constant text[] := governance.history_kinds();
+  v_kinds text[] := c_kinds;
+  v_account_id bigint;
+  v_at timestamptz := 'infinity';
+  v_rank int := 0;
+  v_n bigint := 0;
+  v_parts text[];
+begin
+  perform governance.refuse_others('console_account_history');
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_limit(p_limit, 200);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or p_filter - 'kinds' <> '{}'
+    or jsonb_typeof(coalesce(p_filter -> 'kinds', 'null')) not in ('array', 'null') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object; kinds in it is a list');
+  end if;
+  if jsonb_typeof(p_filter -> 'kinds') = 'array' then
+    v_kinds := array(select * from jsonb_array_elements_text(p_filter -> 'kinds') limit 100);
+    if not v_kinds <@ c_kinds then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_filter.kinds has no others than ' || array_to_string(c_kinds, ', '));
+    end if;
+  end if;
+  if p_cursor is not null then
+    -- Microseconds, place of the kind, number: what was shown last.
+    v_parts := regexp_match(p_cursor, '^(-?\d{1,17})\.(\d)\.(\d{1,18})$');
+    if v_parts is null then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this function gave');
+    end if;
+    v_at := 'epoch'::timestamptz + v_parts[1]::bigint * interval '1 microsecond';
+    v_rank := v_parts[2]::int;
+    v_n := v_parts[3]::bigint;
+  end if;
+  v_account_id := governance.account_id_of(p_user_id);
+  return (
+    with found as (
+      select 'stopped' as kind, x.* from governance.history_calls(v_account_id, v_at,
+        case when v_rank > 1 then 9223372036854775807 when v_rank = 1 then v_n else 0 end, p_limit + 1) x
+      where 'stopped' = any (v_kinds)
+      union all
+      select 'grant', x.* from governance.history_grants(v_account_id, v_at,
+        case when v_rank > 5 then 9223372036854775807 when v_rank = 5 then v_n else 0 end, p_limit + 1) x
+      where 'grant' = any (v_kinds)
+      union all
+      select x.* from governance.history_money(v_account_id) x
+      where x.kind = any (v_kinds) and v_kinds && '{purchase,refund,dispute}'
+        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
+      union all
+      select x.* from governance.history_acts(v_account_id) x
+      where x.kind = any (v_kinds) and v_kinds && '{act,alert,message}'
+        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
+    ), page as (
+      select f.*, array_position(c_kinds, f.kind) as rank,
+        row_number() over (order by f.at desc, array_position(c_kinds, f.kind) desc, f.n desc) as place
+      from found f order by place limit p_limit + 1
+    )
+    select jsonb_build_object(
+      'items', coalesce(jsonb_agg(jsonb_build_object('kind', p.kind, 'at', p.at, 'key', p.kind || ' ' || p.n || ' '
+        || coalesce(p.item ->> 'refund_id', p.item ->> 'dispute_id', '')) || p.item order by p.place)
+        filter (where p.place <= p_limit), '[]'),
+      'next_cursor', case when count(*) > p_limit then (
+        select (extract(epoch from l.at) * 1000000)::bigint || '.' || l.rank || '.' || l.n
+        from page l where l.place = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_account_history(text, jsonb, text, int) is
+  'What happened to an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
+  'tokens without a call), acts of operators and rules, alerts, messages to the user. p_filter.kinds: only these. '
+  'next_cursor is null on the last page. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_account_history(text, jsonb, text, int) from public, anon, authenticated;
+grant execute on function public.console_account_history(text, jsonb, text, int) to service_role;
+
+create function governance.entry_origin(t governance.token_transactions) returns jsonb
+  language sql stable set search_path = '' as $$
+  select case
+    when t.transaction_type = 'usage' then jsonb_build_object('kind', 'call', 'id', t.reference, 'decision_id',
+      t.decision_id)
+    else coalesce(
+      (select jsonb_build_object('kind', case when r.dispute_id is not null then 'dispute'
+          when r.refund_id is not null then 'refund' else 'payment' end,
+        'id', coalesce(r.dispute_id, r.refund_id, p.charge_id, p.payment_intent_id, p.invoice_id),
+        'payment_id', p.payment_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id, 'invoice_id',
+        p.invoice_id, 'livemode', p.livemode)
+      from governance.purchase_records r join governance.stripe_payments p on p.payment_id = governance.payment_of(r)
+      where r.transaction_id = t.transaction_id),
+      (select jsonb_build_object('kind', 'act', 'id', x.act_id, 'operator', x.operator, 'act_kind', x.kind)
+      from governance.account_acts x where x.command_id = t.metadata ->> 'command_id' and x.account_id = t.account_id),
+      jsonb_build_object('kind', case
+        when t.transaction_type = 'subscription_grant' and t.reference like 'allowance %' then 'allowance'
+        when t.transaction_type = 'expiry' then 'expiry'
+        when t.transaction_type = 'debt_recovery' then 'debt'
+        else 'backend' end, 'id', t.reference)) end
+$$;
+comment on function governance.entry_origin(governance.token_transactions) is
+  'What an entry of the ledger came from: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
+  'that was paid, or the product''s backend.';
+
+create function public.console_account_ledger(p_user_id text, p_filter jsonb default '{}',
+  p_before_id bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  -- So many entries are looked at for one page; where more are to be looked at, the page answers where to go on.
+  c_looked constant int := 20000;
+  v_account_id bigint;
+  v_unknown text;
+  v_text text;
+  v_from timestamptz;
+  v_to timestamptz;
+begin
+  perform governance.refuse_others('console_account_ledger');
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_limit(p_limit, 500);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: type, text, from, to');
+  end if;
+  select k into v_unknown from jsonb_object_keys(p_filter) k where k <> all ('{type,text,from,to}') limit 1;
+  if v_unknown is not null then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_filter.%s is unknown: it has type, text, from and to', left(v_unknown, 64)));
+  end if;
+  perform governance.check_optional('p_filter.text', p_filter ->> 'text', 200);
+  v_text := lower(nullif(btrim(p_filter ->> 'text'), ''));
+  begin
+    v_from := coalesce((p_filter ->> 'from')::timestamptz, '-infinity');
+    v_to := coalesce((p_filter ->> 'to')::timestamptz, 'infinity');
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
+  end;
+  v_account_id := governance.account_id_of(p_user_id);
+  return (
+    with looked as materialized (
+      select t from governance.token_transactions t
+      where t.account_id = v_account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
+      order by t.transaction_id desc limit c_looked
+    ), page as (
+      select l.t, row_number() over (order by (l.t).transaction_id desc) as place from looked l
+      where ((p_filter ->> 'type') is null or (l.t).transaction_type = p_filter ->> 'type')
+        and (l.t).created_at >= v_from and (l.t).created_at < v_to
+        and (v_text is null or strpos(lower(concat_ws(E'\n', (l.t).transaction_id, (l.t).reference, (l.t).description,
+          (l.t).decision_id, ((l.t).metadata - 'lot_seal')::text)), v_text) > 0)
+      order by (l.t).transaction_id desc limit p_limit + 1
+    )
+    select jsonb_build_object(
+      'entries', coalesce(jsonb_agg(jsonb_build_object('transaction_id', (p.t).transaction_id, 'transaction_type',
+        (p.t).transaction_type, 'amount', (p.t).amount, 'previous_balance', (p.t).previous_balance, 'new_balance',
+        (p.t).new_balance, 'debt_after', (p.t).debt_after, 'description', (p.t).description, 'metadata',
+        coalesce((p.t).metadata, '{}'), 'created_at', (p.t).created_at, 'origin', governance.entry_origin(p.t),
+        'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', (p.t).lot_changes[i], 'tokens',
+            (p.t).lot_changes[i + 1], 'kind', l.kind) order by i), '[]')
+          from generate_series(1, cardinality((p.t).lot_changes), 2) i
+          left join governance.lots l on l.lot_id = (p.t).lot_changes[i])) order by p.place)
+        filter (where p.place <= p_limit), '[]'),
+      'next_before_id', case
+        when count(*) > p_limit then max((p.t).transaction_id) filter (where p.place = p_limit)
+        when (select count(*) from looked) = c_looked then (select min((l.t).transaction_id) from looked l) end)
+    from page p);
+end
+$$;
+comment on function public.console_account_ledger(text, jsonb, bigint, int) is
+  'Entries of an account''s ledger, newest first, each with its origin and the lots it moved. p_filter may name type, '
+  'text (part of an id, reference, description or metadata), from and to. next_before_id is null when all was looked '
+  'at; a page may be short of entries before that. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_account_ledger(text, jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_account_ledger(text, jsonb, bigint, int) to service_role;
 
 -- schemas/44_holds.sql
 -- Holds that need a person.
@@ -12008,7 +12479,156 @@ revoke all on function public.console_token_stats() from public, anon, authentic
 grant execute on function public.console_token_stats() to service_role;
 
 -- schemas/48_costs.sql
--- The costs desk: what was used and what it cost, over any range, from the roll-ups alone.
+-- The costs desk: what was used and what it cost, over any range, from the roll-ups alone. Two of them are its own:
+-- usage by session and by agent, and estimates of what was saved.
+
+create table governance.named_usage (
+  -- The account's own, as in usage_daily.
+  day date not null,
+  what text not null check (what in ('session', 'agent')),
+  -- 0 for everybody's together.
+  account_id bigint not null,
+  name text not null,
+  -- That the account had when it was counted.
+  plan_id text not null,
+  model text not null,
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, what, account_id, name, plan_id, model, task_type, scope_id)
+) with (fillfactor = 70);
+
+comment on table governance.named_usage is 'Settled usage by session (conversation_id) and agent (metadata.agent of '
+  'the settlement), of everybody and of each account; of days that are ranked, the 200 of each that used and cost '
+  'most, and of accounts those that were among the first.';
+
+create table governance.savings_days (
+  day date not null,
+  kind text not null check (kind in ('routing', 'caching', 'rules')),
+  calls bigint not null,
+  saved_micros bigint not null,
+  primary key (day, kind)
+);
+
+comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
+  'model, '
+  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
+  'the mean price of a token of the model asked for.';
+
+create function governance.named_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
+  returns setof governance.named_usage
+  language sql stable set search_path = '' as $$
+  select r.usage_day, x.what, w.account_id, left(x.name, 200), coalesce(a.plan_id, ''), r.settled_model,
+    coalesce(r.task_type, ''), coalesce(r.scope_id, ''), count(*), sum(r.input_tokens + r.output_tokens)::bigint,
+    sum(coalesce(r.cost_micros, 0))::bigint
+  from governance.token_transactions t
+  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+  left join governance.accounts a on a.account_id = r.account_id
+  cross join lateral (values ('session', r.conversation_id), ('agent', r.settle_metadata ->> 'agent')) x(what, name)
+  cross join lateral (values (r.account_id), (0)) w(account_id)
+  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+    and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null and x.name <> ''
+  group by 1, 2, 3, 4, 5, 6, 7, 8
+$$;
+comment on function governance.named_between(bigint, bigint, bigint) is
+  'What settled between two ids by session and agent, of one account or of all.';
+
+create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
+  returns void
+  language plpgsql set search_path = '' as $$
+declare
+  v_named governance.named_usage[] := array(select n from governance.named_between(p_after, p_upto, p_account_id) n);
+begin
+  insert into governance.named_usage as n select * from unnest(v_named)
+  on conflict (day, what, account_id, name, plan_id, model, task_type, scope_id) do update set
+    calls = n.calls + excluded.calls, tokens = n.tokens + excluded.tokens,
+    cost_micros = n.cost_micros + excluded.cost_micros;
+  perform governance.add_to_ranks(array(
+    select row(x.day, x.what, x.account_id, x.name, sum(x.tokens), sum(x.cost_micros), 0, false)::governance.day_ranks
+    from unnest(v_named) x where x.account_id = 0 group by x.day, x.what, x.account_id, x.name));
+end
+$$;
+comment on function governance.add_named_usage(bigint, bigint, bigint) is
+  'Adds what settled between two ids to named_usage, of one account or of all.';
+
+create function governance.leading_names(p_what text, p_from date, p_to date, p_account_id bigint)
+  returns setof governance.named_usage
+  language sql stable set search_path = '' as $$
+  with uncounted as materialized (
+    -- What is committed and not yet counted, all of it: what is left out would seem to name no session.
+    select n.*
+    from governance.followed() f
+    cross join lateral governance.named_between(f.upto, 9223372036854775807, p_account_id) n
+    where n.what = p_what and n.account_id = coalesce(p_account_id, 0) and n.day between p_from and p_to
+  )
+  select n.* from governance.named_usage n
+  where n.day between p_from and p_to and n.what = p_what
+    and n.account_id = coalesce(p_account_id, 0)
+    and (p_account_id is not null or n.day <= (select governance.ranked_day()))
+  union all
+  select n.*
+  from (
+    select k.day, k.name from governance.day_ranks k
+    where p_account_id is null and k.what = p_what and k.is_leader and k.day > (select governance.ranked_day())
+      and k.day between p_from and p_to
+    union
+    -- Calls that are not counted yet may bring them to the front.
+    select m.day, u.name
+    from governance.rank_marks m cross join (select distinct c.name from uncounted c) u
+    where p_account_id is null and m.what = p_what and m.day between p_from and p_to) k
+  cross join lateral (select x.* from governance.named_usage x where x.day = k.day and x.what = p_what
+    and x.account_id = 0 and x.name = k.name offset 0) n
+  union all
+  select u.* from uncounted u
+$$;
+comment on function governance.leading_names(text, date, date, bigint) is
+  'Everybody''s usage of the sessions or agents that used and cost most on each day, or one account''s of all.';
+
+create function governance.savings_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
+  returns setof governance.savings_days
+  language sql stable set search_path = '' as $$
+  select e.day, e.kind, count(*), sum(e.saved)::bigint
+  from (
+    select r.usage_day as day, x.kind, x.saved
+    from governance.token_transactions t
+    cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+    cross join lateral (
+      select 'routing' as kind, governance.cost_micros(p, r.created_at, r.input_tokens, r.output_tokens,
+        coalesce(r.settle_metadata, '{}')) - r.cost_micros as saved
+      from governance.price_at(r.requested_model, r.created_at) p
+      where r.model <> r.requested_model and r.settled_model = r.model and p.price_id is not null
+      union all
+      select 'caching', div(r.cached_input_tokens::numeric * (p.input_micros_per_million
+        - coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)), 1000000)
+      from governance.price_at(r.settled_model, r.created_at) p where r.cached_input_tokens > 0
+        and p.price_id is not null) x
+    where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+      and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null
+      and r.cost_micros is not null
+    union all
+    select (r.created_at at time zone 'UTC')::date, 'rules', div((r.facts).estimated_tokens::numeric
+      * (p.input_micros_per_million + p.output_micros_per_million), 2000000)
+    from governance.requests r cross join lateral governance.price_at(r.requested_model, r.created_at) p
+    where r.decision_id > p_after and r.decision_id <= p_upto and r.decision = 'block'
+      and r.rule_version_id is not null and p.price_id is not null
+      and (p_account_id is null or r.account_id = p_account_id)) e
+  where e.saved <> 0
+  group by 1, 2
+$$;
+comment on function governance.savings_between(bigint, bigint, bigint) is
+  'What was saved between two ids, of one account or of all.';
+
+create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
+  language sql set search_path = '' as $$
+  insert into governance.savings_days as s (day, kind, calls, saved_micros)
+  select x.* from governance.savings_between(p_after, p_upto, p_account_id) x
+  on conflict (day, kind) do update set calls = s.calls + excluded.calls,
+    saved_micros = s.saved_micros + excluded.saved_micros
+$$;
+comment on function governance.add_savings(bigint, bigint, bigint) is
+  'Adds what was saved between two ids to savings_days, of one account or of all.';
 
 create function governance.most_read_users() returns bigint
   language sql immutable set search_path = '' as $$ select 50000::bigint $$;
@@ -12240,248 +12860,176 @@ comment on function public.console_costs(date, date, text, text, jsonb) is
 revoke all on function public.console_costs(date, date, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.console_costs(date, date, text, text, jsonb) to service_role;
 
--- schemas/49_imports.sql
--- Usage taken over from an existing chat table.
+-- schemas/49_usage_days.sql
+-- Usage of everybody by day, added up: what views over many days read.
 
-create table governance.imported_usage (
-  -- Whose key message_key is: the table it came from, as schema.name.
-  source text not null,
-  message_key text not null,
-  account_id bigint not null,
-  at timestamptz not null,
-  -- The date then in the zone that the account had at the import: stamped once, like a settlement's.
+create table governance.usage_totals (
   day date not null,
+  -- That the account had when the day was closed, or, of an open one, when its usage was last added up.
+  plan_id text not null,
   model text not null,
-  conversation_id text,
-  task_type text not null default '',
-  input_tokens bigint not null check (input_tokens >= 0),
-  output_tokens bigint not null check (output_tokens >= 0),
-  cost_micros bigint,
-  primary key (source, message_key)
+  task_type text not null,
+  scope_id text not null,
+  calls bigint not null,
+  messages bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  charged_tokens bigint not null,
+  cost_micros bigint not null,
+  primary key (day, plan_id, model, task_type, scope_id)
 );
 
-create index imported_usage_account on governance.imported_usage (account_id, at);
+comment on table governance.usage_totals is
+  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
+  'the days; rows of any other day are ignored.';
 
-comment on table governance.imported_usage is
-  'Messages whose usage was brought in from a chat table (import_usage_history). They count as usage, and were never '
-  'charged.';
-
-create table governance.usage_imports (
-  source text primary key,
-  columns jsonb not null,
-  -- Where the next batch begins: the last row read, in the order of time and key.
-  last_at timestamptz,
-  last_key text,
-  rows_read bigint not null default 0,
-  rows_imported bigint not null default 0,
-  -- Rows without a user, a time or tokens.
-  rows_skipped bigint not null default 0,
-  started_at timestamptz not null,
-  updated_at timestamptz not null,
-  finished_at timestamptz
+create table governance.usage_days (
+  day date primary key,
+  -- At the time of aggregated_at.
+  active_users bigint not null,
+  aggregated_at timestamptz not null,
+  -- No settlement can add to it any more.
+  is_over boolean not null
 );
 
-comment on table governance.usage_imports is 'How far each import has come.';
+comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
+  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up again every hour: '
+  'for plans that changed, and for what was committed very late.';
 
-create function governance.import_source(p_table text, p_columns jsonb, out source text, out columns jsonb,
-  out types jsonb)
-  language plpgsql stable set search_path = '' as $$
-declare
-  v_table regclass;
-  v_kind "char";
-  v_role text;
-  v_schema text;
-  v_key text;
-  v_name text;
+create function governance.settled_between(p_after bigint, p_upto bigint)
+  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
+    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  select r.usage_day, coalesce(a.plan_id, ''), r.settled_model, coalesce(r.task_type, ''), coalesce(r.scope_id, ''),
+    count(*), count(r.message_hash), sum(r.input_tokens)::bigint, sum(r.output_tokens)::bigint,
+    sum(r.charged_tokens)::bigint, coalesce(sum(r.cost_micros), 0)::bigint
+  from governance.token_transactions t
+  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
+  left join governance.accounts a on a.account_id = t.account_id
+  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
+    and r.usage_day is not null
+  group by 1, 2, 3, 4, 5
+$$;
+comment on function governance.settled_between(bigint, bigint) is
+  'Usage that was settled by entries with ids after the first and up to the second, as usage_totals has it.';
+
+create function governance.followed(out upto bigint, out is_near boolean)
+  language sql stable set search_path = '' as $$
+  -- Further behind, the accounts' own days are read sooner than what is not followed.
+  select (s.value ->> 'consumed')::bigint, e.last_value - (s.value ->> 'consumed')::bigint <= 50000
+  from governance.maintenance_state s cross join governance.event_ids e where s.key = 'followed_events'
+$$;
+comment on function governance.followed() is 'Up to which event totals have everything, and whether that is near the '
+  'last one.';
+
+create function governance.add_open_usage(p_after bigint, p_upto bigint) returns void
+  language sql set search_path = '' as $$
+  insert into governance.usage_totals as t (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
+    output_tokens, charged_tokens, cost_micros)
+  select s.* from governance.settled_between(p_after, p_upto) s join governance.usage_days u using (day)
+  where not u.is_over
+  on conflict (day, plan_id, model, task_type, scope_id) do update set calls = t.calls + excluded.calls,
+    messages = t.messages + excluded.messages, input_tokens = t.input_tokens + excluded.input_tokens,
+    output_tokens = t.output_tokens + excluded.output_tokens,
+    charged_tokens = t.charged_tokens + excluded.charged_tokens, cost_micros = t.cost_micros + excluded.cost_micros
+$$;
+comment on function governance.add_open_usage(bigint, bigint) is
+  'Adds what settled between two ids to the totals of open days.';
+
+create function governance.aggregate_day(p_day date, p_is_over boolean) returns void
+  language plpgsql set search_path = '' as $$
 begin
-  columns := '{"id":"id","user_id":"user_id","created_at":"created_at","metadata":"metadata"}';
-  types := '{}';
-  begin
-    v_table := to_regclass(p_table);
-  exception when others then
-    v_table := null;
-  end;
-  select c.relkind, n.nspname, format('%I.%I', n.nspname, c.relname) into v_kind, v_schema, source
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = v_table;
-  if v_table is null or v_kind not in ('r', 'p', 'v', 'm', 'f')
-    or v_schema in ('governance', 'pg_catalog', 'information_schema') or v_schema like 'pg\_%' then
-    perform governance.fail('PT404', 'not_found',
-      format('There is no table or view "%s" to read: name it as schema.table', left(p_table, 64)));
-  end if;
-  -- This function runs as its owner, who may read more than the caller: what the caller may not read stays closed.
-  v_role := case current_setting('role') when 'none' then session_user else current_setting('role') end;
-  if not has_table_privilege(v_role, v_table, 'select') or not has_schema_privilege(v_role, v_schema, 'usage') then
-    perform governance.fail('PT403', 'not_readable', format('%s may not read %s: grant it select', v_role, source));
-  end if;
-  if p_columns is null or jsonb_typeof(p_columns) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns is a JSON object');
-  end if;
-  columns := columns || p_columns;
-  for v_key, v_name in select * from jsonb_each_text(columns) loop
-    if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
-        left(v_key, 64)));
-    end if;
-    continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
-    types := types || coalesce((
-      select jsonb_build_object(v_key, pg_catalog.format_type(a.atttypid, null)) from pg_catalog.pg_attribute a
-      where a.attrelid = v_table and a.attname = v_name and a.attnum > 0 and not a.attisdropped), '{}');
-    if types -> v_key is null then
-      perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s: %s has no column "%s"', v_key, source, left(v_name, 64)));
-    end if;
-  end loop;
-  if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
-  end if;
-  -- Batches go by the key: without order or with twins a row would be lost between two of them.
-  if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
-    'timestamp with time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
-  end if;
-  if v_kind in ('r', 'p') and not exists (
-    select from pg_catalog.pg_index i
-      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = v_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
-      and a.attname = columns ->> 'id') then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_columns.id: "%s" is not unique in %s', left(columns ->> 'id', 64), source));
-  end if;
+  delete from governance.usage_totals t where t.day = p_day;
+  insert into governance.usage_totals (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
+    output_tokens, charged_tokens, cost_micros)
+  select p_day, x.plan_id, x.model, x.task_type, x.scope_id, sum(x.calls), sum(x.messages), sum(x.input_tokens),
+    sum(x.output_tokens), sum(x.charged_tokens), sum(x.cost_micros)
+  from (
+    select coalesce(a.plan_id, '') as plan_id, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens,
+      d.output_tokens, d.charged_tokens, d.cost_micros
+    from governance.usage_daily d left join governance.accounts a using (account_id) where d.day = p_day
+    union all
+    -- What is not followed yet comes with following.
+    select s.plan_id, s.model, s.task_type, s.scope_id, -s.calls, -s.messages, -s.input_tokens, -s.output_tokens,
+      -s.charged_tokens, -s.cost_micros
+    from governance.followed() f
+    cross join lateral governance.settled_between(f.upto, 9223372036854775807) s
+    where not p_is_over and s.day = p_day) x
+  group by 2, 3, 4, 5 having sum(x.calls) <> 0;
+  insert into governance.usage_days as u (day, active_users, aggregated_at, is_over)
+  select p_day, count(distinct d.account_id), clock_timestamp(), p_is_over from governance.usage_daily d
+    where d.day = p_day
+  on conflict (day) do update set active_users = excluded.active_users, aggregated_at = excluded.aggregated_at,
+    is_over = excluded.is_over;
 end
 $$;
-comment on function governance.import_source(text, jsonb) is
-  'The table of an import as schema.table, its columns, and the type of each. Errors: invalid_argument, not_found, '
-  'not_readable.';
+comment on function governance.aggregate_day(date, boolean) is
+  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
 
-create function public.import_usage_history(p_table text, p_columns jsonb default '{}', p_batch int default 1000,
-  p_restart boolean default false) returns jsonb
-  language plpgsql security definer set search_path = '' as $$
+create function governance.aggregate_days(p_limit int default 40) returns int
+  language plpgsql set search_path = '' as $$
 declare
-  v_source text;
-  v_columns jsonb;
-  v_types jsonb;
-  v_import governance.usage_imports;
-  v_user text;
-  v_rows jsonb;
-  v_read int;
-  v_done int;
-  v_last text;
-  v_now timestamptz := governance.now();
+  v_open date := governance.first_open_day(governance.now());
+  v_over date[];
+  v_still_open date[] := '{}';
 begin
-  perform governance.refuse_others('import_usage_history');
-  perform governance.check_id('p_table', p_table, 255);
-  if p_batch is null or p_batch not between 1 and 10000 then
-    perform governance.fail('PT400', 'invalid_argument', 'p_batch is a whole number from 1 to 10000');
+  if not pg_try_advisory_xact_lock(7254013) then return 0; end if;
+  v_over := array(
+    select g::date
+    from generate_series((select min(d.day) from governance.usage_daily d), v_open - 1, interval '1 day') g
+    where not exists (select from governance.usage_days u where u.day = g::date and u.is_over)
+    order by g desc limit p_limit);
+  if (select f.is_near from governance.followed() f)
+    and current_setting('transaction_isolation') = 'read committed' then
+    v_still_open := array(
+      select g::date from generate_series(v_open, governance.last_open_day(governance.now()), interval '1 day') g
+      where exists (select from governance.usage_daily d where d.day = g::date)
+        and not exists (select from governance.usage_days u where u.day = g::date
+          and u.aggregated_at > clock_timestamp() - interval '1 hour'));
   end if;
-  select s.* into v_source, v_columns, v_types from governance.import_source(p_table, p_columns) s;
+  if cardinality(v_over || v_still_open) = 0 then return 0; end if;
+  -- Those who follow events add to open days: not while one of them is added up, or closed.
+  perform from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
+  if not found then return 0; end if;
+  perform governance.aggregate_day(d, true) from unnest(v_over) d;
+  perform governance.aggregate_day(d, false) from unnest(v_still_open) d;
+  return cardinality(v_over);
+end
+$$;
+comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
+  'latest first, and open ones; answers how many are over.';
 
-  -- One batch at a time of one source.
-  perform pg_advisory_xact_lock(hashtextextended('import ' || v_source, 7254));
-  -- No day is closed while this batch adds to it: aggregate_days takes this lock alone.
-  perform pg_advisory_xact_lock_shared(7254013);
-  insert into governance.usage_imports as u (source, columns, started_at, updated_at)
-    values (v_source, v_columns, v_now, v_now)
-  on conflict (source) do update set updated_at = v_now,
-    last_key = case when p_restart or u.columns <> v_columns then null else u.last_key end,
-    rows_read = case when p_restart or u.columns <> v_columns then 0 else u.rows_read end,
-    rows_skipped = case when p_restart or u.columns <> v_columns then 0 else u.rows_skipped end,
-    finished_at = null, columns = v_columns
-  returning * into v_import;
-
-  begin
-    execute format($q$
-    select coalesce(jsonb_agg(to_jsonb(x) order by x.n), '[]'), count(*), (array_agg(x.key order by x.n desc))[1]
-    from (
-      select row_number() over (order by t.%1$I) as n, t.%1$I::text as key, left(t.%2$I::text, 300) as user_id,
-        %3$s as at,
-        governance.read_usage(governance.try_jsonb(t.%4$I::text)) as usage, %5$s as conversation_id, %6$s as model,
-          %7$s as task_type
-      from %8$s t
-      where %9$s
-      order by t.%1$I limit %10$s) x
-    $q$,
-    v_columns ->> 'id', v_columns ->> 'user_id',
-    case v_types ->> 'created_at'
-      when 'timestamp without time zone' then format('t.%I at time zone ''UTC''', v_columns ->> 'created_at')
-      else format('t.%I', v_columns ->> 'created_at') end,
-    v_columns ->> 'metadata',
-    case when v_types ? 'conversation_id' then format('left(t.%I::text, 255)', v_columns ->> 'conversation_id')
-      else 'null::text' end,
-    case when v_types ? 'model' then format('left(t.%I::text, 200)', v_columns ->> 'model') else 'null::text' end,
-    case when v_types ? 'task_type' then format('left(t.%I::text, 255)', v_columns ->> 'task_type')
-      else 'null::text' end,
-    v_source, case when v_import.last_key is not null
-      then format('t.%I > %L::%s', v_columns ->> 'id', v_import.last_key, v_types ->> 'id') else 'true' end,
-    p_batch)
-  into v_rows, v_read, v_last;
-  exception when insufficient_privilege then
-    perform governance.fail('PT403', 'not_readable',
-      format('The owner of the governance schema may not read %s: grant it select', v_source));
-  end;
-
-  -- A user of the old table who has made no call here yet gets an account, as at a first call.
-  for v_user in
-    select distinct x ->> 'user_id' from jsonb_array_elements(v_rows) x
-    where x -> 'usage' ->> 'input_tokens' is not null and btrim(coalesce(x ->> 'user_id', '')) <> ''
-      and char_length(x ->> 'user_id') <= 255
-      and x ->> 'at' is not null and isfinite((x ->> 'at')::timestamptz)
-      and not exists (select from governance.accounts a where a.user_id = x ->> 'user_id')
-    order by 1
-  loop
-    perform governance.lock_account(v_user, true);
-  end loop;
-  with new_rows as (
-    insert into governance.imported_usage (source, message_key, account_id, at, day, model, conversation_id, task_type,
-      input_tokens, output_tokens, cost_micros)
-    select v_source, x.key, a.account_id, x.at, governance.local_time(x.at, a.timezone)::date, m.model,
-      nullif(x.conversation_id, ''), coalesce(x.task_type, ''),
-      (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint,
-      governance.cost_of(m.model, x.at, (x.usage ->> 'input_tokens')::bigint, (x.usage ->> 'output_tokens')::bigint)
-    from jsonb_to_recordset(v_rows) x(key text, user_id text, at timestamptz, usage jsonb, conversation_id text,
-      model text, task_type text)
-    join governance.accounts a on a.user_id = x.user_id
-    cross join lateral (select left(coalesce(nullif(x.model, ''), x.usage ->> 'model', 'unknown'), 200) as model) m
-    where x.usage ->> 'input_tokens' is not null and x.at between '1900-01-01' and '2200-01-01'
-    on conflict do nothing
-    returning *
-  ), counted as (
-    insert into governance.usage_daily as d (account_id, day, model, task_type, scope_id, calls, messages, input_tokens,
-      output_tokens, charged_tokens, cost_micros, first_activity_at, last_activity_at)
-    select n.account_id, n.day, n.model, n.task_type, '', count(*), count(*), sum(n.input_tokens), sum(n.output_tokens),
-      0, coalesce(sum(n.cost_micros), 0), min(n.at), max(n.at)
-    -- In one order, so that batches of two tables never wait for each other.
-    from new_rows n group by 1, 2, 3, 4 order by 1, 2, 3, 4
-    on conflict (account_id, day, model, task_type, scope_id) do update set
-      calls = d.calls + excluded.calls, messages = d.messages + excluded.messages,
-      input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens,
-      cost_micros = d.cost_micros + excluded.cost_micros,
-      first_activity_at = least(d.first_activity_at, excluded.first_activity_at),
-      last_activity_at = greatest(d.last_activity_at, excluded.last_activity_at)
-  ), reopened as (
-    delete from governance.usage_days u where u.day in (select n.day from new_rows n)
+create function governance.usage_between(p_from date, p_to date)
+  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
+    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
+  language sql stable set search_path = '' as $$
+  with known as materialized (
+    select u.day, u.is_over, f.upto from governance.usage_days u cross join governance.followed() f
+    where u.day between p_from and p_to and (u.is_over or f.is_near)
   )
-  select count(*) into v_done from new_rows;
-
-  update governance.usage_imports u set
-    last_key = coalesce(v_last, u.last_key), rows_read = u.rows_read + v_read, rows_imported = u.rows_imported + v_done,
-    rows_skipped = u.rows_skipped + (select count(*) from jsonb_array_elements(v_rows) x where not exists (
-      select from governance.imported_usage i where i.source = v_source and i.message_key = x ->> 'key')),
-    finished_at = case when v_read < p_batch then v_now end
-  where u.source = v_source returning * into v_import;
-  return jsonb_build_object('source', v_source, 'batch_read', v_read, 'batch_imported', v_done,
-    'rows_read', v_import.rows_read, 'rows_imported', v_import.rows_imported,
-    'rows_skipped', v_import.rows_skipped, 'finished', v_import.finished_at is not null);
-end
+  select t.day, t.plan_id, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
+    t.charged_tokens, t.cost_micros
+  from governance.usage_totals t join known k using (day) where t.day between p_from and p_to
+  union all
+  -- Of open days, what was settled since the last event that is followed.
+  select s.*
+  from (select min(k.upto) as upto from known k where not k.is_over) f
+  cross join lateral governance.settled_between(f.upto, 9223372036854775807) s
+  where f.upto is not null and exists (select from known k where k.day = s.day and not k.is_over)
+  union all
+  select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls)::bigint,
+    sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
+    sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
+  from generate_series(p_from, p_to, interval '1 day') g
+  -- One look into an index each: most of these days have nothing, and a join would read every day there is.
+  cross join lateral (select x.* from governance.usage_daily x where x.day = g::date offset 0) d
+  left join governance.accounts a using (account_id)
+  where not exists (select from known k where k.day = g::date)
+  group by 1, 2, 3, 4, 5
 $$;
-comment on function public.import_usage_history(text, jsonb, int, boolean) is
-  'Reads one batch of a chat table or view (schema.name) whose metadata holds token counts, and counts it as usage; '
-  'nothing is charged, and the table is only read. p_columns names its columns where they are not id, user_id, '
-  'created_at, metadata (and conversation_id, model, task_type if it has them). Call it until finished; a message '
-  'counts once, however often. p_restart reads from the beginning again. Errors: invalid_argument, not_found, '
-  'not_configured.';
-revoke all on function public.import_usage_history(text, jsonb, int, boolean) from public, anon, authenticated;
-grant execute on function public.import_usage_history(text, jsonb, int, boolean) to service_role;
+comment on function governance.usage_between(date, date) is
+  'Everybody''s usage by day, plan, model, task type and scope, to be added up: from the totals of days, with what was '
+  'settled since they were followed; of days that have none, from the accounts'' own roll-up.';
 
 -- schemas/50_alerts.sql
 -- Alerts: what can be watched, what is watched, and what was raised.
@@ -12933,6 +13481,8 @@ create table governance.notifications (
 create index notifications_due on governance.notifications (due_at) where status = 'queued';
 
 create index notifications_time on governance.notifications (created_at);
+
+create index notifications_user on governance.notifications (account_id, created_at) where audience = 'user';
 
 comment on table governance.notifications is
   'Messages to send, each once: take them with claim_notifications, report the outcome with finish_notification.';
@@ -15004,329 +15554,6 @@ comment on function public.console_list_bulk_acts(bigint, int) is
 revoke all on function public.console_list_bulk_acts(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_list_bulk_acts(bigint, int) to service_role;
 
--- schemas/56_named_usage.sql
--- Usage by what a call names beside model, task and scope: its session and its agent; and what was saved. Estimates are
--- called estimates.
-
-create table governance.named_usage (
-  -- The account's own, as in usage_daily.
-  day date not null,
-  what text not null check (what in ('session', 'agent')),
-  -- 0 for everybody's together.
-  account_id bigint not null,
-  name text not null,
-  -- That the account had when it was counted.
-  plan_id text not null,
-  model text not null,
-  task_type text not null,
-  scope_id text not null,
-  calls bigint not null,
-  tokens bigint not null,
-  cost_micros bigint not null,
-  primary key (day, what, account_id, name, plan_id, model, task_type, scope_id)
-) with (fillfactor = 70);
-
-comment on table governance.named_usage is 'Settled usage by session (conversation_id) and agent (metadata.agent of '
-  'the settlement), of everybody and of each account; of days that are ranked, the 200 of each that used and cost '
-  'most, and of accounts those that were among the first.';
-
-create table governance.savings_days (
-  day date not null,
-  kind text not null check (kind in ('routing', 'caching', 'rules')),
-  calls bigint not null,
-  saved_micros bigint not null,
-  primary key (day, kind)
-);
-
-comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
-  'model, '
-  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
-  'the mean price of a token of the model asked for.';
-
-create function governance.named_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
-  returns setof governance.named_usage
-  language sql stable set search_path = '' as $$
-  select r.usage_day, x.what, w.account_id, left(x.name, 200), coalesce(a.plan_id, ''), r.settled_model,
-    coalesce(r.task_type, ''), coalesce(r.scope_id, ''), count(*), sum(r.input_tokens + r.output_tokens)::bigint,
-    sum(coalesce(r.cost_micros, 0))::bigint
-  from governance.token_transactions t
-  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
-  left join governance.accounts a on a.account_id = r.account_id
-  cross join lateral (values ('session', r.conversation_id), ('agent', r.settle_metadata ->> 'agent')) x(what, name)
-  cross join lateral (values (r.account_id), (0)) w(account_id)
-  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-    and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null and x.name <> ''
-  group by 1, 2, 3, 4, 5, 6, 7, 8
-$$;
-comment on function governance.named_between(bigint, bigint, bigint) is
-  'What settled between two ids by session and agent, of one account or of all.';
-
-create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
-  returns void
-  language plpgsql set search_path = '' as $$
-declare
-  v_named governance.named_usage[] := array(select n from governance.named_between(p_after, p_upto, p_account_id) n);
-begin
-  insert into governance.named_usage as n select * from unnest(v_named)
-  on conflict (day, what, account_id, name, plan_id, model, task_type, scope_id) do update set
-    calls = n.calls + excluded.calls, tokens = n.tokens + excluded.tokens,
-    cost_micros = n.cost_micros + excluded.cost_micros;
-  perform governance.add_to_ranks(array(
-    select row(x.day, x.what, x.account_id, x.name, sum(x.tokens), sum(x.cost_micros), 0, false)::governance.day_ranks
-    from unnest(v_named) x where x.account_id = 0 group by x.day, x.what, x.account_id, x.name));
-end
-$$;
-comment on function governance.add_named_usage(bigint, bigint, bigint) is
-  'Adds what settled between two ids to named_usage, of one account or of all.';
-
-create function governance.leading_names(p_what text, p_from date, p_to date, p_account_id bigint)
-  returns setof governance.named_usage
-  language sql stable set search_path = '' as $$
-  with uncounted as materialized (
-    -- What is committed and not yet counted, all of it: what is left out would seem to name no session.
-    select n.*
-    from governance.followed() f
-    cross join lateral governance.named_between(f.upto, 9223372036854775807, p_account_id) n
-    where n.what = p_what and n.account_id = coalesce(p_account_id, 0) and n.day between p_from and p_to
-  )
-  select n.* from governance.named_usage n
-  where n.day between p_from and p_to and n.what = p_what
-    and n.account_id = coalesce(p_account_id, 0)
-    and (p_account_id is not null or n.day <= (select governance.ranked_day()))
-  union all
-  select n.*
-  from (
-    select k.day, k.name from governance.day_ranks k
-    where p_account_id is null and k.what = p_what and k.is_leader and k.day > (select governance.ranked_day())
-      and k.day between p_from and p_to
-    union
-    -- Calls that are not counted yet may bring them to the front.
-    select m.day, u.name
-    from governance.rank_marks m cross join (select distinct c.name from uncounted c) u
-    where p_account_id is null and m.what = p_what and m.day between p_from and p_to) k
-  cross join lateral (select x.* from governance.named_usage x where x.day = k.day and x.what = p_what
-    and x.account_id = 0 and x.name = k.name offset 0) n
-  union all
-  select u.* from uncounted u
-$$;
-comment on function governance.leading_names(text, date, date, bigint) is
-  'Everybody''s usage of the sessions or agents that used and cost most on each day, or one account''s of all.';
-
-create function governance.savings_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
-  returns setof governance.savings_days
-  language sql stable set search_path = '' as $$
-  select e.day, e.kind, count(*), sum(e.saved)::bigint
-  from (
-    select r.usage_day as day, x.kind, x.saved
-    from governance.token_transactions t
-    cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
-    cross join lateral (
-      select 'routing' as kind, governance.cost_micros(p, r.created_at, r.input_tokens, r.output_tokens,
-        coalesce(r.settle_metadata, '{}')) - r.cost_micros as saved
-      from governance.price_at(r.requested_model, r.created_at) p
-      where r.model <> r.requested_model and r.settled_model = r.model and p.price_id is not null
-      union all
-      select 'caching', div(r.cached_input_tokens::numeric * (p.input_micros_per_million
-        - coalesce(p.cached_input_micros_per_million, p.input_micros_per_million)), 1000000)
-      from governance.price_at(r.settled_model, r.created_at) p where r.cached_input_tokens > 0
-        and p.price_id is not null) x
-    where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-      and (p_account_id is null or t.account_id = p_account_id) and r.usage_day is not null
-      and r.cost_micros is not null
-    union all
-    select (r.created_at at time zone 'UTC')::date, 'rules', div((r.facts).estimated_tokens::numeric
-      * (p.input_micros_per_million + p.output_micros_per_million), 2000000)
-    from governance.requests r cross join lateral governance.price_at(r.requested_model, r.created_at) p
-    where r.decision_id > p_after and r.decision_id <= p_upto and r.decision = 'block'
-      and r.rule_version_id is not null and p.price_id is not null
-      and (p_account_id is null or r.account_id = p_account_id)) e
-  where e.saved <> 0
-  group by 1, 2
-$$;
-comment on function governance.savings_between(bigint, bigint, bigint) is
-  'What was saved between two ids, of one account or of all.';
-
-create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
-  language sql set search_path = '' as $$
-  insert into governance.savings_days as s (day, kind, calls, saved_micros)
-  select x.* from governance.savings_between(p_after, p_upto, p_account_id) x
-  on conflict (day, kind) do update set calls = s.calls + excluded.calls,
-    saved_micros = s.saved_micros + excluded.saved_micros
-$$;
-comment on function governance.add_savings(bigint, bigint, bigint) is
-  'Adds what was saved between two ids to savings_days, of one account or of all.';
-
--- schemas/57_usage_days.sql
--- Usage of everybody by day, added up: what views over many days read.
-
-create table governance.usage_totals (
-  day date not null,
-  -- That the account had when the day was closed, or, of an open one, when its usage was last added up.
-  plan_id text not null,
-  model text not null,
-  task_type text not null,
-  scope_id text not null,
-  calls bigint not null,
-  messages bigint not null,
-  input_tokens bigint not null,
-  output_tokens bigint not null,
-  charged_tokens bigint not null,
-  cost_micros bigint not null,
-  primary key (day, plan_id, model, task_type, scope_id)
-);
-
-comment on table governance.usage_totals is
-  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
-  'the days; rows of any other day are ignored.';
-
-create table governance.usage_days (
-  day date primary key,
-  -- At the time of aggregated_at.
-  active_users bigint not null,
-  aggregated_at timestamptz not null,
-  -- No settlement can add to it any more.
-  is_over boolean not null
-);
-
-comment on table governance.usage_days is 'Days that governance.usage_totals has. A day that an import adds to is '
-  'taken out, and aggregated again. An open day has what follow_events has followed, and is added up again every hour: '
-  'for plans that changed, and for what was committed very late.';
-
-create function governance.settled_between(p_after bigint, p_upto bigint)
-  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
-    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
-  language sql stable set search_path = '' as $$
-  select r.usage_day, coalesce(a.plan_id, ''), r.settled_model, coalesce(r.task_type, ''), coalesce(r.scope_id, ''),
-    count(*), count(r.message_hash), sum(r.input_tokens)::bigint, sum(r.output_tokens)::bigint,
-    sum(r.charged_tokens)::bigint, coalesce(sum(r.cost_micros), 0)::bigint
-  from governance.token_transactions t
-  cross join lateral (select q.* from governance.requests q where q.decision_id = t.decision_id limit 1) r
-  left join governance.accounts a on a.account_id = t.account_id
-  where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
-    and r.usage_day is not null
-  group by 1, 2, 3, 4, 5
-$$;
-comment on function governance.settled_between(bigint, bigint) is
-  'Usage that was settled by entries with ids after the first and up to the second, as usage_totals has it.';
-
-create function governance.followed(out upto bigint, out is_near boolean)
-  language sql stable set search_path = '' as $$
-  -- Further behind, the accounts' own days are read sooner than what is not followed.
-  select (s.value ->> 'consumed')::bigint, e.last_value - (s.value ->> 'consumed')::bigint <= 50000
-  from governance.maintenance_state s cross join governance.event_ids e where s.key = 'followed_events'
-$$;
-comment on function governance.followed() is 'Up to which event totals have everything, and whether that is near the '
-  'last one.';
-
-create function governance.add_open_usage(p_after bigint, p_upto bigint) returns void
-  language sql set search_path = '' as $$
-  insert into governance.usage_totals as t (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros)
-  select s.* from governance.settled_between(p_after, p_upto) s join governance.usage_days u using (day)
-  where not u.is_over
-  on conflict (day, plan_id, model, task_type, scope_id) do update set calls = t.calls + excluded.calls,
-    messages = t.messages + excluded.messages, input_tokens = t.input_tokens + excluded.input_tokens,
-    output_tokens = t.output_tokens + excluded.output_tokens,
-    charged_tokens = t.charged_tokens + excluded.charged_tokens, cost_micros = t.cost_micros + excluded.cost_micros
-$$;
-comment on function governance.add_open_usage(bigint, bigint) is
-  'Adds what settled between two ids to the totals of open days.';
-
-create function governance.aggregate_day(p_day date, p_is_over boolean) returns void
-  language plpgsql set search_path = '' as $$
-begin
-  delete from governance.usage_totals t where t.day = p_day;
-  insert into governance.usage_totals (day, plan_id, model, task_type, scope_id, calls, messages, input_tokens,
-    output_tokens, charged_tokens, cost_micros)
-  select p_day, x.plan_id, x.model, x.task_type, x.scope_id, sum(x.calls), sum(x.messages), sum(x.input_tokens),
-    sum(x.output_tokens), sum(x.charged_tokens), sum(x.cost_micros)
-  from (
-    select coalesce(a.plan_id, '') as plan_id, d.model, d.task_type, d.scope_id, d.calls, d.messages, d.input_tokens,
-      d.output_tokens, d.charged_tokens, d.cost_micros
-    from governance.usage_daily d left join governance.accounts a using (account_id) where d.day = p_day
-    union all
-    -- What is not followed yet comes with following.
-    select s.plan_id, s.model, s.task_type, s.scope_id, -s.calls, -s.messages, -s.input_tokens, -s.output_tokens,
-      -s.charged_tokens, -s.cost_micros
-    from governance.followed() f
-    cross join lateral governance.settled_between(f.upto, 9223372036854775807) s
-    where not p_is_over and s.day = p_day) x
-  group by 2, 3, 4, 5 having sum(x.calls) <> 0;
-  insert into governance.usage_days as u (day, active_users, aggregated_at, is_over)
-  select p_day, count(distinct d.account_id), clock_timestamp(), p_is_over from governance.usage_daily d
-    where d.day = p_day
-  on conflict (day) do update set active_users = excluded.active_users, aggregated_at = excluded.aggregated_at,
-    is_over = excluded.is_over;
-end
-$$;
-comment on function governance.aggregate_day(date, boolean) is
-  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
-
-create function governance.aggregate_days(p_limit int default 40) returns int
-  language plpgsql set search_path = '' as $$
-declare
-  v_open date := governance.first_open_day(governance.now());
-  v_over date[];
-  v_still_open date[] := '{}';
-begin
-  if not pg_try_advisory_xact_lock(7254013) then return 0; end if;
-  v_over := array(
-    select g::date
-    from generate_series((select min(d.day) from governance.usage_daily d), v_open - 1, interval '1 day') g
-    where not exists (select from governance.usage_days u where u.day = g::date and u.is_over)
-    order by g desc limit p_limit);
-  if (select f.is_near from governance.followed() f)
-    and current_setting('transaction_isolation') = 'read committed' then
-    v_still_open := array(
-      select g::date from generate_series(v_open, governance.last_open_day(governance.now()), interval '1 day') g
-      where exists (select from governance.usage_daily d where d.day = g::date)
-        and not exists (select from governance.usage_days u where u.day = g::date
-          and u.aggregated_at > clock_timestamp() - interval '1 hour'));
-  end if;
-  if cardinality(v_over || v_still_open) = 0 then return 0; end if;
-  -- Those who follow events add to open days: not while one of them is added up, or closed.
-  perform from governance.maintenance_state s where s.key = 'followed_events' for update skip locked;
-  if not found then return 0; end if;
-  perform governance.aggregate_day(d, true) from unnest(v_over) d;
-  perform governance.aggregate_day(d, false) from unnest(v_still_open) d;
-  return cardinality(v_over);
-end
-$$;
-comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
-  'latest first, and open ones; answers how many are over.';
-
-create function governance.usage_between(p_from date, p_to date)
-  returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
-    input_tokens bigint, output_tokens bigint, charged_tokens bigint, cost_micros bigint)
-  language sql stable set search_path = '' as $$
-  with known as materialized (
-    select u.day, u.is_over, f.upto from governance.usage_days u cross join governance.followed() f
-    where u.day between p_from and p_to and (u.is_over or f.is_near)
-  )
-  select t.day, t.plan_id, t.model, t.task_type, t.scope_id, t.calls, t.messages, t.input_tokens, t.output_tokens,
-    t.charged_tokens, t.cost_micros
-  from governance.usage_totals t join known k using (day) where t.day between p_from and p_to
-  union all
-  -- Of open days, what was settled since the last event that is followed.
-  select s.*
-  from (select min(k.upto) as upto from known k where not k.is_over) f
-  cross join lateral governance.settled_between(f.upto, 9223372036854775807) s
-  where f.upto is not null and exists (select from known k where k.day = s.day and not k.is_over)
-  union all
-  select d.day, coalesce(a.plan_id, ''), d.model, d.task_type, d.scope_id, sum(d.calls)::bigint,
-    sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
-    sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
-  from generate_series(p_from, p_to, interval '1 day') g
-  -- One look into an index each: most of these days have nothing, and a join would read every day there is.
-  cross join lateral (select x.* from governance.usage_daily x where x.day = g::date offset 0) d
-  left join governance.accounts a using (account_id)
-  where not exists (select from known k where k.day = g::date)
-  group by 1, 2, 3, 4, 5
-$$;
-comment on function governance.usage_between(date, date) is
-  'Everybody''s usage by day, plan, model, task type and scope, to be added up: from the totals of days, with what was '
-  'settled since they were followed; of days that have none, from the accounts'' own roll-up.';
-
 -- schemas/58_alert_preview.sql
 -- When an alert would have been raised: for its editor, before it is saved.
 
@@ -16937,10 +17164,6 @@ comment on function governance.note_paid_period(text, bigint, governance.invoice
 -- Money: Stripe's events become lots, and tokens follow the money. An event is never acted on by itself: it adds facts
 -- about a payment (paid, refunded so much, disputed, won or lost), and governance.settle_payment then moves the
 -- payment's lots to where those facts put them. Facts only grow, so the order and number of deliveries do not matter.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Tables
--- ---------------------------------------------------------------------------------------------------------------
 
 create table governance.webhook_events_processed (
   event_id text primary key,
@@ -21193,278 +21416,6 @@ create trigger reconciliation_periods_append_only before update or delete
   or truncate on governance.reconciliation_periods
   for each statement execute function governance.refuse_change();
 
--- schemas/75_history.sql
--- What happened to one account: everything on one line of time, and its ledger with where each entry came from.
-
-create index requests_refused_account on governance.requests (account_id, created_at) where decision = 'block';
-
-create index token_transactions_unusual on governance.token_transactions (account_id, created_at)
-  where transaction_type <> 'usage';
-
-create index notifications_user on governance.notifications (account_id, created_at) where audience = 'user';
-
-create function governance.history_kinds() returns text[]
-  language sql immutable set search_path = '' as $$
-  select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
-$$;
-comment on function governance.history_kinds() is
-  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
-  'as newer.';
-
--- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
-create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
-  returns table (at timestamptz, n bigint, item jsonb)
-  language sql stable set search_path = '' as $$
-  select r.created_at, r.decision_id, jsonb_build_object('decision_id', r.decision_id, 'reason', r.reason, 'message',
-    r.message, 'model', r.requested_model, 'request_id', r.request_id, 'rule_name',
-    (select v.rule_name from governance.rule_versions v where v.version_id = r.rule_version_id))
-  from governance.requests r
-  where r.account_id = p_account_id and r.decision = 'block' and (r.created_at, r.decision_id) < (p_at, p_n)
-  order by r.created_at desc, r.decision_id desc limit p_limit
-$$;
-comment on function governance.history_calls(bigint, timestamptz, bigint, int) is 'Calls of an account that were '
-  'stopped, as far back as calls are kept.';
-
-create function governance.history_money(p_account_id bigint)
-  returns table (kind text, at timestamptz, n bigint, item jsonb)
-  language sql stable set search_path = '' as $$
-  with payments as materialized (
-    select p.*, jsonb_build_object('payment_id', p.payment_id, 'currency', p.currency, 'charge_id', p.charge_id,
-      'payment_intent_id', p.payment_intent_id, 'invoice_id', p.invoice_id, 'livemode', p.livemode) as names
-    from governance.stripe_payments p where p.account_id = p_account_id
-  )
-  select 'purchase', coalesce(p.paid_at, p.created_at), p.payment_id, p.names || jsonb_build_object('amount_minor',
-    p.amount_minor, 'tokens', (select sum(s.tokens) from governance.stripe_lots s where s.payment_id = p.payment_id),
-    'pack_id', (select max(l.pack_id) from governance.stripe_lots s join governance.lots l using (lot_id)
-      where s.payment_id = p.payment_id))
-  from payments p
-  union all
-  select 'refund', r.reported_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
-      'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
-  from payments p join governance.stripe_refunds r using (payment_id)
-  union all
-  -- A charge may report what was refunded without naming the refunds.
-  select 'refund', p.refunded_at, p.payment_id, p.names || jsonb_build_object('refund_id', null, 'amount_minor',
-    p.refunded_minor, 'state', 'succeeded')
-  from payments p
-  where p.refunded_minor > 0 and p.refunded_at is not null
-    and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
-  union all
-  select 'dispute', d.reported_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
-    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
-      'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
-  from payments p join governance.stripe_disputes d using (payment_id)
-$$;
-comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
-
-create function governance.history_grants(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
-  returns table (at timestamptz, n bigint, item jsonb)
-  language sql stable set search_path = '' as $$
-  select t.created_at, t.transaction_id, jsonb_build_object('transaction_id', t.transaction_id, 'transaction_type',
-    t.transaction_type, 'amount', t.amount, 'new_balance', t.new_balance, 'debt', t.debt_after, 'description',
-    t.description)
-  from governance.token_transactions t
-  where t.account_id = p_account_id and t.transaction_type <> 'usage'
-    and (t.created_at, t.transaction_id) < (p_at, p_n)
-    -- A payment's own grant is part of the payment's line.
-    and not exists (select from governance.purchase_records r where r.transaction_id = t.transaction_id
-      and r.record_type = 'grant')
-  order by t.created_at desc, t.transaction_id desc limit p_limit
-$$;
-comment on function governance.history_grants(bigint, timestamptz, bigint, int) is
-  'Entries of an account''s ledger that are neither usage nor the grant of a payment.';
-
-create function governance.history_acts(p_account_id bigint)
-  returns table (kind text, at timestamptz, n bigint, item jsonb)
-  language sql stable set search_path = '' as $$
-  select 'act', g.created_at, g.audit_id, jsonb_build_object('audit_id', g.audit_id, 'operator', g.operator, 'action',
-    g.action, 'rule_name', g.rule_name, 'reason', g.reason)
-  from governance.audit_log g where g.account_id = p_account_id
-  union all
-  select 'alert', e.created_at, e.alert_event_id, jsonb_build_object('alert_event_id', e.alert_event_id, 'alert_kind',
-    e.kind, 'alert_name', k.alert_name, 'severity', e.severity, 'message', e.message, 'threshold', e.threshold,
-    'value', e.value, 'period', e.period_key, 'details', e.details, 'acknowledged_by', e.acknowledged_by)
-  from governance.alert_events e left join governance.cost_alerts k using (alert_id) where e.account_id = p_account_id
-  union all
-  select 'message', coalesce(m.sent_at, m.created_at), m.notification_id, jsonb_build_object('notification_id',
-    m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)
-  from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
-$$;
-comment on function governance.history_acts(bigint) is
-  'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
-
-create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
-  p_cursor text default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' set jit = off
-    set plan_cache_mode = 'force_custom_plan' as $$
-declare
-  c_kinds constant text[] := governance.history_kinds();
-  v_kinds text[] := c_kinds;
-  v_account_id bigint;
-  v_at timestamptz := 'infinity';
-  v_rank int := 0;
-  v_n bigint := 0;
-  v_parts text[];
-begin
-  perform governance.refuse_others('console_account_history');
-  perform governance.check_id('p_user_id', p_user_id);
-  perform governance.check_limit(p_limit, 200);
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or p_filter - 'kinds' <> '{}'
-    or jsonb_typeof(coalesce(p_filter -> 'kinds', 'null')) not in ('array', 'null') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object; kinds in it is a list');
-  end if;
-  if jsonb_typeof(p_filter -> 'kinds') = 'array' then
-    v_kinds := array(select * from jsonb_array_elements_text(p_filter -> 'kinds') limit 100);
-    if not v_kinds <@ c_kinds then
-      perform governance.fail('PT400', 'invalid_argument',
-        'p_filter.kinds has no others than ' || array_to_string(c_kinds, ', '));
-    end if;
-  end if;
-  if p_cursor is not null then
-    -- Microseconds, place of the kind, number: what was shown last.
-    v_parts := regexp_match(p_cursor, '^(-?\d{1,17})\.(\d)\.(\d{1,18})$');
-    if v_parts is null then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this function gave');
-    end if;
-    v_at := 'epoch'::timestamptz + v_parts[1]::bigint * interval '1 microsecond';
-    v_rank := v_parts[2]::int;
-    v_n := v_parts[3]::bigint;
-  end if;
-  v_account_id := governance.account_id_of(p_user_id);
-  return (
-    with found as (
-      select 'stopped' as kind, x.* from governance.history_calls(v_account_id, v_at,
-        case when v_rank > 1 then 9223372036854775807 when v_rank = 1 then v_n else 0 end, p_limit + 1) x
-      where 'stopped' = any (v_kinds)
-      union all
-      select 'grant', x.* from governance.history_grants(v_account_id, v_at,
-        case when v_rank > 5 then 9223372036854775807 when v_rank = 5 then v_n else 0 end, p_limit + 1) x
-      where 'grant' = any (v_kinds)
-      union all
-      select x.* from governance.history_money(v_account_id) x
-      where x.kind = any (v_kinds) and v_kinds && '{purchase,refund,dispute}'
-        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
-      union all
-      select x.* from governance.history_acts(v_account_id) x
-      where x.kind = any (v_kinds) and v_kinds && '{act,alert,message}'
-        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
-    ), page as (
-      select f.*, array_position(c_kinds, f.kind) as rank,
-        row_number() over (order by f.at desc, array_position(c_kinds, f.kind) desc, f.n desc) as place
-      from found f order by place limit p_limit + 1
-    )
-    select jsonb_build_object(
-      'items', coalesce(jsonb_agg(jsonb_build_object('kind', p.kind, 'at', p.at, 'key', p.kind || ' ' || p.n || ' '
-        || coalesce(p.item ->> 'refund_id', p.item ->> 'dispute_id', '')) || p.item order by p.place)
-        filter (where p.place <= p_limit), '[]'),
-      'next_cursor', case when count(*) > p_limit then (
-        select (extract(epoch from l.at) * 1000000)::bigint || '.' || l.rank || '.' || l.n
-        from page l where l.place = p_limit) end)
-    from page p);
-end
-$$;
-comment on function public.console_account_history(text, jsonb, text, int) is
-  'What happened to an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
-  'tokens without a call), acts of operators and rules, alerts, messages to the user. p_filter.kinds: only these. '
-  'next_cursor is null on the last page. Errors: invalid_argument, unknown_user.';
-revoke all on function public.console_account_history(text, jsonb, text, int) from public, anon, authenticated;
-grant execute on function public.console_account_history(text, jsonb, text, int) to service_role;
-
-create function governance.entry_origin(t governance.token_transactions) returns jsonb
-  language sql stable set search_path = '' as $$
-  select case
-    when t.transaction_type = 'usage' then jsonb_build_object('kind', 'call', 'id', t.reference, 'decision_id',
-      t.decision_id)
-    else coalesce(
-      (select jsonb_build_object('kind', case when r.dispute_id is not null then 'dispute'
-          when r.refund_id is not null then 'refund' else 'payment' end,
-        'id', coalesce(r.dispute_id, r.refund_id, p.charge_id, p.payment_intent_id, p.invoice_id),
-        'payment_id', p.payment_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id, 'invoice_id',
-        p.invoice_id, 'livemode', p.livemode)
-      from governance.purchase_records r join governance.stripe_payments p on p.payment_id = governance.payment_of(r)
-      where r.transaction_id = t.transaction_id),
-      (select jsonb_build_object('kind', 'act', 'id', x.act_id, 'operator', x.operator, 'act_kind', x.kind)
-      from governance.account_acts x where x.command_id = t.metadata ->> 'command_id' and x.account_id = t.account_id),
-      jsonb_build_object('kind', case
-        when t.transaction_type = 'subscription_grant' and t.reference like 'allowance %' then 'allowance'
-        when t.transaction_type = 'expiry' then 'expiry'
-        when t.transaction_type = 'debt_recovery' then 'debt'
-        else 'backend' end, 'id', t.reference)) end
-$$;
-comment on function governance.entry_origin(governance.token_transactions) is
-  'What an entry of the ledger came from: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
-  'that was paid, or the product''s backend.';
-
-create function public.console_account_ledger(p_user_id text, p_filter jsonb default '{}',
-  p_before_id bigint default null, p_limit int default 50) returns jsonb
-  language plpgsql stable security definer set search_path = '' set jit = off
-    set plan_cache_mode = 'force_custom_plan' as $$
-declare
-  -- So many entries are looked at for one page; where more are to be looked at, the page answers where to go on.
-  c_looked constant int := 20000;
-  v_account_id bigint;
-  v_unknown text;
-  v_text text;
-  v_from timestamptz;
-  v_to timestamptz;
-begin
-  perform governance.refuse_others('console_account_ledger');
-  perform governance.check_id('p_user_id', p_user_id);
-  perform governance.check_limit(p_limit, 500);
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: type, text, from, to');
-  end if;
-  select k into v_unknown from jsonb_object_keys(p_filter) k where k <> all ('{type,text,from,to}') limit 1;
-  if v_unknown is not null then
-    perform governance.fail('PT400', 'invalid_argument',
-      format('p_filter.%s is unknown: it has type, text, from and to', left(v_unknown, 64)));
-  end if;
-  perform governance.check_optional('p_filter.text', p_filter ->> 'text', 200);
-  v_text := lower(nullif(btrim(p_filter ->> 'text'), ''));
-  begin
-    v_from := coalesce((p_filter ->> 'from')::timestamptz, '-infinity');
-    v_to := coalesce((p_filter ->> 'to')::timestamptz, 'infinity');
-  exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
-  end;
-  v_account_id := governance.account_id_of(p_user_id);
-  return (
-    with looked as materialized (
-      select t from governance.token_transactions t
-      where t.account_id = v_account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
-      order by t.transaction_id desc limit c_looked
-    ), page as (
-      select l.t, row_number() over (order by (l.t).transaction_id desc) as place from looked l
-      where ((p_filter ->> 'type') is null or (l.t).transaction_type = p_filter ->> 'type')
-        and (l.t).created_at >= v_from and (l.t).created_at < v_to
-        and (v_text is null or strpos(lower(concat_ws(E'\n', (l.t).transaction_id, (l.t).reference, (l.t).description,
-          (l.t).decision_id, ((l.t).metadata - 'lot_seal')::text)), v_text) > 0)
-      order by (l.t).transaction_id desc limit p_limit + 1
-    )
-    select jsonb_build_object(
-      'entries', coalesce(jsonb_agg(jsonb_build_object('transaction_id', (p.t).transaction_id, 'transaction_type',
-        (p.t).transaction_type, 'amount', (p.t).amount, 'previous_balance', (p.t).previous_balance, 'new_balance',
-        (p.t).new_balance, 'debt_after', (p.t).debt_after, 'description', (p.t).description, 'metadata',
-        coalesce((p.t).metadata, '{}'), 'created_at', (p.t).created_at, 'origin', governance.entry_origin(p.t),
-        'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', (p.t).lot_changes[i], 'tokens',
-            (p.t).lot_changes[i + 1], 'kind', l.kind) order by i), '[]')
-          from generate_series(1, cardinality((p.t).lot_changes), 2) i
-          left join governance.lots l on l.lot_id = (p.t).lot_changes[i])) order by p.place)
-        filter (where p.place <= p_limit), '[]'),
-      'next_before_id', case
-        when count(*) > p_limit then max((p.t).transaction_id) filter (where p.place = p_limit)
-        when (select count(*) from looked) = c_looked then (select min((l.t).transaction_id) from looked l) end)
-    from page p);
-end
-$$;
-comment on function public.console_account_ledger(text, jsonb, bigint, int) is
-  'Entries of an account''s ledger, newest first, each with its origin and the lots it moved. p_filter may name type, '
-  'text (part of an id, reference, description or metadata), from and to. next_before_id is null when all was looked '
-  'at; a page may be short of entries before that. Errors: invalid_argument, unknown_user.';
-revoke all on function public.console_account_ledger(text, jsonb, bigint, int) from public, anon, authenticated;
-grant execute on function public.console_account_ledger(text, jsonb, bigint, int) to service_role;
-
 -- schemas/76_payment_desk.sql
 -- The finance desk's payments: found, with the state of each; who may have paid one that names nobody; and why a
 -- balance is what it is.
@@ -21793,7 +21744,28 @@ comment on function governance.inverse_correction(governance.reconciliation_case
   'The correction that undoes what was posted for a case; null where there is none.';
 
 -- schemas/80_proof.sql
--- The proof: whether the books are sound.
+-- The proof: whether the books are sound. The ledger is hashed, and everything kept beside it can be derived from it.
+-- supabase/CONVENTIONS.md lists what public.verify_ledger checks, and what cannot be detected from inside the database.
+
+-- An entry that does anything but spend a lot records, under its hash, the state of the lot after it. What calls and
+-- debt spend is known from the tokens of their entries, so calls seal nothing.
+create function governance.lot_seal(l governance.lots) returns text
+  language sql stable set search_path = '' as $$
+  select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
+    l.granted, l.frozen, l.expired, l.clawed_back)
+$$;
+comment on function governance.lot_seal(governance.lots) is
+  'The parts of a lot that spending does not change: kind | created at | expires at or "-" (seconds since 1970) | '
+  'granted | frozen | expired | clawed back.';
+
+create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
+  language sql immutable set search_path = '' as $$
+  select cardinality(p_lot_changes) = 2
+    and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
+      or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
+$$;
+comment on function governance.seals_lot(text, bigint[], jsonb) is
+  'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
 
 create function governance.check_entries(p_account_id bigint)
   returns table (account_id bigint, entries bigint, calls bigint, charged numeric, problems jsonb[])

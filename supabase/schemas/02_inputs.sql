@@ -1,7 +1,4 @@
--- Errors that callers see, and the checks of what they send.
-
--- Rules: checked and compiled when saved, evaluated as straight plpgsql. docs/RULES.md is the meaning; the core in
--- shared/governance implements the same page.
+-- Errors that callers see, and the checks of what they send: parts of a rule, and arguments of functions.
 
 create function governance.fail(p_sqlstate text, p_hint text, p_message text, p_detail text default null) returns void
   language plpgsql set search_path = '' as $$
@@ -39,13 +36,6 @@ begin
 end
 $$;
 comment on function governance.check_whole(jsonb, text, bigint, bigint) is 'A whole number within its range.';
-
--- Accounts, lots and the ledger. A function that changes an account's tokens holds its lock (governance.lock_account)
--- and writes an entry (governance.append_entry, or the settlement itself), so that lots, account and ledger agree.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Arguments
--- ---------------------------------------------------------------------------------------------------------------
 
 create function governance.check_id(p_name text, p_value text, p_max int default 255) returns void
   language plpgsql immutable set search_path = '' as $$

@@ -351,5 +351,3 @@ $$;
 comment on function governance.compile_rules() is
   'Writes the functions that calls ask about rules from the rules and word lists in force, and names the set; one '
   'at a time.';
-
--- Configuration, operators' commands, and the feed that readers follow.

@@ -271,33 +271,6 @@ $$;
 comment on function governance.pays_debt_at_once() is 'Whether debt is paid out of whatever is free (the default), or '
   'only out of grants: the setting pay_debt_from.';
 
--- The proof. The ledger is hashed, and everything kept beside it can be derived from it: what a lot is, what a call
--- was charged, what the roll-up and the counters add up to. supabase/CONVENTIONS.md lists what public.verify_ledger
--- checks, and what cannot be detected from inside the database.
-
--- ---------------------------------------------------------------------------------------------------------------
--- Seals: an entry that does anything but spend a lot records, under its hash, the state of the lot after it. What
--- calls and debt spend is known from the tokens of their entries, so calls seal nothing.
--- ---------------------------------------------------------------------------------------------------------------
-
-create function governance.lot_seal(l governance.lots) returns text
-  language sql stable set search_path = '' as $$
-  select concat_ws('|', l.kind, extract(epoch from l.created_at), coalesce(extract(epoch from l.expires_at)::text, '-'),
-    l.granted, l.frozen, l.expired, l.clawed_back)
-$$;
-comment on function governance.lot_seal(governance.lots) is
-  'The parts of a lot that spending does not change: kind | created at | expires at or "-" (seconds since 1970) | '
-  'granted | frozen | expired | clawed back.';
-
-create function governance.seals_lot(p_type text, p_lot_changes bigint[], p_metadata jsonb) returns boolean
-  language sql immutable set search_path = '' as $$
-  select cardinality(p_lot_changes) = 2
-    and (p_lot_changes[2] >= 0 or p_type in ('expiry', 'refund', 'reversal')
-      or (p_type = 'adjustment' and coalesce(p_metadata ?| array['difference_id', 'cause'], false)))
-$$;
-comment on function governance.seals_lot(text, bigint[], jsonb) is
-  'Whether an entry seals the one lot that it names: all do that may have done more than spend it.';
-
 -- A function, as governance.is_sound(governance.accounts) is.
 create function governance.adds_up(l governance.lots) returns boolean
   language plpgsql immutable set search_path = '' as $$

@@ -27,6 +27,9 @@ create table governance.token_transactions (
 
 create index token_transactions_account on governance.token_transactions (account_id, transaction_id);
 
+create index token_transactions_unusual on governance.token_transactions (account_id, created_at)
+  where transaction_type <> 'usage';
+
 comment on table governance.token_transactions is 'The ledger: append-only for every role, one hash chain an account.';
 
 create function governance.entry_payload(

@@ -1,4 +1,6 @@
--- The path of a call: authorise, settle, release.
+-- Calls: their tables, the shapes of arguments and answers, and what authorising, settling and releasing share.
+-- authorize_usage (33) holds tokens, settle_usage (35) charges, release_usage (36) gives back: each is one short
+-- transaction under the account's advisory lock.
 
 -- governance.authorize_calls writes whole rows: a column more here is a value more there.
 create table governance.requests (
@@ -86,6 +88,8 @@ create index requests_conversation on governance.requests (account_id, conversat
   where conversation_id is not null;
 
 create index requests_refused on governance.requests (created_at) where decision = 'block';
+
+create index requests_refused_account on governance.requests (account_id, created_at) where decision = 'block';
 
 comment on table governance.requests is
   'Every call: its decision, its hold and, once settled, its usage event. Monthly partitions; retention drops whole '
@@ -296,9 +300,6 @@ $$;
 comment on function governance.ensure_request_partitions(date, date, int) is
   'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
   'many were new. A month with more than 2,000 calls in the default partition gets none.';
-
--- The path of a call: authorize_usage holds tokens, settle_usage charges, release_usage gives back. Each is one short
--- transaction under the account's advisory lock. docs/RULES.md fixes what is decided.
 
 create function governance.http_status(p_reason text) returns int
   language sql immutable set search_path = '' as $$

@@ -1,4 +1,5 @@
--- One user's page: balance, lots, debt and its causes, payments.
+-- One user's page: balance, lots, debt and its causes, payments; everything that happened on one line of time; and the
+-- ledger, with where each entry came from.
 
 create function governance.debt_causes(p_account_id bigint) returns jsonb
   language sql stable set search_path = '' as $$
@@ -114,3 +115,265 @@ comment on function public.console_get_account(text) is
   'invalid_argument, unknown_user.';
 revoke all on function public.console_get_account(text) from public, anon, authenticated;
 grant execute on function public.console_get_account(text) to service_role;
+
+create function governance.history_kinds() returns text[]
+  language sql immutable set search_path = '' as $$
+  select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
+$$;
+comment on function governance.history_kinds() is
+  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
+  'as newer.';
+
+-- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
+create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
+  returns table (at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select r.created_at, r.decision_id, jsonb_build_object('decision_id', r.decision_id, 'reason', r.reason, 'message',
+    r.message, 'model', r.requested_model, 'request_id', r.request_id, 'rule_name',
+    (select v.rule_name from governance.rule_versions v where v.version_id = r.rule_version_id))
+  from governance.requests r
+  where r.account_id = p_account_id and r.decision = 'block' and (r.created_at, r.decision_id) < (p_at, p_n)
+  order by r.created_at desc, r.decision_id desc limit p_limit
+$$;
+comment on function governance.history_calls(bigint, timestamptz, bigint, int) is 'Calls of an account that were '
+  'stopped, as far back as calls are kept.';
+
+create function governance.history_money(p_account_id bigint)
+  returns table (kind text, at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  with payments as materialized (
+    select p.*, jsonb_build_object('payment_id', p.payment_id, 'currency', p.currency, 'charge_id', p.charge_id,
+      'payment_intent_id', p.payment_intent_id, 'invoice_id', p.invoice_id, 'livemode', p.livemode) as names
+    from governance.stripe_payments p where p.account_id = p_account_id
+  )
+  select 'purchase', coalesce(p.paid_at, p.created_at), p.payment_id, p.names || jsonb_build_object('amount_minor',
+    p.amount_minor, 'tokens', (select sum(s.tokens) from governance.stripe_lots s where s.payment_id = p.payment_id),
+    'pack_id', (select max(l.pack_id) from governance.stripe_lots s join governance.lots l using (lot_id)
+      where s.payment_id = p.payment_id))
+  from payments p
+  union all
+  select 'refund', r.reported_at, ('x' || left(md5(r.refund_id), 14))::bit(56)::bigint,
+    p.names || jsonb_build_object('refund_id', r.refund_id, 'amount_minor', r.amount_minor,
+      'state', case r.state when 1 then 'pending' when 2 then 'succeeded' else 'failed' end)
+  from payments p join governance.stripe_refunds r using (payment_id)
+  union all
+  -- A charge may report what was refunded without naming the refunds.
+  select 'refund', p.refunded_at, p.payment_id, p.names || jsonb_build_object('refund_id', null, 'amount_minor',
+    p.refunded_minor, 'state', 'succeeded')
+  from payments p
+  where p.refunded_minor > 0 and p.refunded_at is not null
+    and not exists (select from governance.stripe_refunds r where r.payment_id = p.payment_id)
+  union all
+  select 'dispute', d.reported_at, ('x' || left(md5(d.dispute_id), 14))::bit(56)::bigint,
+    p.names || jsonb_build_object('dispute_id', d.dispute_id, 'amount_minor', d.amount_minor,
+      'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
+  from payments p join governance.stripe_disputes d using (payment_id)
+$$;
+comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
+
+create function governance.history_grants(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
+  returns table (at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select t.created_at, t.transaction_id, jsonb_build_object('transaction_id', t.transaction_id, 'transaction_type',
+    t.transaction_type, 'amount', t.amount, 'new_balance', t.new_balance, 'debt', t.debt_after, 'description',
+    t.description)
+  from governance.token_transactions t
+  where t.account_id = p_account_id and t.transaction_type <> 'usage'
+    and (t.created_at, t.transaction_id) < (p_at, p_n)
+    -- A payment's own grant is part of the payment's line.
+    and not exists (select from governance.purchase_records r where r.transaction_id = t.transaction_id
+      and r.record_type = 'grant')
+  order by t.created_at desc, t.transaction_id desc limit p_limit
+$$;
+comment on function governance.history_grants(bigint, timestamptz, bigint, int) is
+  'Entries of an account''s ledger that are neither usage nor the grant of a payment.';
+
+create function governance.history_acts(p_account_id bigint)
+  returns table (kind text, at timestamptz, n bigint, item jsonb)
+  language sql stable set search_path = '' as $$
+  select 'act', g.created_at, g.audit_id, jsonb_build_object('audit_id', g.audit_id, 'operator', g.operator, 'action',
+    g.action, 'rule_name', g.rule_name, 'reason', g.reason)
+  from governance.audit_log g where g.account_id = p_account_id
+  union all
+  select 'alert', e.created_at, e.alert_event_id, jsonb_build_object('alert_event_id', e.alert_event_id, 'alert_kind',
+    e.kind, 'alert_name', k.alert_name, 'severity', e.severity, 'message', e.message, 'threshold', e.threshold,
+    'value', e.value, 'period', e.period_key, 'details', e.details, 'acknowledged_by', e.acknowledged_by)
+  from governance.alert_events e left join governance.cost_alerts k using (alert_id) where e.account_id = p_account_id
+  union all
+  select 'message', coalesce(m.sent_at, m.created_at), m.notification_id, jsonb_build_object('notification_id',
+    m.notification_id, 'channel', m.channel, 'recipient', m.recipient, 'subject', m.subject, 'status', m.status)
+  from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
+$$;
+comment on function governance.history_acts(bigint) is
+  'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
+
+create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
+  p_cursor text default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  c_kinds constant text[] := governance.history_kinds();
+  v_kinds text[] := c_kinds;
+  v_account_id bigint;
+  v_at timestamptz := 'infinity';
+  v_rank int := 0;
+  v_n bigint := 0;
+  v_parts text[];
+begin
+  perform governance.refuse_others('console_account_history');
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_limit(p_limit, 200);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' or p_filter - 'kinds' <> '{}'
+    or jsonb_typeof(coalesce(p_filter -> 'kinds', 'null')) not in ('array', 'null') then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object; kinds in it is a list');
+  end if;
+  if jsonb_typeof(p_filter -> 'kinds') = 'array' then
+    v_kinds := array(select * from jsonb_array_elements_text(p_filter -> 'kinds') limit 100);
+    if not v_kinds <@ c_kinds then
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_filter.kinds has no others than ' || array_to_string(c_kinds, ', '));
+    end if;
+  end if;
+  if p_cursor is not null then
+    -- Microseconds, place of the kind, number: what was shown last.
+    v_parts := regexp_match(p_cursor, '^(-?\d{1,17})\.(\d)\.(\d{1,18})$');
+    if v_parts is null then
+      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this function gave');
+    end if;
+    v_at := 'epoch'::timestamptz + v_parts[1]::bigint * interval '1 microsecond';
+    v_rank := v_parts[2]::int;
+    v_n := v_parts[3]::bigint;
+  end if;
+  v_account_id := governance.account_id_of(p_user_id);
+  return (
+    with found as (
+      select 'stopped' as kind, x.* from governance.history_calls(v_account_id, v_at,
+        case when v_rank > 1 then 9223372036854775807 when v_rank = 1 then v_n else 0 end, p_limit + 1) x
+      where 'stopped' = any (v_kinds)
+      union all
+      select 'grant', x.* from governance.history_grants(v_account_id, v_at,
+        case when v_rank > 5 then 9223372036854775807 when v_rank = 5 then v_n else 0 end, p_limit + 1) x
+      where 'grant' = any (v_kinds)
+      union all
+      select x.* from governance.history_money(v_account_id) x
+      where x.kind = any (v_kinds) and v_kinds && '{purchase,refund,dispute}'
+        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
+      union all
+      select x.* from governance.history_acts(v_account_id) x
+      where x.kind = any (v_kinds) and v_kinds && '{act,alert,message}'
+        and (x.at, array_position(c_kinds, x.kind), x.n) < (v_at, v_rank, v_n)
+    ), page as (
+      select f.*, array_position(c_kinds, f.kind) as rank,
+        row_number() over (order by f.at desc, array_position(c_kinds, f.kind) desc, f.n desc) as place
+      from found f order by place limit p_limit + 1
+    )
+    select jsonb_build_object(
+      'items', coalesce(jsonb_agg(jsonb_build_object('kind', p.kind, 'at', p.at, 'key', p.kind || ' ' || p.n || ' '
+        || coalesce(p.item ->> 'refund_id', p.item ->> 'dispute_id', '')) || p.item order by p.place)
+        filter (where p.place <= p_limit), '[]'),
+      'next_cursor', case when count(*) > p_limit then (
+        select (extract(epoch from l.at) * 1000000)::bigint || '.' || l.rank || '.' || l.n
+        from page l where l.place = p_limit) end)
+    from page p);
+end
+$$;
+comment on function public.console_account_history(text, jsonb, text, int) is
+  'What happened to an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
+  'tokens without a call), acts of operators and rules, alerts, messages to the user. p_filter.kinds: only these. '
+  'next_cursor is null on the last page. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_account_history(text, jsonb, text, int) from public, anon, authenticated;
+grant execute on function public.console_account_history(text, jsonb, text, int) to service_role;
+
+create function governance.entry_origin(t governance.token_transactions) returns jsonb
+  language sql stable set search_path = '' as $$
+  select case
+    when t.transaction_type = 'usage' then jsonb_build_object('kind', 'call', 'id', t.reference, 'decision_id',
+      t.decision_id)
+    else coalesce(
+      (select jsonb_build_object('kind', case when r.dispute_id is not null then 'dispute'
+          when r.refund_id is not null then 'refund' else 'payment' end,
+        'id', coalesce(r.dispute_id, r.refund_id, p.charge_id, p.payment_intent_id, p.invoice_id),
+        'payment_id', p.payment_id, 'charge_id', p.charge_id, 'payment_intent_id', p.payment_intent_id, 'invoice_id',
+        p.invoice_id, 'livemode', p.livemode)
+      from governance.purchase_records r join governance.stripe_payments p on p.payment_id = governance.payment_of(r)
+      where r.transaction_id = t.transaction_id),
+      (select jsonb_build_object('kind', 'act', 'id', x.act_id, 'operator', x.operator, 'act_kind', x.kind)
+      from governance.account_acts x where x.command_id = t.metadata ->> 'command_id' and x.account_id = t.account_id),
+      jsonb_build_object('kind', case
+        when t.transaction_type = 'subscription_grant' and t.reference like 'allowance %' then 'allowance'
+        when t.transaction_type = 'expiry' then 'expiry'
+        when t.transaction_type = 'debt_recovery' then 'debt'
+        else 'backend' end, 'id', t.reference)) end
+$$;
+comment on function governance.entry_origin(governance.token_transactions) is
+  'What an entry of the ledger came from: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
+  'that was paid, or the product''s backend.';
+
+create function public.console_account_ledger(p_user_id text, p_filter jsonb default '{}',
+  p_before_id bigint default null, p_limit int default 50) returns jsonb
+  language plpgsql stable security definer set search_path = '' set jit = off
+    set plan_cache_mode = 'force_custom_plan' as $$
+declare
+  -- So many entries are looked at for one page; where more are to be looked at, the page answers where to go on.
+  c_looked constant int := 20000;
+  v_account_id bigint;
+  v_unknown text;
+  v_text text;
+  v_from timestamptz;
+  v_to timestamptz;
+begin
+  perform governance.refuse_others('console_account_ledger');
+  perform governance.check_id('p_user_id', p_user_id);
+  perform governance.check_limit(p_limit, 500);
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter is an object: type, text, from, to');
+  end if;
+  select k into v_unknown from jsonb_object_keys(p_filter) k where k <> all ('{type,text,from,to}') limit 1;
+  if v_unknown is not null then
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_filter.%s is unknown: it has type, text, from and to', left(v_unknown, 64)));
+  end if;
+  perform governance.check_optional('p_filter.text', p_filter ->> 'text', 200);
+  v_text := lower(nullif(btrim(p_filter ->> 'text'), ''));
+  begin
+    v_from := coalesce((p_filter ->> 'from')::timestamptz, '-infinity');
+    v_to := coalesce((p_filter ->> 'to')::timestamptz, 'infinity');
+  exception when data_exception then
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter.from and to are moments');
+  end;
+  v_account_id := governance.account_id_of(p_user_id);
+  return (
+    with looked as materialized (
+      select t from governance.token_transactions t
+      where t.account_id = v_account_id and t.transaction_id < coalesce(p_before_id, 9223372036854775807)
+      order by t.transaction_id desc limit c_looked
+    ), page as (
+      select l.t, row_number() over (order by (l.t).transaction_id desc) as place from looked l
+      where ((p_filter ->> 'type') is null or (l.t).transaction_type = p_filter ->> 'type')
+        and (l.t).created_at >= v_from and (l.t).created_at < v_to
+        and (v_text is null or strpos(lower(concat_ws(E'\n', (l.t).transaction_id, (l.t).reference, (l.t).description,
+          (l.t).decision_id, ((l.t).metadata - 'lot_seal')::text)), v_text) > 0)
+      order by (l.t).transaction_id desc limit p_limit + 1
+    )
+    select jsonb_build_object(
+      'entries', coalesce(jsonb_agg(jsonb_build_object('transaction_id', (p.t).transaction_id, 'transaction_type',
+        (p.t).transaction_type, 'amount', (p.t).amount, 'previous_balance', (p.t).previous_balance, 'new_balance',
+        (p.t).new_balance, 'debt_after', (p.t).debt_after, 'description', (p.t).description, 'metadata',
+        coalesce((p.t).metadata, '{}'), 'created_at', (p.t).created_at, 'origin', governance.entry_origin(p.t),
+        'lots', (select coalesce(jsonb_agg(jsonb_build_object('lot_id', (p.t).lot_changes[i], 'tokens',
+            (p.t).lot_changes[i + 1], 'kind', l.kind) order by i), '[]')
+          from generate_series(1, cardinality((p.t).lot_changes), 2) i
+          left join governance.lots l on l.lot_id = (p.t).lot_changes[i])) order by p.place)
+        filter (where p.place <= p_limit), '[]'),
+      'next_before_id', case
+        when count(*) > p_limit then max((p.t).transaction_id) filter (where p.place = p_limit)
+        when (select count(*) from looked) = c_looked then (select min((l.t).transaction_id) from looked l) end)
+    from page p);
+end
+$$;
+comment on function public.console_account_ledger(text, jsonb, bigint, int) is
+  'Entries of an account''s ledger, newest first, each with its origin and the lots it moved. p_filter may name type, '
+  'text (part of an id, reference, description or metadata), from and to. next_before_id is null when all was looked '
+  'at; a page may be short of entries before that. Errors: invalid_argument, unknown_user.';
+revoke all on function public.console_account_ledger(text, jsonb, bigint, int) from public, anon, authenticated;
+grant execute on function public.console_account_ledger(text, jsonb, bigint, int) to service_role;

@@ -29,6 +29,8 @@ create index notifications_due on governance.notifications (due_at) where status
 
 create index notifications_time on governance.notifications (created_at);
 
+create index notifications_user on governance.notifications (account_id, created_at) where audience = 'user';
+
 comment on table governance.notifications is
   'Messages to send, each once: take them with claim_notifications, report the outcome with finish_notification.';
 

@@ -4,10 +4,6 @@
 -- about a payment (paid, refunded so much, disputed, won or lost), and governance.settle_payment then moves the
 -- payment's lots to where those facts put them. Facts only grow, so the order and number of deliveries do not matter.
 
--- ---------------------------------------------------------------------------------------------------------------
--- Tables
--- ---------------------------------------------------------------------------------------------------------------
-
 create table governance.webhook_events_processed (
   event_id text primary key,
   event_type text not null,
