@@ -3272,7 +3272,7 @@ begin
         perform governance.preset_text(v_change -> 'record', 'model', 'prices', null, 200);
       end if;
       if governance.config_key(v_change ->> 'kind', v_change -> 'record') is distinct from v_change ->> 'key' then
-        perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not its record''s',
+        perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not the key of its record',
           v_place - 1));
       end if;
       if v_change ->> 'kind' = 'setting' and (
@@ -3281,7 +3281,7 @@ begin
         perform governance.invalid_preset('settings.' || left(v_change ->> 'key', 64), 'a value is needed');
       end if;
     elsif v_change ->> 'kind' = 'project' then
-      perform governance.fail('PT400', 'invalid_argument', 'The project itself is not retired');
+      perform governance.fail('PT400', 'invalid_argument', 'The record of the project cannot be retired');
     end if;
   end loop;
   if exists (select from jsonb_array_elements(p_changes) c group by c ->> 'kind', c ->> 'key' having count(*) > 1) then
@@ -3629,7 +3629,8 @@ begin
   if v_answer is not null then return v_answer; end if;
   perform governance.check_config_versions(p_changes);
   if (select count(*) from governance.config_proposals p where p.status = 'proposed') >= 500 then
-    perform governance.fail('PT409', 'too_many_proposals', '500 changes wait for a decision already');
+    perform governance.fail('PT409', 'too_many_proposals',
+      '500 proposals wait for a decision already: decide some of them first');
   end if;
   insert into governance.config_proposals (changes, reason, proposed_by, proposed_at)
   values (p_changes, p_reason, p_operator, governance.now()) returning * into v_proposal;
@@ -3672,12 +3673,13 @@ begin
     perform governance.fail('PT404', 'not_found', 'There is no such proposal');
   end if;
   if v_proposal.status <> 'proposed' then
-    perform governance.fail('PT409', 'already_decided', format('%s has %s this', v_proposal.decided_by,
+    perform governance.fail('PT409', 'already_decided', format('%s has already %s this proposal', v_proposal.decided_by,
       v_proposal.status), governance.proposal_json(v_proposal)::text);
   end if;
   if p_approve then
     if governance.is_same_person(v_proposal.proposed_by, p_operator) then
-      perform governance.fail('PT403', 'same_person', 'Somebody else than who proposed it approves a change');
+      perform governance.fail('PT403', 'same_person',
+        'Somebody other than the person who proposed this change must approve it');
     end if;
     v_changed := governance.change_config(v_proposal.changes, v_proposal.reason, v_proposal.proposed_by, p_command_id,
       v_now, jsonb_build_object('proposal_id', p_proposal_id, 'approved_by', p_operator));
@@ -5042,7 +5044,7 @@ begin
   if p_expires_at is not null
     and (p_amount < 0 or not governance.is_date(p_expires_at) or p_expires_at <= governance.now()) then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_expires_at is a moment in the future, for tokens that are added');
+      'p_expires_at must be a moment in the future, and only tokens that are added have one');
   end if;
 
   v_account := governance.lock_account(p_user_id);
@@ -5056,7 +5058,7 @@ begin
     v_account.reserved_tokens;
   if p_amount > 0 then
     if v_available + v_account.reserved_tokens + p_amount > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would reach 2^53 tokens or more: add fewer');
     end if;
     v_granted := governance.grant_tokens(v_account.account_id,
       case p_transaction_type when 'purchase' then 'purchased' when 'subscription_grant' then 'subscription'
@@ -5941,8 +5943,8 @@ begin
   for v_key, v_name in select * from jsonb_each_text(columns) loop
     if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
       perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
-        left(v_key, 64)));
+        format('p_columns has no key "%s"; it takes id, user_id, created_at, metadata, conversation_id, model, '
+          'task_type', left(v_key, 64)));
     end if;
     continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
     types := types || coalesce((
@@ -5954,12 +5956,13 @@ begin
     end if;
   end loop;
   if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at must name a column of timestamps');
   end if;
   -- Batches go by the key: without order or with twins a row would be lost between two of them.
   if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
     'timestamp with time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_columns.id must name a column of whole numbers, uuids, texts or moments');
   end if;
   if v_kind in ('r', 'p') and not exists (
     select from pg_catalog.pg_index i
@@ -6605,7 +6608,8 @@ begin
     select r.created_at into v_before from governance.requests r
       where r.decision_id = p_before_id and r.account_id = v_account_id;
     if not found then
-      perform governance.fail('PT404', 'not_found', 'p_before_id is no decision of this user that is still kept');
+      perform governance.fail('PT404', 'not_found',
+        'No decision of this user with the id p_before_id is kept: read from the beginning');
     end if;
   end if;
   return (
@@ -6862,7 +6866,8 @@ begin
     v_parts[8], v_parts[9], v_parts[10], replace(v_parts[11], '_', '.'),
     replace(v_parts[12], '_', '.'))::governance.feed_cursor;
 exception when data_exception then
-  perform governance.fail('PT400', 'invalid_argument', 'p_cursor is null, "now", or a next_cursor as it was answered');
+  perform governance.fail('PT400', 'invalid_argument',
+    'p_cursor is null, "now" or the next_cursor of an earlier answer');
   return null;
 end
 $$;
@@ -6899,7 +6904,8 @@ begin
   for v_key in select jsonb_object_keys(coalesce(p_filter, '{}')) loop
     if v_key not in ('user_id', 'decision', 'reason', 'model', 'kinds', 'since', 'facts') then
       perform governance.fail('PT400', 'invalid_argument',
-        format('p_filter.%s is unknown: user_id, decision, reason, model, kinds, since, facts are', left(v_key, 64)));
+        format('p_filter has no key "%s"; it takes user_id, decision, reason, model, kinds, since, facts',
+          left(v_key, 64)));
     end if;
   end loop;
   w.decision := p_filter ->> 'decision';
@@ -7751,7 +7757,8 @@ begin
   end if;
   for v_part in select * from jsonb_array_elements(e.metadata -> 'by_other_models') loop
     if jsonb_typeof(v_part -> 'model') is distinct from 'string' or jsonb_typeof(v_part) <> 'object' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models names a model in each place');
+      perform governance.fail('PT400', 'invalid_argument',
+        'Each part of p_metadata.by_other_models must name its model');
     end if;
     perform governance.check_id('p_metadata.by_other_models.model', v_part ->> 'model', 200);
     perform governance.check_token_parts(governance.token_part(v_part, 'input_tokens'),
@@ -7761,7 +7768,7 @@ begin
   end loop;
   if v_input > e.input_tokens or v_output > e.output_tokens then
     perform governance.fail('PT400', 'invalid_argument',
-      'What p_metadata.by_other_models used is part of p_input_tokens and p_output_tokens');
+      'The tokens in p_metadata.by_other_models are part of p_input_tokens and p_output_tokens: they cannot be more');
   end if;
 end
 $$;
@@ -7840,7 +7847,8 @@ begin
   p.output_micros_per_million := v_output::bigint;
   return p;
 exception when numeric_value_out_of_range then
-  perform governance.fail('PT400', 'invalid_argument', 'The price of this tier is not below 2^63 micro-units');
+  perform governance.fail('PT400', 'invalid_argument',
+    'The price of this service tier would reach 2^63 micro-units or more');
   return null;
 end
 $$;
@@ -7877,7 +7885,8 @@ begin
   end if;
   v_cost := div(v_cost + 500000, 1000000);
   if v_cost > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+    perform governance.fail('PT400', 'invalid_argument',
+      'The cost of these tokens would reach 2^53 micro-units or more');
   end if;
   return greatest(v_cost, 0);
 end
@@ -8553,7 +8562,7 @@ begin
       elsif v_call - p_keys <> '{}' then
         select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
         perform governance.fail('PT400', 'invalid_argument',
-          format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
+          format('A call has no key "%s"; it takes %s', left(v_key, 64), array_to_string(p_keys, ', ')));
       end if;
     end loop;
   end if;
@@ -9003,7 +9012,8 @@ begin
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.%s is not part of %s', left(v_unknown, 64),
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act has no key "%s" where its kind is %s', left(v_unknown, 64),
       v_kind));
   end if;
   if v_kind in ('give_tokens', 'take_tokens') then
@@ -9040,7 +9050,7 @@ begin
     if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
     if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
     if not p_act ?| '{daily_limit,monthly_limit}' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
+      perform governance.fail('PT400', 'invalid_argument', 'p_act needs daily_limit, monthly_limit or both');
     elsif governance.act_moment(p_act, 'until') is null
       or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
       perform governance.fail('PT400', 'invalid_argument',
@@ -9168,7 +9178,7 @@ begin
   case p_act ->> 'kind'
   when 'give_tokens' then
     if v_free + a.reserved_tokens + v_tokens > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would reach 2^53 tokens or more: add fewer');
     end if;
     v_granted := governance.grant_tokens(a.account_id, v_kind, v_tokens,
       case v_kind when 'promotional' then 'bonus' when 'subscription' then 'subscription_grant' else 'adjustment' end,
@@ -9196,7 +9206,7 @@ begin
     elsif exists (select from governance.account_acts x where x.account_id = a.account_id and x.kind = 'refund_call'
       and x.status in ('proposed', 'done') and x.undoes is null and x.command_id <> p_command_id
       and x.fields ->> 'request_id' = q.request_id) then
-      perform governance.fail('PT409', 'already_refunded', 'This call was refunded, or its refund proposed, before');
+      perform governance.fail('PT409', 'already_refunded', 'This call is refunded already, or its refund is proposed');
     end if;
     v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
     -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
@@ -9270,7 +9280,7 @@ begin
     return;
   elsif v_undo ? 'next_plan_id' then
     if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
-      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
+      perform governance.fail('PT409', 'changed_since', 'The user''s next plan was changed since');
     end if;
     update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
     return;
@@ -9279,7 +9289,7 @@ begin
         row((x.fields ->> 'daily_limit')::bigint, (x.fields ->> 'until')::timestamptz))
       or (x.fields ? 'monthly_limit' and row(a.raised_monthly_limit, a.raised_monthly_until) is distinct from
         row((x.fields ->> 'monthly_limit')::bigint, (x.fields ->> 'until')::timestamptz)) then
-      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
+      perform governance.fail('PT409', 'changed_since', 'The raised limits were changed since');
     end if;
     perform governance.set_raised(a.account_id, x.fields, v_undo -> 'raised');
     return;
@@ -9597,7 +9607,7 @@ begin
     perform governance.fail('PT409', 'not_undoable', format('This act is %s: there is nothing to undo', x.status),
       governance.act_json(x)::text);
   elsif x.undoes is not null then
-    perform governance.fail('PT409', 'not_undoable', 'An undo is not undone: do the act again');
+    perform governance.fail('PT409', 'not_undoable', 'An undo cannot be undone: do the act again');
   end if;
   v_now := governance.now();
   begin
@@ -10214,7 +10224,7 @@ begin
   end;
   if key is null or id is null or tier is null or tier not between 0 and p_last_tier
     or v_cursor ->> 's' is distinct from p_order then
-    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor must come from an earlier answer of this search');
   end if;
 end
 $$;
@@ -10866,14 +10876,15 @@ begin
     v_kinds := array(select * from jsonb_array_elements_text(p_filter -> 'kinds') limit 100);
     if not v_kinds <@ c_kinds then
       perform governance.fail('PT400', 'invalid_argument',
-        'p_filter.kinds has no others than ' || array_to_string(c_kinds, ', '));
+        'p_filter.kinds takes only ' || array_to_string(c_kinds, ', '));
     end if;
   end if;
   if p_cursor is not null then
     -- Microseconds, place of the kind, number: what was shown last.
     v_parts := regexp_match(p_cursor, '^(-?\d{1,17})\.(\d)\.(\d{1,18})$');
     if v_parts is null then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this function gave');
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_cursor must come from an earlier answer of this function');
     end if;
     v_at := 'epoch'::timestamptz + v_parts[1]::bigint * interval '1 microsecond';
     v_rank := v_parts[2]::int;
@@ -10966,7 +10977,7 @@ begin
   select k into v_unknown from jsonb_object_keys(p_filter) k where k <> all ('{type,text,from,to}') limit 1;
   if v_unknown is not null then
     perform governance.fail('PT400', 'invalid_argument',
-      format('p_filter.%s is unknown: it has type, text, from and to', left(v_unknown, 64)));
+      format('p_filter has no key "%s"; it takes type, text, from and to', left(v_unknown, 64)));
   end if;
   perform governance.check_optional('p_filter.text', p_filter ->> 'text', 200);
   v_text := lower(nullif(btrim(p_filter ->> 'text'), ''));
@@ -11770,7 +11781,7 @@ begin
       when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
         else false end)) then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+      'p_filter takes only user_id, decision, reason, model (texts) and kinds (a list)');
   end if;
 end
 $$;
@@ -11791,7 +11802,7 @@ begin
   end if;
   perform governance.check_event_filter(p_filter);
   if p_filter ? 'kinds' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter takes only user_id, decision, reason and model');
   end if;
 end
 $$;
@@ -11967,10 +11978,10 @@ begin
   perform governance.check_limit(p_limit, 1000);
   perform governance.check_event_filter(p_filter);
   if v_filter ? 'kinds' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter takes only user_id, decision, reason and model');
   end if;
   if p_from > p_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from is not after p_to');
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must not be after p_to');
   end if;
   if isfinite(v_from) then v_low := governance.feed_low_id(v_from - interval '1 hour'); end if;
   if isfinite(v_to) then v_high := least(v_high, governance.feed_low_id(v_to + interval '1 hour') + 1); end if;
@@ -14973,7 +14984,8 @@ begin
   end if;
   for v_key, v_value in select * from jsonb_each(coalesce(p_changes -> 'messages', '{}')) loop
     if v_key <> all (governance.message_topics()) or jsonb_typeof(v_value) <> 'boolean' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_changes.messages has true or false by topic: '
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_changes.messages has true or false for each topic that it names: '
         || array_to_string(governance.message_topics(), ', '));
     end if;
   end loop;
@@ -15132,7 +15144,8 @@ declare
   v_act jsonb := governance.check_act(p_act);
 begin
   if v_act ->> 'kind' in ('refund_call', 'end_hold') then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act.kind %s is for one call of one user, not for many users',
       v_act ->> 'kind'));
   elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
     where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
@@ -15157,7 +15170,7 @@ declare
 begin
   if p_user_ids is null or jsonb_typeof(p_user_ids) <> 'array' or jsonb_array_length(p_user_ids) = 0
     or exists (select from jsonb_array_elements(p_user_ids) u where jsonb_typeof(u) <> 'string') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is an array of user ids: at least one');
+    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is a list of at least one user id');
   elsif jsonb_array_length(p_user_ids) > c_most then
     perform governance.fail('PT400', 'invalid_argument',
       format('p_user_ids names %s users: at most %s go into one act', jsonb_array_length(p_user_ids), c_most));
@@ -15206,7 +15219,8 @@ begin
       from lines z join governance.accounts a using (account_id) where z.hint is null)
   into v_plan from lines l;
   if (v_plan ->> 'stake')::numeric > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
+    perform governance.fail('PT400', 'invalid_argument',
+      'This act would move 2^53 tokens or more in all: choose fewer users or fewer tokens');
   end if;
   return v_plan || jsonb_build_object('account_ids', to_jsonb(coalesce(v_account_ids, '{}')),
     'why', governance.why_second_person(p_operator, (v_plan ->> 'stake')::bigint, p_now));
@@ -15284,7 +15298,7 @@ begin
   v_plan := governance.plan_bulk_act(v_act, p_user_ids, p_operator, v_now);
   if (v_plan ->> 'changes')::int <> p_expected_changes or (v_plan ->> 'tokens')::bigint <> p_expected_tokens then
     perform governance.fail('PT409', 'changed_since',
-      'Some of these users changed since this was worked out: look at what it does now',
+      'Some of these users changed since the preview: look at what the act would do now',
       (v_plan - 'account_ids')::text);
   elsif (v_plan ->> 'changes')::int = 0 then
     perform governance.fail('PT409', 'nothing_to_change', 'None of these users would be changed');
@@ -18855,7 +18869,7 @@ begin
   if p_limit is null or p_limit not between 1 and 20000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
   elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor must be the next_cursor of an earlier answer');
   elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
     perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
   end if;
@@ -19266,7 +19280,7 @@ begin
     if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
       'payment_intent.succeeded') then
       perform governance.fail('PT409', 'still_quarantined',
-        format('It still cannot be acted on (%s): put right what is missing, or dismiss it',
+        format('This event still cannot be acted on (%s): put right what is missing, or dismiss it',
           replace(v_answer ->> 'reason', '_', ' ')));
     end if;
     v_metadata := governance.stripe_object(v_object -> 'metadata');
@@ -19286,7 +19300,7 @@ begin
       perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
     elsif v_amount is null or v_amount < 0 or v_currency is null then
       perform governance.fail('PT409', 'still_quarantined',
-        'The event has no amount that was paid: dismiss it, and book by reconciliation');
+        'The event has no paid amount: dismiss it, and book the payment by reconciliation');
     end if;
     v_pay := governance.note_payment(v_now,
       coalesce(governance.stripe_id(v_object -> 'payment_intent'), case
@@ -20115,7 +20129,7 @@ begin
       'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, undo');
   elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
     or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids is a list of 1 to 1,000 ids');
   elsif p_action in ('note', 'write_off', 'reopen', 'undo') and coalesce(btrim(p_reason), '') = '' then
     perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
   elsif p_action = 'assign'
@@ -20128,7 +20142,7 @@ begin
   elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
     -- A version that cannot be read would check nothing.
     perform governance.fail('PT400', 'invalid_argument',
-      'A version in p_expected_versions is a whole number, as the case was answered with');
+      'A version in p_expected_versions is a whole number: the version at which the case was read');
   end if;
   v_answer := governance.begin_command('case_action', p_command_id,
     row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));
@@ -20312,11 +20326,12 @@ begin
     period_to := (p_report #>> '{period,to}')::timestamptz;
     read_at := (p_report ->> 'ledger_read_at')::timestamptz;
   exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_report.period.from, p_report.period.to and p_report.ledger_read_at must be moments');
   end;
   if period_from is null or period_to is null or not isfinite(period_from) or not isfinite(period_to)
     or period_from >= period_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period needs two moments: from, and a later to');
   end if;
 end
 $$;
@@ -20540,7 +20555,8 @@ begin
   if p_before_run_id is not null then
     select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
     if v_before is null then
-      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
+      perform governance.fail('PT404', 'not_found',
+        'No run with the id p_before_run_id is kept: read from the beginning');
     end if;
   end if;
   return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
@@ -20585,7 +20601,7 @@ begin
   select count(*) into v_known from governance.reconciliation_runs r
     where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
   if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
-    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
+    perform governance.fail('PT404', 'not_found', 'Both runs must be kept with all their differences');
   end if;
   return (
     with pairs as (
@@ -20702,10 +20718,10 @@ begin
     governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
       governance.stripe_id(c -> 'customer_id'));
   if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
-    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id of Stripe''s: a grant needs one');
   elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
     perform governance.fail('PT409', 'already_granted',
-      'This payment has its tokens by now: run the reconciliation again');
+      'The tokens of this payment are granted already: run the reconciliation again');
   end if;
   v_user_id := coalesce(v_user_id, governance.person_of(c));
   if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
@@ -20804,7 +20820,7 @@ begin
     elsif v_tokens < 0 then
       if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
         perform governance.fail('PT409', 'more_than_left',
-          format('Only %s tokens of this grant are not taken back yet',
+          format('Only %s tokens of this grant can still be taken back',
             governance.with_separators(v_known.tokens - v_known.reversed - v_known.clawed)));
       end if;
       v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
@@ -20831,7 +20847,7 @@ begin
   elsif v_action in ('claw_back', 'restore') then
     if governance.stripe_whole(c -> 'refunded_minor') is null then
       perform governance.fail('PT400', 'invalid_argument',
-        'correction.refunded_minor is needed: what Stripe says was refunded');
+        'correction.refunded_minor is needed: the amount that Stripe says was refunded');
     end if;
     update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
       refunded_override_at = greatest(p_now, p.refunded_at,
@@ -20857,7 +20873,8 @@ begin
   elsif v_action in ('promotional', 'reclassify') then
     v_kind := case v_action when 'promotional' then 'promotional' else c ->> 'kind' end;
     if v_kind is null or v_kind not in ('promotional', 'purchased', 'subscription') or v_kind = v_lot.kind then
-      perform governance.fail('PT400', 'invalid_argument', 'correction.kind is another kind of lot');
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.kind must be a kind that the lot does not have: promotional, purchased or subscription');
     end if;
     update governance.lots l set kind = v_kind where l.lot_id = v_lot_id;
     update governance.stripe_lots s set is_void = v_kind = 'promotional' or s.tokens <= s.reversed + s.clawed
@@ -20872,7 +20889,7 @@ begin
       p_difference_id => p_difference_id);
     v_effects := jsonb_build_array(governance.effect(v_action, v_user_id, 0, v_entry));
   else
-    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
+    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: a person decides what is done');
   end if;
   perform governance.reprice_reversed(v_lot_id, c, p_now, v_reference, v_metadata);
   return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
@@ -20956,7 +20973,7 @@ begin
       format('This case is %s: propose its correction first', replace(c.status, '_', ' ')));
   elsif c.resolution = 'write_off' then
     perform governance.fail('PT409', 'not_proposed',
-      'It is proposed to write this case off: propose its correction first');
+      'A write-off is proposed for this case: propose its correction first');
   elsif c.status <> 'approved' and governance.needs_approver(c) then
     perform governance.fail('PT403', 'approval_needed', governance.why_approver(c, p_operator, '[]', v_now));
   end if;
@@ -21036,7 +21053,7 @@ begin
       'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, post');
   elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
     or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids is a list of 1 to 1,000 ids');
   end if;
   for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id;

@@ -97,7 +97,7 @@ begin
         perform governance.preset_text(v_change -> 'record', 'model', 'prices', null, 200);
       end if;
       if governance.config_key(v_change ->> 'kind', v_change -> 'record') is distinct from v_change ->> 'key' then
-        perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not its record''s',
+        perform governance.fail('PT400', 'invalid_argument', format('p_changes[%s].key is not the key of its record',
           v_place - 1));
       end if;
       if v_change ->> 'kind' = 'setting' and (
@@ -106,7 +106,7 @@ begin
         perform governance.invalid_preset('settings.' || left(v_change ->> 'key', 64), 'a value is needed');
       end if;
     elsif v_change ->> 'kind' = 'project' then
-      perform governance.fail('PT400', 'invalid_argument', 'The project itself is not retired');
+      perform governance.fail('PT400', 'invalid_argument', 'The record of the project cannot be retired');
     end if;
   end loop;
   if exists (select from jsonb_array_elements(p_changes) c group by c ->> 'kind', c ->> 'key' having count(*) > 1) then
@@ -454,7 +454,8 @@ begin
   if v_answer is not null then return v_answer; end if;
   perform governance.check_config_versions(p_changes);
   if (select count(*) from governance.config_proposals p where p.status = 'proposed') >= 500 then
-    perform governance.fail('PT409', 'too_many_proposals', '500 changes wait for a decision already');
+    perform governance.fail('PT409', 'too_many_proposals',
+      '500 proposals wait for a decision already: decide some of them first');
   end if;
   insert into governance.config_proposals (changes, reason, proposed_by, proposed_at)
   values (p_changes, p_reason, p_operator, governance.now()) returning * into v_proposal;
@@ -497,12 +498,13 @@ begin
     perform governance.fail('PT404', 'not_found', 'There is no such proposal');
   end if;
   if v_proposal.status <> 'proposed' then
-    perform governance.fail('PT409', 'already_decided', format('%s has %s this', v_proposal.decided_by,
+    perform governance.fail('PT409', 'already_decided', format('%s has already %s this proposal', v_proposal.decided_by,
       v_proposal.status), governance.proposal_json(v_proposal)::text);
   end if;
   if p_approve then
     if governance.is_same_person(v_proposal.proposed_by, p_operator) then
-      perform governance.fail('PT403', 'same_person', 'Somebody else than who proposed it approves a change');
+      perform governance.fail('PT403', 'same_person',
+        'Somebody other than the person who proposed this change must approve it');
     end if;
     v_changed := governance.change_config(v_proposal.changes, v_proposal.reason, v_proposal.proposed_by, p_command_id,
       v_now, jsonb_build_object('proposal_id', p_proposal_id, 'approved_by', p_operator));

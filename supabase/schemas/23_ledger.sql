@@ -154,7 +154,7 @@ begin
   if p_expires_at is not null
     and (p_amount < 0 or not governance.is_date(p_expires_at) or p_expires_at <= governance.now()) then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_expires_at is a moment in the future, for tokens that are added');
+      'p_expires_at must be a moment in the future, and only tokens that are added have one');
   end if;
 
   v_account := governance.lock_account(p_user_id);
@@ -168,7 +168,7 @@ begin
     v_account.reserved_tokens;
   if p_amount > 0 then
     if v_available + v_account.reserved_tokens + p_amount > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would reach 2^53 tokens or more: add fewer');
     end if;
     v_granted := governance.grant_tokens(v_account.account_id,
       case p_transaction_type when 'purchase' then 'purchased' when 'subscription_grant' then 'subscription'

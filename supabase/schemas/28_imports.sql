@@ -77,8 +77,8 @@ begin
   for v_key, v_name in select * from jsonb_each_text(columns) loop
     if v_key not in ('id', 'user_id', 'created_at', 'metadata', 'conversation_id', 'model', 'task_type') then
       perform governance.fail('PT400', 'invalid_argument',
-        format('p_columns.%s is unknown: id, user_id, created_at, metadata, conversation_id, model, task_type are',
-        left(v_key, 64)));
+        format('p_columns has no key "%s"; it takes id, user_id, created_at, metadata, conversation_id, model, '
+          'task_type', left(v_key, 64)));
     end if;
     continue when v_name is null and v_key in ('conversation_id', 'model', 'task_type');
     types := types || coalesce((
@@ -90,12 +90,13 @@ begin
     end if;
   end loop;
   if types ->> 'created_at' not in ('timestamp with time zone', 'timestamp without time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at names no timestamp');
+    perform governance.fail('PT400', 'invalid_argument', 'p_columns.created_at must name a column of timestamps');
   end if;
   -- Batches go by the key: without order or with twins a row would be lost between two of them.
   if types ->> 'id' not in ('bigint', 'integer', 'smallint', 'uuid', 'text', 'character varying',
     'timestamp with time zone') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_columns.id names no whole number, uuid or text');
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_columns.id must name a column of whole numbers, uuids, texts or moments');
   end if;
   if v_kind in ('r', 'p') and not exists (
     select from pg_catalog.pg_index i

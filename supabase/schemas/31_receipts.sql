@@ -41,7 +41,8 @@ begin
     select r.created_at into v_before from governance.requests r
       where r.decision_id = p_before_id and r.account_id = v_account_id;
     if not found then
-      perform governance.fail('PT404', 'not_found', 'p_before_id is no decision of this user that is still kept');
+      perform governance.fail('PT404', 'not_found',
+        'No decision of this user with the id p_before_id is kept: read from the beginning');
     end if;
   end if;
   return (

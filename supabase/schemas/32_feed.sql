@@ -29,7 +29,8 @@ begin
     v_parts[8], v_parts[9], v_parts[10], replace(v_parts[11], '_', '.'),
     replace(v_parts[12], '_', '.'))::governance.feed_cursor;
 exception when data_exception then
-  perform governance.fail('PT400', 'invalid_argument', 'p_cursor is null, "now", or a next_cursor as it was answered');
+  perform governance.fail('PT400', 'invalid_argument',
+    'p_cursor is null, "now" or the next_cursor of an earlier answer');
   return null;
 end
 $$;
@@ -66,7 +67,8 @@ begin
   for v_key in select jsonb_object_keys(coalesce(p_filter, '{}')) loop
     if v_key not in ('user_id', 'decision', 'reason', 'model', 'kinds', 'since', 'facts') then
       perform governance.fail('PT400', 'invalid_argument',
-        format('p_filter.%s is unknown: user_id, decision, reason, model, kinds, since, facts are', left(v_key, 64)));
+        format('p_filter has no key "%s"; it takes user_id, decision, reason, model, kinds, since, facts',
+          left(v_key, 64)));
     end if;
   end loop;
   w.decision := p_filter ->> 'decision';

@@ -48,7 +48,8 @@ begin
   end if;
   for v_part in select * from jsonb_array_elements(e.metadata -> 'by_other_models') loop
     if jsonb_typeof(v_part -> 'model') is distinct from 'string' or jsonb_typeof(v_part) <> 'object' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_metadata.by_other_models names a model in each place');
+      perform governance.fail('PT400', 'invalid_argument',
+        'Each part of p_metadata.by_other_models must name its model');
     end if;
     perform governance.check_id('p_metadata.by_other_models.model', v_part ->> 'model', 200);
     perform governance.check_token_parts(governance.token_part(v_part, 'input_tokens'),
@@ -58,7 +59,7 @@ begin
   end loop;
   if v_input > e.input_tokens or v_output > e.output_tokens then
     perform governance.fail('PT400', 'invalid_argument',
-      'What p_metadata.by_other_models used is part of p_input_tokens and p_output_tokens');
+      'The tokens in p_metadata.by_other_models are part of p_input_tokens and p_output_tokens: they cannot be more');
   end if;
 end
 $$;
@@ -137,7 +138,8 @@ begin
   p.output_micros_per_million := v_output::bigint;
   return p;
 exception when numeric_value_out_of_range then
-  perform governance.fail('PT400', 'invalid_argument', 'The price of this tier is not below 2^63 micro-units');
+  perform governance.fail('PT400', 'invalid_argument',
+    'The price of this service tier would reach 2^63 micro-units or more');
   return null;
 end
 $$;
@@ -174,7 +176,8 @@ begin
   end if;
   v_cost := div(v_cost + 500000, 1000000);
   if v_cost > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'The cost of so many tokens is not below 2^53 micro-units');
+    perform governance.fail('PT400', 'invalid_argument',
+      'The cost of these tokens would reach 2^53 micro-units or more');
   end if;
   return greatest(v_cost, 0);
 end

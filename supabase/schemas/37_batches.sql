@@ -47,7 +47,7 @@ begin
       elsif v_call - p_keys <> '{}' then
         select min(k) into v_key from jsonb_object_keys(v_call - p_keys) k;
         perform governance.fail('PT400', 'invalid_argument',
-          format('A call has no "%s", but %s', left(v_key, 64), array_to_string(p_keys, ', ')));
+          format('A call has no key "%s"; it takes %s', left(v_key, 64), array_to_string(p_keys, ', ')));
       end if;
     end loop;
   end if;

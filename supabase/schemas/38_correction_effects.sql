@@ -96,7 +96,8 @@ begin
   end if;
   select k into v_unknown from jsonb_object_keys(p_act) k where k <> all (v_known) limit 1;
   if v_unknown is not null then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.%s is not part of %s', left(v_unknown, 64),
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act has no key "%s" where its kind is %s', left(v_unknown, 64),
       v_kind));
   end if;
   if v_kind in ('give_tokens', 'take_tokens') then
@@ -133,7 +134,7 @@ begin
     if p_act ? 'daily_limit' then perform governance.act_whole(p_act, 'daily_limit'); end if;
     if p_act ? 'monthly_limit' then perform governance.act_whole(p_act, 'monthly_limit'); end if;
     if not p_act ?| '{daily_limit,monthly_limit}' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_act.daily_limit, monthly_limit or both are raised');
+      perform governance.fail('PT400', 'invalid_argument', 'p_act needs daily_limit, monthly_limit or both');
     elsif governance.act_moment(p_act, 'until') is null
       or governance.act_moment(p_act, 'until') > governance.now() + interval '1 year' then
       perform governance.fail('PT400', 'invalid_argument',
@@ -261,7 +262,7 @@ begin
   case p_act ->> 'kind'
   when 'give_tokens' then
     if v_free + a.reserved_tokens + v_tokens > 9007199254740991 then
-      perform governance.fail('PT400', 'invalid_argument', 'The balance would not stay below 2^53');
+      perform governance.fail('PT400', 'invalid_argument', 'The balance would reach 2^53 tokens or more: add fewer');
     end if;
     v_granted := governance.grant_tokens(a.account_id, v_kind, v_tokens,
       case v_kind when 'promotional' then 'bonus' when 'subscription' then 'subscription_grant' else 'adjustment' end,
@@ -289,7 +290,7 @@ begin
     elsif exists (select from governance.account_acts x where x.account_id = a.account_id and x.kind = 'refund_call'
       and x.status in ('proposed', 'done') and x.undoes is null and x.command_id <> p_command_id
       and x.fields ->> 'request_id' = q.request_id) then
-      perform governance.fail('PT409', 'already_refunded', 'This call was refunded, or its refund proposed, before');
+      perform governance.fail('PT409', 'already_refunded', 'This call is refunded already, or its refund is proposed');
     end if;
     v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
     -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
@@ -363,7 +364,7 @@ begin
     return;
   elsif v_undo ? 'next_plan_id' then
     if a.next_plan_id is distinct from x.fields ->> 'plan_id' then
-      perform governance.fail('PT409', 'changed_since', 'The user does not move to this plan any more');
+      perform governance.fail('PT409', 'changed_since', 'The user''s next plan was changed since');
     end if;
     update governance.accounts y set next_plan_id = v_undo ->> 'next_plan_id' where y.account_id = a.account_id;
     return;
@@ -372,7 +373,7 @@ begin
         row((x.fields ->> 'daily_limit')::bigint, (x.fields ->> 'until')::timestamptz))
       or (x.fields ? 'monthly_limit' and row(a.raised_monthly_limit, a.raised_monthly_until) is distinct from
         row((x.fields ->> 'monthly_limit')::bigint, (x.fields ->> 'until')::timestamptz)) then
-      perform governance.fail('PT409', 'changed_since', 'The limits were raised otherwise since');
+      perform governance.fail('PT409', 'changed_since', 'The raised limits were changed since');
     end if;
     perform governance.set_raised(a.account_id, x.fields, v_undo -> 'raised');
     return;

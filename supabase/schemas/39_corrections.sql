@@ -249,7 +249,7 @@ begin
     perform governance.fail('PT409', 'not_undoable', format('This act is %s: there is nothing to undo', x.status),
       governance.act_json(x)::text);
   elsif x.undoes is not null then
-    perform governance.fail('PT409', 'not_undoable', 'An undo is not undone: do the act again');
+    perform governance.fail('PT409', 'not_undoable', 'An undo cannot be undone: do the act again');
   end if;
   v_now := governance.now();
   begin

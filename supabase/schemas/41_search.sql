@@ -181,7 +181,7 @@ begin
   end;
   if key is null or id is null or tier is null or tier not between 0 and p_last_tier
     or v_cursor ->> 's' is distinct from p_order then
-    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this search gave');
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor must come from an earlier answer of this search');
   end if;
 end
 $$;

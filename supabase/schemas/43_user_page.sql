@@ -231,14 +231,15 @@ begin
     v_kinds := array(select * from jsonb_array_elements_text(p_filter -> 'kinds') limit 100);
     if not v_kinds <@ c_kinds then
       perform governance.fail('PT400', 'invalid_argument',
-        'p_filter.kinds has no others than ' || array_to_string(c_kinds, ', '));
+        'p_filter.kinds takes only ' || array_to_string(c_kinds, ', '));
     end if;
   end if;
   if p_cursor is not null then
     -- Microseconds, place of the kind, number: what was shown last.
     v_parts := regexp_match(p_cursor, '^(-?\d{1,17})\.(\d)\.(\d{1,18})$');
     if v_parts is null then
-      perform governance.fail('PT400', 'invalid_argument', 'p_cursor is not one that this function gave');
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_cursor must come from an earlier answer of this function');
     end if;
     v_at := 'epoch'::timestamptz + v_parts[1]::bigint * interval '1 microsecond';
     v_rank := v_parts[2]::int;
@@ -331,7 +332,7 @@ begin
   select k into v_unknown from jsonb_object_keys(p_filter) k where k <> all ('{type,text,from,to}') limit 1;
   if v_unknown is not null then
     perform governance.fail('PT400', 'invalid_argument',
-      format('p_filter.%s is unknown: it has type, text, from and to', left(v_unknown, 64)));
+      format('p_filter has no key "%s"; it takes type, text, from and to', left(v_unknown, 64)));
   end if;
   perform governance.check_optional('p_filter.text', p_filter ->> 'text', 200);
   v_text := lower(nullif(btrim(p_filter ->> 'text'), ''));

@@ -87,7 +87,7 @@ begin
       when 'reason' then jsonb_typeof(f.value) = 'string' when 'model' then jsonb_typeof(f.value) = 'string'
         else false end)) then
     perform governance.fail('PT400', 'invalid_argument',
-      'p_filter has user_id, decision, reason, model (texts) and kinds (a list) only');
+      'p_filter takes only user_id, decision, reason, model (texts) and kinds (a list)');
   end if;
 end
 $$;
@@ -108,7 +108,7 @@ begin
   end if;
   perform governance.check_event_filter(p_filter);
   if p_filter ? 'kinds' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter takes only user_id, decision, reason and model');
   end if;
 end
 $$;
@@ -284,10 +284,10 @@ begin
   perform governance.check_limit(p_limit, 1000);
   perform governance.check_event_filter(p_filter);
   if v_filter ? 'kinds' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_filter has user_id, decision, reason and model only');
+    perform governance.fail('PT400', 'invalid_argument', 'p_filter takes only user_id, decision, reason and model');
   end if;
   if p_from > p_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_from is not after p_to');
+    perform governance.fail('PT400', 'invalid_argument', 'p_from must not be after p_to');
   end if;
   if isfinite(v_from) then v_low := governance.feed_low_id(v_from - interval '1 hour'); end if;
   if isfinite(v_to) then v_high := least(v_high, governance.feed_low_id(v_to + interval '1 hour') + 1); end if;

@@ -410,7 +410,8 @@ begin
   end if;
   for v_key, v_value in select * from jsonb_each(coalesce(p_changes -> 'messages', '{}')) loop
     if v_key <> all (governance.message_topics()) or jsonb_typeof(v_value) <> 'boolean' then
-      perform governance.fail('PT400', 'invalid_argument', 'p_changes.messages has true or false by topic: '
+      perform governance.fail('PT400', 'invalid_argument',
+        'p_changes.messages has true or false for each topic that it names: '
         || array_to_string(governance.message_topics(), ', '));
     end if;
   end loop;

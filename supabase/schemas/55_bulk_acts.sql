@@ -89,7 +89,8 @@ declare
   v_act jsonb := governance.check_act(p_act);
 begin
   if v_act ->> 'kind' in ('refund_call', 'end_hold') then
-    perform governance.fail('PT400', 'invalid_argument', format('p_act.kind %s is about one call of one user',
+    perform governance.fail('PT400', 'invalid_argument',
+      format('p_act.kind %s is for one call of one user, not for many users',
       v_act ->> 'kind'));
   elsif v_act ->> 'kind' = 'change_plan' and not exists (select from governance.plans p
     where p.plan_id = v_act ->> 'plan_id' and p.retired_at is null) then
@@ -114,7 +115,7 @@ declare
 begin
   if p_user_ids is null or jsonb_typeof(p_user_ids) <> 'array' or jsonb_array_length(p_user_ids) = 0
     or exists (select from jsonb_array_elements(p_user_ids) u where jsonb_typeof(u) <> 'string') then
-    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is an array of user ids: at least one');
+    perform governance.fail('PT400', 'invalid_argument', 'p_user_ids is a list of at least one user id');
   elsif jsonb_array_length(p_user_ids) > c_most then
     perform governance.fail('PT400', 'invalid_argument',
       format('p_user_ids names %s users: at most %s go into one act', jsonb_array_length(p_user_ids), c_most));
@@ -163,7 +164,8 @@ begin
       from lines z join governance.accounts a using (account_id) where z.hint is null)
   into v_plan from lines l;
   if (v_plan ->> 'stake')::numeric > 9007199254740991 then
-    perform governance.fail('PT400', 'invalid_argument', 'All of it together would not stay below 2^53 tokens');
+    perform governance.fail('PT400', 'invalid_argument',
+      'This act would move 2^53 tokens or more in all: choose fewer users or fewer tokens');
   end if;
   return v_plan || jsonb_build_object('account_ids', to_jsonb(coalesce(v_account_ids, '{}')),
     'why', governance.why_second_person(p_operator, (v_plan ->> 'stake')::bigint, p_now));
@@ -241,7 +243,7 @@ begin
   v_plan := governance.plan_bulk_act(v_act, p_user_ids, p_operator, v_now);
   if (v_plan ->> 'changes')::int <> p_expected_changes or (v_plan ->> 'tokens')::bigint <> p_expected_tokens then
     perform governance.fail('PT409', 'changed_since',
-      'Some of these users changed since this was worked out: look at what it does now',
+      'Some of these users changed since the preview: look at what the act would do now',
       (v_plan - 'account_ids')::text);
   elsif (v_plan ->> 'changes')::int = 0 then
     perform governance.fail('PT409', 'nothing_to_change', 'None of these users would be changed');

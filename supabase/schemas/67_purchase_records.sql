@@ -104,7 +104,7 @@ begin
   if p_limit is null or p_limit not between 1 and 20000 then
     perform governance.fail('PT400', 'invalid_argument', 'p_limit is a whole number from 1 to 20000');
   elsif p_cursor is not null and p_cursor !~ '^[0-9]{1,18}$' then
-    perform governance.fail('PT400', 'invalid_argument', 'p_cursor is a next_cursor as it was answered');
+    perform governance.fail('PT400', 'invalid_argument', 'p_cursor must be the next_cursor of an earlier answer');
   elsif not isfinite(p_from) or not isfinite(p_to) or p_from >= p_to or p_to > '9999-01-01' then
     perform governance.fail('PT400', 'invalid_argument', 'p_from must come before p_to');
   end if;

@@ -114,7 +114,7 @@ begin
     if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
       'payment_intent.succeeded') then
       perform governance.fail('PT409', 'still_quarantined',
-        format('It still cannot be acted on (%s): put right what is missing, or dismiss it',
+        format('This event still cannot be acted on (%s): put right what is missing, or dismiss it',
           replace(v_answer ->> 'reason', '_', ' ')));
     end if;
     v_metadata := governance.stripe_object(v_object -> 'metadata');
@@ -134,7 +134,7 @@ begin
       perform governance.fail('PT404', 'unknown_user', 'p_user_id is needed: the event names no known user');
     elsif v_amount is null or v_amount < 0 or v_currency is null then
       perform governance.fail('PT409', 'still_quarantined',
-        'The event has no amount that was paid: dismiss it, and book by reconciliation');
+        'The event has no paid amount: dismiss it, and book the payment by reconciliation');
     end if;
     v_pay := governance.note_payment(v_now,
       coalesce(governance.stripe_id(v_object -> 'payment_intent'), case

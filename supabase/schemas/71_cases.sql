@@ -380,7 +380,7 @@ begin
       'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, undo');
   elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
     or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids is a list of 1 to 1,000 ids');
   elsif p_action in ('note', 'write_off', 'reopen', 'undo') and coalesce(btrim(p_reason), '') = '' then
     perform governance.fail('PT400', 'invalid_argument', 'p_reason is needed');
   elsif p_action = 'assign'
@@ -393,7 +393,7 @@ begin
   elsif exists (select from jsonb_each(p_expected_versions) v where governance.stripe_whole(v.value) is null) then
     -- A version that cannot be read would check nothing.
     perform governance.fail('PT400', 'invalid_argument',
-      'A version in p_expected_versions is a whole number, as the case was answered with');
+      'A version in p_expected_versions is a whole number: the version at which the case was read');
   end if;
   v_answer := governance.begin_command('case_action', p_command_id,
     row(p_difference_ids, p_action, p_operator, p_reason, p_details)::text || coalesce(p_expected_versions::text, ''));

@@ -77,11 +77,12 @@ begin
     period_to := (p_report #>> '{period,to}')::timestamptz;
     read_at := (p_report ->> 'ledger_read_at')::timestamptz;
   exception when data_exception then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one, or ledger_read_at is no moment');
+    perform governance.fail('PT400', 'invalid_argument',
+      'p_report.period.from, p_report.period.to and p_report.ledger_read_at must be moments');
   end;
   if period_from is null or period_to is null or not isfinite(period_from) or not isfinite(period_to)
     or period_from >= period_to then
-    perform governance.fail('PT400', 'invalid_argument', 'p_report.period is not one');
+    perform governance.fail('PT400', 'invalid_argument', 'p_report.period needs two moments: from, and a later to');
   end if;
 end
 $$;
@@ -305,7 +306,8 @@ begin
   if p_before_run_id is not null then
     select r.created_at into v_before from governance.reconciliation_runs r where r.run_id = p_before_run_id;
     if v_before is null then
-      perform governance.fail('PT404', 'not_found', 'p_before_run_id is no run that is kept: read from the beginning');
+      perform governance.fail('PT404', 'not_found',
+        'No run with the id p_before_run_id is kept: read from the beginning');
     end if;
   end if;
   return (select coalesce(jsonb_agg(governance.run_json(r) order by r.created_at desc, r.run_id desc), '[]')
@@ -350,7 +352,7 @@ begin
   select count(*) into v_known from governance.reconciliation_runs r
     where r.run_id in (p_run_id, p_other_run_id) and r.is_complete;
   if v_known < (case when p_run_id = p_other_run_id then 1 else 2 end) then
-    perform governance.fail('PT404', 'not_found', 'Both runs must be kept, wholly');
+    perform governance.fail('PT404', 'not_found', 'Both runs must be kept with all their differences');
   end if;
   return (
     with pairs as (

@@ -78,10 +78,10 @@ begin
     governance.stripe_id(c -> 'checkout_session_id'), governance.stripe_id(c -> 'invoice_id'),
       governance.stripe_id(c -> 'customer_id'));
   if coalesce(v_pay.payment_intent_id, v_pay.charge_id, v_pay.checkout_session_id, v_pay.invoice_id) is null then
-    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id: a grant must be keyed on one');
+    perform governance.fail('PT400', 'invalid_argument', 'The payment has no id of Stripe''s: a grant needs one');
   elsif exists (select from governance.stripe_lots s where s.payment_id = v_pay.payment_id) then
     perform governance.fail('PT409', 'already_granted',
-      'This payment has its tokens by now: run the reconciliation again');
+      'The tokens of this payment are granted already: run the reconciliation again');
   end if;
   v_user_id := coalesce(v_user_id, governance.person_of(c));
   if v_user_id is null or not exists (select from governance.accounts a where a.user_id = v_user_id) then
@@ -180,7 +180,7 @@ begin
     elsif v_tokens < 0 then
       if -v_tokens > v_known.tokens - v_known.reversed - v_known.clawed then
         perform governance.fail('PT409', 'more_than_left',
-          format('Only %s tokens of this grant are not taken back yet',
+          format('Only %s tokens of this grant can still be taken back',
             governance.with_separators(v_known.tokens - v_known.reversed - v_known.clawed)));
       end if;
       v_taking := governance.take_back(v_lot_id, -v_tokens, 'adjustment', p_now, v_reference, 'Correction', v_metadata);
@@ -207,7 +207,7 @@ begin
   elsif v_action in ('claw_back', 'restore') then
     if governance.stripe_whole(c -> 'refunded_minor') is null then
       perform governance.fail('PT400', 'invalid_argument',
-        'correction.refunded_minor is needed: what Stripe says was refunded');
+        'correction.refunded_minor is needed: the amount that Stripe says was refunded');
     end if;
     update governance.stripe_payments p set refunded_override_minor = governance.stripe_whole(c -> 'refunded_minor'),
       refunded_override_at = greatest(p_now, p.refunded_at,
@@ -233,7 +233,8 @@ begin
   elsif v_action in ('promotional', 'reclassify') then
     v_kind := case v_action when 'promotional' then 'promotional' else c ->> 'kind' end;
     if v_kind is null or v_kind not in ('promotional', 'purchased', 'subscription') or v_kind = v_lot.kind then
-      perform governance.fail('PT400', 'invalid_argument', 'correction.kind is another kind of lot');
+      perform governance.fail('PT400', 'invalid_argument',
+        'correction.kind must be a kind that the lot does not have: promotional, purchased or subscription');
     end if;
     update governance.lots l set kind = v_kind where l.lot_id = v_lot_id;
     update governance.stripe_lots s set is_void = v_kind = 'promotional' or s.tokens <= s.reversed + s.clawed
@@ -248,7 +249,7 @@ begin
       p_difference_id => p_difference_id);
     v_effects := jsonb_build_array(governance.effect(v_action, v_user_id, 0, v_entry));
   else
-    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: it is for a person');
+    perform governance.fail('PT409', 'nothing_to_post', 'This correction books nothing: a person decides what is done');
   end if;
   perform governance.reprice_reversed(v_lot_id, c, p_now, v_reference, v_metadata);
   return v_effects || governance.settle_payment(v_pay.payment_id, p_now, v_reference, p_difference_id);
@@ -332,7 +333,7 @@ begin
       format('This case is %s: propose its correction first', replace(c.status, '_', ' ')));
   elsif c.resolution = 'write_off' then
     perform governance.fail('PT409', 'not_proposed',
-      'It is proposed to write this case off: propose its correction first');
+      'A write-off is proposed for this case: propose its correction first');
   elsif c.status <> 'approved' and governance.needs_approver(c) then
     perform governance.fail('PT403', 'approval_needed', governance.why_approver(c, p_operator, '[]', v_now));
   end if;
@@ -412,7 +413,7 @@ begin
       'p_action is one of investigate, assign, note, propose, approve, carry_forward, write_off, reopen, post');
   elsif p_difference_ids is null or cardinality(p_difference_ids) not between 1 and 1000
     or array_ndims(p_difference_ids) > 1 or array_position(p_difference_ids, null) is not null then
-    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids are 1 to 1,000');
+    perform governance.fail('PT400', 'invalid_argument', 'p_difference_ids is a list of 1 to 1,000 ids');
   end if;
   for v_id in select distinct x from unnest(p_difference_ids) x order by 1 loop
     select * into c from governance.reconciliation_cases x where x.difference_id = v_id;
