@@ -23,7 +23,7 @@ begin
     message = format('%s is append-only: a correction is a new entry', tg_table_name);
 end
 $$;
-comment on function governance.refuse_change() is 'Keeps a table append-only, for its owner too.';
+comment on function governance.refuse_change() is 'Keeps a table append-only, also against the owner of the tables.';
 
 -- schemas/02_inputs.sql
 -- Errors that callers see, and the checks of what they send: parts of a rule, and arguments of functions.
@@ -454,8 +454,8 @@ create function governance.judged_characters() returns int
   select 20000
 $$;
 comment on function governance.judged_characters() is
-  'Characters of a message that are judged, and that are kept of what they normalise to. Normalising cannot be '
-  'cancelled, so it never gets more.';
+  'How many characters of a message are judged, and how many are kept of what they normalise to. Normalising cannot be '
+  'cancelled, so it never gets a longer text.';
 
 create function governance.fold(p_text text) returns text
   language plpgsql immutable strict parallel safe set search_path = '' as $$
@@ -484,8 +484,8 @@ begin
 end
 $$;
 comment on function governance.fold(text) is
-  'What is judged of a text, folded as docs/RULES.md says: its first characters without invisible ones, stream-safe, '
-  'NFKC, lower case.';
+  'The part of a text that is judged, folded as docs/RULES.md says: its first characters, without invisible ones, '
+  'stream-safe, NFKC, lower case.';
 
 create function governance.collapse_spaces(p_text text) returns text
   language plpgsql immutable strict parallel safe set search_path = '' as $$
@@ -554,13 +554,14 @@ create function governance.sought_phrase(p_phrase text) returns text
     '([' || governance.unspaced_characters() || ']) $', '\1')
 $$;
 comment on function governance.sought_phrase(text) is
-  'A phrase as it is looked for in what governance.space_phrases makes; spaces alone for one without a word.';
+  'A phrase in the form in which it is looked for in the result of governance.space_phrases; only spaces where it has '
+  'no word.';
 
 create function governance.like_pattern(p_text text) returns text
   language sql immutable set search_path = '' as $$
   select replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_')
 $$;
-comment on function governance.like_pattern(text) is 'A text that LIKE takes as it is.';
+comment on function governance.like_pattern(text) is 'A text escaped for LIKE, which then matches it literally.';
 
 create function governance.with_separators(p_number bigint) returns text
   language sql immutable set search_path = '' as $$
@@ -625,8 +626,8 @@ create function governance.open_doors() returns table (object text, role text)
   where r.rolname in ('anon', 'authenticated')
   order by 1, 2
 $$;
-comment on function governance.open_doors() is 'What anon and authenticated may use although it is for the service: '
-  'nothing, on a sound project.';
+comment on function governance.open_doors() is
+  'Rights that anon and authenticated have although they are for the service alone. A sound project has none.';
 
 create function governance.check_doors(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -688,7 +689,7 @@ end
 $$;
 comment on function public.console_repair() is
   'Puts right what a restored dump lacks: takes from anon and authenticated what is for the service alone, grants the '
-  'service its functions, publishes the wake-ups, schedules upkeep. Changes nothing on a sound project. Answers '
+  'service its functions, publishes the wake-ups, schedules upkeep. Changes nothing on a sound project. Returns '
   'closed, still_open (granted by another role, which only that role or a superuser can revoke), published, scheduled.';
 revoke all on function public.console_repair() from public, anon, authenticated;
 grant execute on function public.console_repair() to service_role;
@@ -699,7 +700,8 @@ create function governance.lacks_publication() returns boolean
     and not exists (select from pg_catalog.pg_publication_tables t
       where t.pubname = 'supabase_realtime' and t.schemaname = 'governance' and t.tablename = 'signals')
 $$;
-comment on function governance.lacks_publication() is 'Whether Realtime is there and does not carry the wake-ups.';
+comment on function governance.lacks_publication() is
+  'Whether the project has Realtime, and its publication lacks the wake-ups.';
 
 -- schemas/07_user_words.sql
 -- What users read, in each language.
@@ -933,7 +935,7 @@ create function governance.say_period(p_key text, p_language text) returns text
 $$;
 comment on function governance.say_period(text, text) is
   'The period that a key of governance.budget_period names: 5 March 2027, the week from 4 January 2027, March 2027, '
-  '2027. What is no such key stays as it is. The core''s sayPeriod is the same.';
+  '2027. Any other text stays as it is. The core''s sayPeriod is the same.';
 
 create function governance.minor_digits(p_currency text) returns int
   language sql immutable parallel safe set search_path = '' as $$
@@ -966,7 +968,7 @@ create function governance.say_amount(p_metric text, p_value numeric, p_currency
     else governance.say_count(abs(p_value), p_language) end
 $$;
 comment on function governance.say_amount(text, numeric, text, text) is
-  'What an alert measured: 5.00 USD, 1,234 tokens; a count where it measures something else.';
+  'The figure that an alert measured, in words: 5.00 USD, 1,234 tokens; a count where it measures something else.';
 
 create function governance.user_message(p_reason text, p_message text, p_language text) returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -1059,8 +1061,8 @@ create table governance.prices (
 
 create unique index prices_in_force on governance.prices (model, effective_from, provider) where retired_at is null;
 
-comment on table governance.prices is 'Micro-units of a currency per million tokens, by model and date. A call costs '
-  'what its own moment says.';
+comment on table governance.prices is
+  'Micro-units of a currency per million tokens, by model and date. A call costs the price of its own moment.';
 
 create table governance.estimates (
   task_type text primary key,
@@ -1520,7 +1522,7 @@ create function governance.rule_json(r governance.rules) returns jsonb
     || coalesce((select jsonb_build_object('back_at', t.back_at) from governance.timed_rules t
       where t.rule_name = r.rule_name and r.retired_at is null), '{}')
 $$;
-comment on function governance.rule_json(governance.rules) is 'A rule as functions answer it.';
+comment on function governance.rule_json(governance.rules) is 'A rule as functions return it.';
 
 create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz,
   p_reason text default null) returns governance.rules
@@ -1608,7 +1610,7 @@ begin
   return v_ended;
 end
 $$;
-comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; answers how many.';
+comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; returns how many.';
 
 create function governance.check_rule_version(p_rule_name text, p_current governance.rules, p_expected_version int)
   returns void
@@ -1710,8 +1712,8 @@ create function governance.rule_names(p_version_ids bigint[], p_mode text defaul
   from unnest(p_version_ids) with ordinality i(version_id, n) join governance.rule_versions v using (version_id)
   where p_mode is null or v.rule ->> 'mode' = p_mode
 $$;
-comment on function governance.rule_names(bigint[],
-  text) is 'Names of rule versions, in order; of one mode alone if said.';
+comment on function governance.rule_names(bigint[], text) is
+  'Names of rule versions, in order; only those of a mode where p_mode names one.';
 
 create function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
   language plpgsql set search_path = '' as $$
@@ -2358,7 +2360,7 @@ begin
 end
 $$;
 comment on function governance.store_plans(jsonb, timestamptz) is
-  'The plans of a preset; answers how many changed and were retired.';
+  'The plans of a preset; returns how many changed and were retired.';
 
 create function governance.store_packs(p_packs jsonb, p_plans jsonb, p_currency text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -2411,7 +2413,7 @@ begin
 end
 $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
-  'The packs of a preset; answers how many changed and were retired.';
+  'The packs of a preset; returns how many changed and were retired.';
 
 create function governance.price_moment(p_item jsonb, p_path text) returns timestamptz
   language plpgsql stable set search_path = '' as $$
@@ -2527,7 +2529,7 @@ begin
 end
 $$;
 comment on function governance.store_prices(jsonb, text, timestamptz) is
-  'The prices of a preset; answers how many changed and were retired.';
+  'The prices of a preset; returns how many changed and were retired.';
 
 create function governance.store_estimates(p_estimates jsonb, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -2556,7 +2558,7 @@ begin
 end
 $$;
 comment on function governance.store_estimates(jsonb, timestamptz) is
-  'The estimates of a preset; answers how many changed and were retired.';
+  'The estimates of a preset; returns how many changed and were retired.';
 
 create function governance.store_alerts(p_alerts jsonb, p_plans jsonb, p_currency text, p_now timestamptz)
   returns jsonb
@@ -2596,7 +2598,7 @@ begin
 end
 $$;
 comment on function governance.store_alerts(jsonb, jsonb, text, timestamptz) is
-  'The alerts of a preset; answers how many '
+  'The alerts of a preset; returns how many '
   'changed and were retired.';
 
 create function governance.store_settings(p_settings jsonb, p_now timestamptz) returns jsonb
@@ -2619,7 +2621,7 @@ begin
 end
 $$;
 comment on function governance.store_settings(jsonb, timestamptz) is
-  'The settings of a preset; answers how many changed and were retired.';
+  'The settings of a preset; returns how many changed and were retired.';
 
 create function governance.store_rules(p_rules jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -2650,7 +2652,7 @@ begin
 end
 $$;
 comment on function governance.store_rules(jsonb, text, text, timestamptz) is
-  'The rules of a preset; answers how many changed and were retired.';
+  'The rules of a preset; returns how many changed and were retired.';
 
 create function governance.store_config(p_name text, p_currency text, p_default_plan text, p_settings jsonb)
   returns jsonb
@@ -2688,7 +2690,7 @@ begin
 end
 $$;
 comment on function governance.store_config(text, text, text, jsonb) is
-  'Flattens the configuration to what a call needs, after alerts are stored; answers whether its names changed.';
+  'Flattens the configuration to what a call needs, after alerts are stored; returns whether its names changed.';
 
 create function governance.config_key(p_kind text, p_record jsonb) returns text
   language sql stable set search_path = '' as $$
@@ -2705,7 +2707,7 @@ create function governance.config_key(p_kind text, p_record jsonb) returns text
     when 'setting' then p_record ->> 'key'
     when 'project' then 'project' end
 $$;
-comment on function governance.config_key(text, jsonb) is 'Which record of its kind it is; null for an unknown kind.';
+comment on function governance.config_key(text, jsonb) is 'The key of a record in its kind; null for an unknown kind.';
 
 create function governance.price_key(p_provider text, p_model text, p_from timestamptz) returns text
   language sql stable set search_path = '' as $$
@@ -2788,7 +2790,7 @@ create function governance.keep_config_versions(p_by text, p_reason text, p_now 
     'is_retired', k.is_retired)), '[]') from kept k
 $$;
 comment on function governance.keep_config_versions(text, text, timestamptz) is
-  'Keeps what changed since the last versions as versions; answers which. Whoever changes the configuration ends with '
+  'Keeps what changed since the last versions as versions; returns which. Whoever changes the configuration ends with '
   'it.';
 
 create function governance.store_preset(p_preset jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
@@ -2844,7 +2846,7 @@ begin
 end
 $$;
 comment on function governance.store_preset(jsonb, text, text, timestamptz) is
-  'Checks a preset and makes it the whole configuration; answers how many of each kind changed. The caller holds the '
+  'Checks a preset and makes it the whole configuration; returns how many of each kind changed. The caller holds the '
   'lock of rules and presets.';
 
 create function public.apply_preset(p_preset jsonb) returns jsonb
@@ -2871,7 +2873,7 @@ begin
 end
 $$;
 comment on function public.apply_preset(jsonb) is
-  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Answers how many '
+  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Returns how many '
   'of each were changed; a second time nothing is. Errors: invalid_argument, invalid_preset, invalid_rule (path in '
   'details).';
 revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;
@@ -2927,7 +2929,7 @@ create function governance.version_json(v governance.rule_versions) returns json
   select jsonb_build_object('version_id', v.version_id, 'rule_name', v.rule_name, 'version', v.version, 'rule', v.rule,
     'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
 $$;
-comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions answer it.';
+comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions return it.';
 
 create function public.console_rule_changes(p_rule_name text default null, p_before bigint default null,
   p_limit int default 50) returns jsonb
@@ -3183,7 +3185,7 @@ create function governance.config_version_json(v governance.config_versions) ret
     'record', v.record, 'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
 $$;
 comment on function governance.config_version_json(governance.config_versions) is
-  'A version of a record as functions answer it.';
+  'A version of a record as functions return it.';
 
 create function governance.latest_config(p_kind text, p_key text) returns governance.config_versions
   language sql stable set search_path = '' as $$
@@ -3427,7 +3429,7 @@ begin
 end
 $$;
 comment on function governance.change_config(jsonb, text, text, text, timestamptz, jsonb) is
-  'Applies changes to the configuration in force, all or none; answers which records have a new version. The caller '
+  'Applies changes to the configuration in force, all or none; returns which records have a new version. The caller '
   'holds the lock of rules and presets.';
 
 create function public.console_apply_config(p_command_id text, p_changes jsonb, p_reason text,
@@ -3607,7 +3609,7 @@ create function governance.proposal_json(p governance.config_proposals) returns 
     'by', p.proposed_by, 'at', p.proposed_at, 'status', p.status, 'decided_by', p.decided_by,
     'decided_at', p.decided_at, 'decision_reason', p.decision_reason)
 $$;
-comment on function governance.proposal_json(governance.config_proposals) is 'A proposal as functions answer it.';
+comment on function governance.proposal_json(governance.config_proposals) is 'A proposal as functions return it.';
 
 create function public.console_propose_config(p_command_id text, p_changes jsonb, p_reason text, p_operator text)
   returns jsonb
@@ -3911,7 +3913,7 @@ create function governance.account_json(a governance.accounts) returns jsonb
     || governance.block_json(a, t.now)
   from governance.plans p, (select governance.now() as now) t where p.plan_id = a.plan_id
 $$;
-comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
+comment on function governance.account_json(governance.accounts) is 'The account as functions return it.';
 
 create function governance.lock_key(p_user_id text) returns bigint
   language sql immutable set search_path = '' as $$
@@ -3974,7 +3976,7 @@ begin
 end
 $$;
 comment on function governance.lock_account(text, boolean) is
-  'Locks an account until the transaction ends, brings it up to the moment and answers it; unknown_user unless it may '
+  'Locks an account until the transaction ends, brings it up to the moment and returns it; unknown_user unless it may '
   'be made.';
 
 create function governance.lock_account_id(p_account_id bigint) returns governance.accounts
@@ -3995,8 +3997,8 @@ begin
     where a.account_id = any (p_account_ids) order by governance.lock_key(a.user_id)) u;
 end
 $$;
-comment on function governance.lock_accounts(bigint[]) is 'governance.lock_account of several, in the order in which '
-  'everybody takes them.';
+comment on function governance.lock_accounts(bigint[]) is
+  'Locks several accounts as governance.lock_account does, always in the order of their locks.';
 
 create function governance.account_id_of(p_user_id text) returns bigint
   language plpgsql stable set search_path = '' as $$
@@ -4073,7 +4075,7 @@ end
 $$;
 comment on function public.upsert_account(text, text, text, text, text, jsonb) is
   'Makes an account or changes what is given; null leaves a thing as it is. A better plan gives the difference of '
-  'allowance at once. Answers the account. Errors: invalid_argument, unknown_plan, not_configured.';
+  'allowance at once. Returns the account. Errors: invalid_argument, unknown_plan, not_configured.';
 revoke all on function public.upsert_account(text, text, text, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.upsert_account(text, text, text, text, text, jsonb) to service_role;
 
@@ -4147,8 +4149,8 @@ begin
   return governance.current_account(v_user_id, true);
 end
 $$;
-comment on function governance.my_account() is 'The account of whom the request''s token names (sub). One who is new '
-  'gets an account, as at a first call.';
+comment on function governance.my_account() is
+  'The account of the user whom the request''s token names (sub). A new user gets an account, as at a first call.';
 
 create function public.my_token_balance() returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -4214,7 +4216,7 @@ begin
 end
 $$;
 comment on function governance.is_sound(governance.accounts) is
-  'Whether nothing of an account is below zero, and nothing is reserved that is not there.';
+  'Whether nothing of an account is below zero, and no more tokens are reserved than there are.';
 
 alter table governance.accounts add constraint accounts_never_negative check (governance.is_sound(accounts));
 
@@ -4232,8 +4234,9 @@ create table governance.commands (
 
 create index commands_time on governance.commands (created_at);
 
-comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
-  'does nothing. Kept at least 30 days.';
+comment on table governance.commands is
+  'Keys of commands already done, with their answers: a repeat gets the same answer and does nothing. Kept at least 30 '
+  'days.';
 
 create function governance.request_device() returns text
   language plpgsql stable set search_path = '' as $$
@@ -4384,7 +4387,7 @@ begin
 end
 $$;
 comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
-  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); answers what undoing it '
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); returns what undoing it '
   'needs. The caller holds the account''s lock.';
 
 create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
@@ -4418,8 +4421,8 @@ begin
 end
 $$;
 comment on function governance.put_back_standing(governance.accounts, text, jsonb, timestamptz) is
-  'Takes a flag, a block, or the end of one back to what it was before. The caller holds the account''s lock. Errors: '
-  'changed_since.';
+  'Undoes a flag, a block, or the end of one: the account is flagged and blocked as it was before. The caller holds '
+  'the account''s lock. Errors: changed_since.';
 
 create function governance.act_on_standing(p_act jsonb, p_command_id text, p_user_id text, p_reason text,
   p_operator text, p_details jsonb) returns jsonb
@@ -4440,7 +4443,7 @@ begin
 end
 $$;
 comment on function governance.act_on_standing(jsonb, text, text, text, text, jsonb) is
-  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Answers the '
+  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Returns the '
   'account.';
 
 create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
@@ -4456,7 +4459,7 @@ begin
 end
 $$;
 comment on function public.flag_user(text, text, text, text, int) is
-  'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+  'Marks an account for review; its calls go on. Returns the account. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.flag_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.flag_user(text, text, text, text, int) to service_role;
@@ -4474,7 +4477,7 @@ begin
 end
 $$;
 comment on function public.unflag_user(text, text, text, text, int) is
-  'Clears the flag of an account that was reviewed. Answers the account. Errors: invalid_argument, unknown_user, '
+  'Clears the flag of an account that was reviewed. Returns the account. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unflag_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unflag_user(text, text, text, text, int) to service_role;
@@ -4502,7 +4505,7 @@ begin
 end
 $$;
 comment on function public.block_user(text, text, text, timestamptz, text, int) is
-  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
+  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Returns the account. '
   'Errors: invalid_argument, unknown_user, version_conflict, idempotency_conflict.';
 revoke all on function public.block_user(text, text, text, timestamptz, text, int) from public, anon, authenticated;
 grant execute on function public.block_user(text, text, text, timestamptz, text, int) to service_role;
@@ -4525,7 +4528,7 @@ end
 $$;
 comment on function public.unblock_user(text, text, text, text, int) is
   'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages count from zero. A flag '
-  'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
+  'stays. Returns the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unblock_user(text, text, text, text, int) to service_role;
@@ -4672,8 +4675,8 @@ begin
 end
 $$;
 comment on function governance.spend_lots(bigint, bigint) is
-  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT; answers what was taken. No entry is '
-  'written.';
+  'Takes at most so many tokens out of an account''s lots, in the order of CONTRACT; returns how many, and from which '
+  'lots. The caller writes the entry.';
 
 create function governance.grant_tokens(
   p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz,
@@ -4744,7 +4747,7 @@ begin
 end
 $$;
 comment on function governance.freeze_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Sets unspent tokens of a lot aside (a dispute was opened): they leave the balance and can come back. Answers how '
+  'Sets unspent tokens of a lot aside (a dispute was opened): they leave the balance and can come back. Returns how '
   'many. The caller holds the account''s lock.';
 
 create function governance.thaw_lot(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
@@ -4868,7 +4871,9 @@ begin
     and (l.is_open or l.remaining + l.frozen = 0);
 end
 $$;
-comment on function governance.adds_up(governance.lots) is 'Whether what became of a lot adds up to what was granted.';
+comment on function governance.adds_up(governance.lots) is
+  'Whether the remaining, frozen, spent, expired and clawed-back tokens of a lot add up to those granted, and none is '
+  'below zero.';
 
 alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
 
@@ -4882,7 +4887,8 @@ begin
   return old;
 end
 $$;
-comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+comment on function governance.refuse_orphans() is
+  'Refuses to delete an account that has lots, also to the owner of the tables.';
 
 create trigger accounts_keep_lots before delete
   on governance.accounts for each row execute function governance.refuse_orphans();
@@ -4939,7 +4945,7 @@ create function governance.entry_payload(
 $$;
 comment on function governance.entry_payload(bigint, timestamptz, text, bigint, bigint, bigint, bigint, bigint[],
   bigint, text, text, text, jsonb) is
-  'What of a ledger entry its hash covers, as text: supabase/CONVENTIONS.md has the format.';
+  'The text of a ledger entry over which its hash is taken: supabase/CONVENTIONS.md has the format.';
 
 create function governance.entry_hash(p_previous_hash bytea, p_payload text) returns bytea
   language sql stable as $$
@@ -5000,8 +5006,8 @@ end
 $$;
 comment on function governance.append_entry(bigint, text, timestamptz, bigint[], bigint, bigint, bigint, bigint, text,
   text, jsonb, bigint) is
-  'Writes one ledger entry and carries it into the account; whatever does more to a lot than spend it is sealed. The '
-  'caller holds the account''s lock and has changed the lots already; amounts are changes by kind.';
+  'Writes one ledger entry and carries it into the account; an entry that does more to a lot than spend it records its '
+  'seal. The caller holds the account''s lock and has changed the lots already; amounts are changes by kind.';
 
 create function public.update_user_token_balance(
   p_user_id text, p_amount bigint, p_transaction_type text, p_description text default null,
@@ -5090,7 +5096,7 @@ end
 $$;
 comment on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz) is
   'Adds a lot (purchase: purchased; subscription_grant: subscription; else promotional; debt is paid first) or takes '
-  'tokens in spending order, with a ledger entry. Answers transaction_id, previous_balance, new_balance. Errors: '
+  'tokens in spending order, with a ledger entry. Returns transaction_id, previous_balance, new_balance. Errors: '
   'invalid_argument, unknown_user, insufficient_tokens, idempotency_conflict.';
 revoke all on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz)
   from public, anon, authenticated;
@@ -5217,7 +5223,7 @@ begin
 end
 $$;
 comment on function governance.expire_account_holds(bigint,
-  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
+  timestamptz) is 'Gives the tokens of an account''s expired holds back; returns how many holds. The caller holds the '
     'account''s lock.';
 
 create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
@@ -5266,7 +5272,7 @@ begin
 end
 $$;
 comment on function governance.move_to_next_plan(governance.accounts, timestamptz) is
-  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; answers the '
+  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; returns the '
   'plan it is on. The caller holds the account''s lock.';
 
 create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
@@ -5319,7 +5325,7 @@ begin
 end
 $$;
 comment on function governance.turn_day(governance.accounts, text, timestamptz) is
-  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
+  'Puts an account on the day and month of a zone, with a new month''s allowance; returns how many allowances. The day '
   'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
   'holds the account''s lock.';
 
@@ -5352,7 +5358,7 @@ end
 $$;
 comment on function governance.leave_unknown_zones(timestamptz, interval) is
   'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
-  'answers whether all did.';
+  'returns whether all did.';
 
 create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
   language plpgsql set search_path = '' as $$
@@ -5556,8 +5562,8 @@ create function governance.token_count(p_value jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select case when (p_value #>> '{}') ~ '^\d{1,15}(\.0+)?$' then (p_value #>> '{}')::numeric::bigint end
 $$;
-comment on function governance.token_count(jsonb) is 'A whole number of tokens, from a number or a text; null if it is '
-  'none.';
+comment on function governance.token_count(jsonb) is
+  'A whole number of tokens, from a number or a text; null for anything else.';
 
 create function governance.usage_shapes() returns jsonb
   language sql immutable set search_path = '' as $shapes$
@@ -5725,8 +5731,8 @@ begin
 end
 $$;
 comment on function governance.report_at(jsonb, text) is
-  'What a report has at a dotted path: of `[key=value]` the entry of a list that has it; of `[]` what its entries '
-  'have, added up.';
+  'The value of a report at a dotted path. `[key=value]` means the entry of a list that has this key; `[]` means all '
+  'entries, their values added up.';
 
 create function governance.first_given(p_report jsonb, p_paths text) returns jsonb
   language plpgsql immutable strict set search_path = '' as $$
@@ -5790,7 +5796,8 @@ create function governance.caches_beside(p_report jsonb, p_shape jsonb, p_input 
       as written) c
 $$;
 comment on function governance.caches_beside(jsonb, jsonb, bigint, bigint) is
-  'Cached tokens that lie beside a report''s input: they are more than it, or its total has so many more.';
+  'Cached tokens that a report counts beside its input, not within it: where they are more than the input, or the '
+  'total is larger by as many.';
 
 create function governance.read_usage(p_metadata jsonb, out input_tokens bigint, out output_tokens bigint,
   out model text)
@@ -6150,12 +6157,12 @@ exception when insufficient_privilege or undefined_function or feature_not_suppo
   return '';
 end
 $$;
-comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
-  'not say.';
+comment on function governance.history_id() is
+  'The history of transactions that this server writes; empty where the server does not tell.';
 
 create function governance.event_mark(p_id bigint) returns text
   language sql stable set search_path = '' as $$
-  -- The last event up to an id, by what no other history has in its place; 0 for none.
+  -- The last event up to an id: its id, time and transaction number, which together no other history has. 0 for none.
   select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
     (select r.decision_id as id, r.created_at, r.xid from governance.requests r
       where r.decision_id <= p_id order by r.decision_id desc limit 1)
@@ -6167,8 +6174,8 @@ create function governance.event_mark(p_id bigint) returns text
       where h.event_id <= p_id order by h.event_id desc limit 1)) e
     order by e.id desc limit 1), '0')
 $$;
-comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
-  'number of its transaction.';
+comment on function governance.event_mark(bigint) is
+  'The last event up to an id, as a cursor keeps it: its id, its time and the number of its transaction.';
 
 -- schemas/30_calls.sql
 -- Calls: their tables, the shapes of arguments and answers, and what authorising, settling and releasing share.
@@ -6253,8 +6260,8 @@ create table governance.requests (
   primary key (decision_id, created_at)
 ) partition by range (created_at);
 
--- Its condition, which every row meets, keeps it for who asks by account: a plan that is made while a month is empty,
--- and kept, would else walk through the whole of it to end a few calls.
+-- Every row meets the condition, which keeps the index to queries by account: a connection keeps a plan that it made
+-- while a month was empty, and would walk through the whole index to end a few calls.
 create index requests_account_time on governance.requests (account_id, created_at) where account_id is not null;
 
 create index requests_conversation on governance.requests (account_id, conversation_id, created_at)
@@ -6390,7 +6397,7 @@ begin
 end
 $$;
 comment on function governance.check_authorize(governance.authorize_arguments) is
-  'Refuses what authorize_usage cannot take.';
+  'Refuses arguments that authorize_usage cannot take.';
 
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
@@ -6412,7 +6419,8 @@ begin
   if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
 end
 $$;
-comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+comment on function governance.check_settle(governance.settle_arguments) is
+  'Refuses arguments that settle_usage cannot take.';
 
 create type governance.release_arguments as (request_id text, reason text);
 
@@ -6471,7 +6479,7 @@ begin
 end
 $$;
 comment on function governance.ensure_request_partitions(date, date, int) is
-  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
+  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; returns how '
   'many were new. A month with more than 2,000 calls in the default partition gets none.';
 
 create function governance.http_status(p_reason text) returns int
@@ -6543,7 +6551,8 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
   select jsonb_build_object('need', n.need, 'have', p_have, 'missing', n.need - p_have)
   from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
-comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
+comment on function governance.shortfall(bigint, numeric, bigint) is
+  'How many tokens a call needs, how many are free, and how many are missing.';
 
 create function governance.release_answer(e governance.call_end) returns jsonb
   language sql stable set search_path = '' as $$
@@ -6829,8 +6838,8 @@ begin
 end
 $$;
 comment on function public.console_try_decision(bigint) is
-  'What the same call would be answered now: decided as a call is, then taken back. Its message is not kept, so it is '
-  'asked without one (had_message says whether there was one). Errors: invalid_argument, not_found.';
+  'The answer that the same call would get now: it is decided as a call is, then rolled back. Its message is not kept, '
+  'so it is asked without one (had_message says whether there was one). Errors: invalid_argument, not_found.';
 revoke all on function public.console_try_decision(bigint) from public, anon, authenticated;
 grant execute on function public.console_try_decision(bigint) to service_role;
 
@@ -7060,8 +7069,8 @@ begin
   select greatest((select max(r.decision_id) from governance.requests r),
     (select max(t.transaction_id) from governance.token_transactions t),
     (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
-  -- Writers have their number before their event id. So a writer with an id up to the highest has a number below
-  -- the one that this transaction takes now.
+  -- A writer takes its transaction number before its event id. So every writer of an id up to the highest has a lower
+  -- number than the one that this transaction takes now.
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;
@@ -7070,7 +7079,8 @@ begin
       -- A standby may be behind the reader: only the primary can tell whether the history is another one.
       v_history := k.history;
     elsif governance.is_other_history(k, v_history, v_now, v_now_bound) then
-      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
+      -- Where this history has the event at low, it has all that the reader got up to there; else all of it comes
+      -- again.
       if k.low_mark = '0' or governance.event_mark(k.low) <> k.low_mark then
         k.low := case when v_filter.since is null then 0
           else governance.feed_low_id(v_filter.since - interval '1 hour') end;
@@ -7109,8 +7119,8 @@ begin
       k.after_id := v_all_ids[p_limit];
       exit;
     end if;
-    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
-    -- nothing can come any more at or below the highest id that goes with it.
+    -- All that is visible in page is delivered: page becomes the base. Where every transaction below a bound had ended
+    -- by then, nothing can come any more at or below the highest id that goes with it.
     if governance.ended_below(k.page_bound, k.page) then
       k.low := greatest(k.low, k.page_high);
     elsif governance.ended_below(k.base_bound, k.page) then
@@ -7163,9 +7173,9 @@ begin
     in_order := 'r.created_at desc, r.decision_id desc';
   end if;
   if p_filter ->> 'reason' is not null or p_filter ->> 'decision' = 'block' then
-    -- Only a refusal has a reason, and nothing comes after it.
+    -- Only a blocked call has a reason, and it has neither an entry nor a hold.
     if p_filter ->> 'reason' is not null and p_account_id is null then
-      -- The index that has them in order of the reason first, and no walk through everything else.
+      -- In order of the reason first: so the index by reason is read, and not every call.
       in_order := 'r.reason desc, r.decision_id desc';
     end if;
     calls := calls || ' and r.decision = ''block''' || case
@@ -7181,7 +7191,7 @@ begin
 end
 $$;
 comment on function governance.event_sources(jsonb, bigint, bigint, text[]) is
-  'The conditions on calls, entries and holds that a filter of events means, and the order that has an index.';
+  'A filter of events as conditions on calls, entries and holds, and the order in which an index has them.';
 
 create function public.console_events_before(p_before_event_id bigint default null, p_limit int default 200,
   p_filter jsonb default '{}') returns jsonb
@@ -7232,7 +7242,8 @@ begin
         select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens, h.reason
         from governance.hold_events h where h.event_id < $1 and %4$s order by h.event_id desc limit $3
       ), floor as materialized (
-        -- Below the last row of a source that has more, other sources' rows would come too early.
+        -- Where a source has more rows than were read, rows of the others below its last one wait for the next page:
+        -- rows that belong between them were not read yet.
         select max(x.id) as id from (select min(id) as id from calls having count(*) = $3
           union all select min(id) from entries having count(*) = $3
           union all select min(id) from holds having count(*) = $3) x
@@ -8021,8 +8032,8 @@ begin
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[], bigint[],
-  governance.settle_state[], timestamptz, timestamptz, timestamptz) is 'Writes what governance.settle_calls charged; '
-  'answers true. So it can be called in an expression, at a fifth of what "perform" costs.';
+  governance.settle_state[], timestamptz, timestamptz, timestamptz) is
+  'Writes what governance.settle_calls charged. Returns true, for use in an expression: "perform" costs five times.';
 
 create function governance.recover_at_end(e governance.call_end, p_now timestamptz) returns governance.call_end
   language plpgsql set search_path = '' as $$
@@ -8040,7 +8051,7 @@ begin
 end
 $$;
 comment on function governance.recover_at_end(governance.call_end, timestamptz) is
-  'Pays debt out of what a call that has ended left free; answers the call with what is left.';
+  'Pays debt out of tokens that the end of a call made free; returns that end with the balance after it.';
 
 -- A call as it was read when it was to be settled, with what its account had then.
 create type governance.read_call as (place int, decision_id bigint, created_at timestamptz, account_id bigint,
@@ -8079,13 +8090,13 @@ create function governance.read_call(p_place int, p_decision_id bigint, p_create
     from governance.accounts y where y.account_id = p_account_id offset 0) a on true
 $$;
 comment on function governance.read_call(int, bigint, timestamptz, bigint, timestamptz, timestamptz) is
-  'What governance.settle_calls reads of a call and its account.';
+  'A call and its account as governance.settle_calls reads them.';
 
 create function governance.settle_state(p_account_id bigint) returns governance.settle_state
   language sql stable set search_path = '' as $$
   select r.state from governance.read_call(1, null, null, p_account_id, null, null) r
 $$;
-comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
+comment on function governance.settle_state(bigint) is 'The sums to which governance.settle_calls adds.';
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
   p_waits boolean default true) returns governance.settlement[]
@@ -8113,12 +8124,12 @@ declare
   v_fingerprint bigint;
   v_model text;
   v_made_at timestamptz;
-  -- Of its price; a provider is always known with one.
+  -- Of the price; where one is known, its provider is too.
   v_provider text;
   v_input_price bigint;
   v_output_price bigint;
   v_long_context bigint;
-  -- Of the account's plan, with what was raised for a while
+  -- Of the account's plan, with limits that were raised for a while
   v_plan_id text;
   v_daily_limit bigint;
   v_monthly_limit bigint;
@@ -8614,7 +8625,7 @@ begin
     left join governance.request_keys k on p_kind in ('settle', 'release') and k.request_id = e.call ->> 'request_id'
     order by 1
   loop
-    -- It may still be waited for, as every key before is smaller; but once in vain is long enough for one batch.
+    -- Waiting is safe, as the locks taken so far have smaller keys; but a batch waits in vain only once.
     if v_key is null or pg_try_advisory_xact_lock(v_key) then continue; end if;
     begin
       if v_busy = '{}' then
@@ -8630,7 +8641,7 @@ begin
 end
 $$;
 comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
-  'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
+  'Returns those that another transaction keeps for longer than half a second: their calls would hold up all others.';
 
 create function governance.run_by_halves(p_kind text, p_calls jsonb) returns jsonb[]
   language plpgsql set search_path = '' as $$
@@ -8672,8 +8683,9 @@ begin
   return left(p_sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX');
 end
 $$;
-comment on function governance.refuses_no_call(text) is 'Deadlocks, full disks and the like refuse no call: nothing of '
-  'the batch has happened, and it can be sent again.';
+comment on function governance.refuses_no_call(text) is
+  'Whether an error is a deadlock, a full disk or the like, and refuses no call: nothing of the batch has happened, '
+  'and it can be sent again.';
 
 create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns jsonb[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
@@ -8743,7 +8755,7 @@ begin
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
-  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in '
   'the same order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
@@ -8757,7 +8769,7 @@ begin
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
-  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in the '
   'same order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
@@ -8771,7 +8783,7 @@ begin
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
-  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in the '
   'same order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
@@ -8793,7 +8805,7 @@ begin
 end
 $$;
 comment on function governance.check_record(governance.record_arguments) is
-  'Refuses what record_token_usage cannot take.';
+  'Refuses arguments that record_token_usage cannot take.';
 
 create function governance.record_metadata(e governance.record_arguments) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -8906,7 +8918,7 @@ begin
 end
 $$;
 comment on function public.record_token_usage_many(jsonb) is
-  'record_token_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+  'record_token_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in '
   'the same order: what record_token_usage answers, or {"error": {code, hint, message, details}} where it would '
   'refuse. Like the single function it has no id of the caller''s: not safe to repeat. Errors of the whole: '
   'invalid_argument.';
@@ -9258,7 +9270,7 @@ begin
 end
 $$;
 comment on function governance.apply_act(governance.accounts, jsonb, text, text, text, timestamptz) is
-  'Does an act that governance.check_act has read; answers what undoing it needs. The caller holds the account''s '
+  'Does an act that governance.check_act has read; returns what undoing it needs. The caller holds the account''s '
   'lock. '
   'Errors: insufficient_tokens, unknown_request, nothing_to_refund, already_refunded, already_resolved, unknown_plan, '
   'nothing_to_change, invalid_argument.';
@@ -9384,7 +9396,7 @@ begin
   return jsonb_build_object('undo', v_undo, 'local_month', a.local_month,
     'before', (select jsonb_object_agg(k, v_before -> k) from unnest(c_shown) k),
     'after', (select jsonb_object_agg(k, v_after -> k) from unnest(c_shown) k),
-    -- Own entries of this transaction that were there before the act belong to bringing the account up to the moment.
+    -- Entries of this transaction from before the act are not the act's: they brought the account up to date.
     'entries', (select coalesce(jsonb_agg(e order by n), '[]')
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
@@ -9399,7 +9411,7 @@ end
 $$;
 comment on function governance.run_act(governance.accounts, jsonb, governance.account_acts, text, text, text,
   timestamptz) is
-  'Does an act, or takes act x back where it is given; answers its effects: the account before and after, ledger '
+  'Does an act, or takes act x back where it is given; returns its effects: the account before and after, ledger '
   'entries, changed lots, mails to the user, and what undoing needs. The caller holds the account''s lock.';
 
 create function governance.act_stake(p_effects jsonb) returns bigint
@@ -9497,7 +9509,7 @@ begin
 end
 $$;
 comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
-  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Answers {act, '
+  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Returns {act, '
   'account}. Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) '
   'act.status is proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers '
   '{effects, why, version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, '
@@ -9574,7 +9586,7 @@ end
 $$;
 comment on function public.console_decide_act(text, bigint, text, text, text, boolean) is
   'A second person approves a proposed correction, which is done then and there, or rejects it (its proposer may too). '
-  'Answers {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
+  'Returns {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
   'already_decided, same_person, and those of console_act.';
 revoke all on function public.console_decide_act(text, bigint, text, text, text, boolean)
   from public, anon, authenticated;
@@ -9631,7 +9643,7 @@ end
 $$;
 comment on function public.console_undo_act(text, bigint, text, text, boolean) is
   'Takes a correction back with compensating entries: tokens given are taken from their lot (what was spent of them '
-  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Answers {act, account}; '
+  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Returns {act, account}; '
   'p_dry_run the effects. Audited. Errors: invalid_argument, not_found, not_undoable, changed_since, '
   'idempotency_conflict.';
 revoke all on function public.console_undo_act(text, bigint, text, text, boolean) from public, anon, authenticated;
@@ -9653,8 +9665,8 @@ begin
 end
 $$;
 comment on function public.console_command_outcome(text) is
-  'What came of an operator''s command whose answer was lost: {is_done, answer}. One that never arrived is void from '
-  'now on: should it still come, it is refused. Errors: invalid_argument.';
+  'Whether an operator''s command whose answer was lost was done, with its answer: {is_done, answer}. A command that '
+  'never arrived is void from now on: if it still comes, it is refused. Errors: invalid_argument.';
 revoke all on function public.console_command_outcome(text) from public, anon, authenticated;
 grant execute on function public.console_command_outcome(text) to service_role;
 
@@ -9792,16 +9804,16 @@ create function governance.sort_name(p_user_id text, p_display_name text) return
   language sql immutable parallel safe set search_path = '' as $$
   select lower(left(coalesce(nullif(btrim(p_display_name), ''), p_user_id), 200))
 $$;
-comment on function governance.sort_name(text,
-  text) is 'What an account is sorted by: its name, else its user id, in small letters.';
+comment on function governance.sort_name(text, text) is
+  'The text by which an account is sorted: its name, else its user id, in small letters.';
 
 create function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text
   language sql immutable parallel safe set search_path = '' as $$
   select E'\n' || lower(p_user_id || E'\n' || regexp_replace(left(coalesce(p_display_name, ''), 300), '\s+', ' ', 'g')
     || E'\n' || left(coalesce(p_email, ''), 300))
 $$;
-comment on function governance.search_text(text, text,
-  text) is 'What an account is found by: user id, name and e-mail in small letters, each on a line of its own.';
+comment on function governance.search_text(text, text, text) is
+  'The text in which an account is found: user id, name and e-mail in small letters, each on a line of its own.';
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
   p_monthly_allowance bigint) returns int
@@ -9833,7 +9845,8 @@ create function governance.usage_of(p_today bigint, p_month bigint, p_daily_limi
     else 'monthly_limit' end
 $$;
 comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
-  'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
+  'The limit of which governance.percent_used is a percentage: daily_limit, monthly_limit or allowance; null without '
+  'any.';
 
 -- The figures of the user table, all of which it can be sorted by. A column here becomes a column of account_listings
 -- with its index (below), a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
@@ -9865,7 +9878,8 @@ create view governance.current_listings with (security_invoker = true) as
   join governance.plans p using (plan_id)
   cross join (select governance.now() as at) t;
 
-comment on view governance.current_listings is 'What governance.copy_to_listings copies, as it is at this moment.';
+comment on view governance.current_listings is
+  'The rows that governance.copy_to_listings copies, as they are at this moment.';
 
 create function governance.columns_of(p_view regclass) returns text[]
   language sql stable set search_path = '' as $$
@@ -10080,8 +10094,8 @@ create function governance.find_accounts_condition(p_query text) returns text
     from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)) end
 $$;
 comment on function governance.find_accounts_condition(text) is
-  'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
-  'fewer than three characters, at the beginning of one.';
+  'The SQL condition by which an account listing l matches a search: each word, in any order, anywhere in user id, '
+  'name or e-mail; with fewer than three characters, at the beginning of one.';
 
 create function governance.with_umlauts(p_word text) returns text
   language sql immutable set search_path = '' as $$
@@ -10244,8 +10258,7 @@ begin
   condition := coalesce(nullif(array_to_string(p_conditions, ' and '), ''), 'true');
   is_exact := false;
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
-  -- cheap.
-  -- All together come last: each alone may leave many, and both nobody.
+  -- cheap. All conditions together are tried last: each alone may leave many accounts, and together they leave nobody.
   foreach v_one in array case when cardinality(p_conditions) > 1 then p_conditions || condition
     else array[condition] end loop
     continue when governance.estimate_rows('select from governance.account_listings l where ' || v_one) > 4 * c_few;
@@ -10271,7 +10284,8 @@ begin
 end
 $$;
 comment on function governance.gather_few(text[]) is
-  'What a search reads: the few accounts that fit, or the table with the condition. And how many there are.';
+  'The source that a search reads: the accounts that match, where they are few, else the table with the condition; and '
+  'how many match.';
 
 create function public.console_search_accounts(
   p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',
@@ -10416,7 +10430,7 @@ create function governance.id_words(p_text text) returns text[]
       when w ~ '\d' and char_length(w) >= 8 and w ~ '[[:alpha:]]' then 2
       when w ~ '\d' and char_length(w) >= 6 then 3
       when w ~ '\d' and char_length(w) >= 4 then 4
-      -- Among many words a long one is a word.
+      -- Among many words, a long one is hardly an id.
       when char_length(w) >= 8 and (select count(*) from words) <= 8 then 5 end) as likeliness
     from parts group by w)
   select coalesce(array_agg(w order by likeliness, n), '{}')
@@ -10523,8 +10537,8 @@ create function governance.find_waiting(p_ids text[])
   join unnest(p_ids) i on strpos(c.body, i) > 0 limit 5)
 $$;
 comment on function governance.find_waiting(text[]) is
-  'What names one of these ids and was not credited: Stripe''s events that wait for a person (the newest 2,000), and '
-  'open differences of a reconciliation.';
+  'Money that was not credited and names one of these ids: Stripe''s events that wait for a person (the newest 2,000), '
+  'and open differences of a reconciliation.';
 
 create function governance.find_calls(p_id text, p_is_alone boolean) returns setof bigint
   language plpgsql stable set search_path = '' as $$
@@ -11066,7 +11080,7 @@ end
 $$;
 comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
   'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, an alert is raised. '
-  'Answers the alerts.';
+  'Returns the alerts.';
 
 create function governance.count_stuck_holds() returns bigint
   language sql stable set search_path = '' as $$
@@ -11138,7 +11152,7 @@ begin
 end
 $$;
 comment on function governance.end_hold(governance.requests, text, text, bigint, bigint, timestamptz) is
-  'Settles or releases a hold that is open, has expired, or waits for a person. Answers as settle_usage and '
+  'Settles or releases a hold that is open, has expired, or waits for a person. Returns as settle_usage and '
   'release_usage do. The caller holds the account''s lock and has read the call under it. Errors: invalid_argument, '
   'already_resolved.';
 
@@ -11184,7 +11198,7 @@ end
 $$;
 comment on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) is
   'A person ends a hold: settle it with the tokens it used (a quarantined one with those it reported, unless others '
-  'are given), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
+  'are given), or release it. Returns as settle_usage and release_usage do; audited. Errors: invalid_argument, '
   'unknown_request, already_resolved, idempotency_conflict.';
 revoke all on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint)
   from public, anon, authenticated;
@@ -11247,8 +11261,9 @@ create table governance.ranked_users (
   primary key (start, account_id, kind, decision, reason, requested_model, model)
 );
 
-comment on table governance.ranked_users is 'What user_totals had of a day that is over, of the 50 accounts each that '
-  'used, cost and were stopped most. Days lie one after the other here, so that many are read in a few pages.';
+comment on table governance.ranked_users is
+  'Rows of user_totals of days that are over, of the 50 accounts each that used, cost and were stopped most. Days lie '
+  'one after the other here, so that many are read in a few pages.';
 
 create table governance.day_ranks (
   -- Of UTC for users, of the account for sessions and agents.
@@ -11262,15 +11277,15 @@ create table governance.day_ranks (
   cost_micros bigint not null,
   -- Calls that were blocked.
   stopped bigint not null,
-  -- Whether it may be among the first of its day: these are read, however many there are in all.
+  -- Whether it may be among the first 50 of its day. Rankings read only these rows, however many the day has.
   is_leader boolean not null,
   primary key (day, what, account_id, name)
 ) with (fillfactor = 70);
 
 create index day_ranks_leaders on governance.day_ranks (day, what) where is_leader;
 
-comment on table governance.day_ranks is 'What users, sessions and agents come to on days that are not ranked yet, and '
-  'which of them lead.';
+comment on table governance.day_ranks is
+  'Sums of users, sessions and agents on days that are not ranked yet, and which of them lead.';
 
 create table governance.rank_marks (
   day date not null,
@@ -11281,9 +11296,9 @@ create table governance.rank_marks (
   primary key (day, what)
 ) with (fillfactor = 70);
 
-comment on table governance.rank_marks is 'What the 50th of a day had when its leaders were last looked through: '
-  'a user who is above none of the three is not among the first 50. Sums only grow, so an old mark is a low '
-  'one, and lets too many in, never too few.';
+comment on table governance.rank_marks is
+  'The figures that the 50th of a day had when its leaders were last looked through: a user who is above none of the '
+  'three is not among the first 50. Sums only grow, so an old mark is a low one, and lets too many in, never too few.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -11311,7 +11326,7 @@ create function governance.matches_by_slot() returns table (slot timestamptz, ve
   language sql stable set search_path = '' as $$
   select x.slot, x.version_id, x.matches from governance.rule_matches x
   union all
-  -- What is committed and not yet counted.
+  -- Events that are committed and not yet counted.
   select c.slot, c.version_id, c.matches
   from governance.maintenance_state s
   cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
@@ -11349,7 +11364,7 @@ create function governance.count_calls(p_after bigint, p_upto bigint) returns se
     coalesce(r.requested_model, ''), coalesce(r.settled_model, ''), count(*),
     sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
   from governance.token_transactions t
-  -- One look into an index each: the entries are few, the calls are not.
+  -- One index look-up for each entry: there are few entries and many calls.
   left join lateral (select q.decision, q.requested_model, q.settled_model, q.charged_tokens, q.cost_micros
     from governance.requests q where q.decision_id = t.decision_id limit 1) r on true
   where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
@@ -11393,7 +11408,7 @@ create function governance.ranked_day() returns date
   select coalesce((select ((s.value ->> 'day')::timestamptz at time zone 'UTC')::date
     from governance.maintenance_state s where s.key = 'ranked_days'), '-infinity')
 $$;
-comment on function governance.ranked_day() is 'The last day of which only the first are kept.';
+comment on function governance.ranked_day() is 'The last day of which only the first in rank are kept.';
 
 create function governance.trim_ranks(p_day date, p_what text) returns void
   language sql set search_path = '' as $$
@@ -11447,8 +11462,7 @@ begin
 end
 $$;
 comment on function governance.add_to_ranks(governance.day_ranks[]) is
-  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows is '
-  'ignored.';
+  'Adds to the sums of users, sessions and agents on days that are not ranked yet; is_leader of the rows is ignored.';
 
 create function governance.leading_users(p_from timestamptz, p_to timestamptz, p_also bigint[],
   p_decision text default null, p_reason text default null, p_model text default null)
@@ -11458,7 +11472,7 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
   from (
     select 'day', r.* from governance.ranked_users r where r.start >= p_from and r.start < p_to
     union all
-    -- What came late.
+    -- Rows of calls that committed after their day was ranked.
     select u.* from governance.user_totals u
     where u.step = 'day' and u.start >= p_from and u.start < p_to
       and u.start <= (select governance.ranked_day())::timestamp at time zone 'UTC'
@@ -11473,7 +11487,7 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
       from (select distinct k.day from governance.rank_marks k where k.what = 'user'
           and k.day::timestamp at time zone 'UTC' >= p_from and k.day::timestamp at time zone 'UTC' < p_to) d
       cross join unnest(p_also) a(account_id)) k
-    -- One look into an index each: the leaders are few, the users of a day are not.
+    -- One index look-up for each leader: a day has few leaders and many users.
     cross join lateral (select x.* from governance.user_totals x
       where x.step = 'day' and x.start = k.day::timestamp at time zone 'UTC' and x.account_id = k.account_id offset 0) u
   ) u
@@ -11482,9 +11496,9 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
     and (p_model is null or p_model in (u.requested_model, u.model))
 $$;
 comment on function governance.leading_users(timestamptz, timestamptz, bigint[], text, text, text) is
-  'Days that begin from p_from up to p_to, of the users that used, cost or were stopped most on each, and of p_also: '
-  'those with calls that are not counted yet, which may bring them to the front. Of them what has the decision, the '
-  'reason and the model, where these are given.';
+  'Totals of days that begin from p_from up to p_to, of the users that used, cost or were stopped most on each, and of '
+  'the accounts p_also: those with calls that are not counted yet, which may bring them to the front. Where a '
+  'decision, a reason or a model is given, only rows that have it.';
 
 create function governance.add_to_totals(p_calls governance.counted_calls[], p_now timestamptz) returns void
   language sql set search_path = '' as $$
@@ -11532,7 +11546,7 @@ begin
   where k.day > governance.ranked_day() and k.day < ((p_now - interval '3 days') at time zone 'UTC')::date;
   if v_day is null then return 0; end if;
   perform governance.trim_ranks(v_day, x.what) from (values ('user'), ('session'), ('agent')) x(what);
-  -- Also what came of days before it since they were ranked.
+  -- Also rows of earlier days, of calls that committed after those were ranked.
   insert into governance.ranked_users as r (start, account_id, kind, decision, reason, requested_model, model, calls,
     tokens, cost_micros)
   select u.start, u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens,
@@ -11567,7 +11581,7 @@ end
 $$;
 comment on function governance.rank_days(timestamptz) is
   'Keeps, of the next day that is over, the users that used, cost and were stopped most (in ranked_users), and the '
-  'sessions and agents that used and cost most; answers how many rows went.';
+  'sessions and agents that used and cost most; returns how many rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -11617,7 +11631,7 @@ begin
   end if;
   v_ready := greatest(v_ready, v_from);
 
-  -- A page of it: up to where the source that has most fills p_limit.
+  -- One page of them: up to the id at which the first source has p_limit rows.
   select least(v_ready, min(p.last)) into v_upto from (
     select max(x.id) as last, count(*) as n from (select r.decision_id as id from governance.requests r
       where r.decision_id > v_from and r.decision_id <= v_ready order by r.decision_id limit p_limit) x
@@ -11662,7 +11676,7 @@ begin
 end
 $$;
 comment on function governance.follow_new_events(int, bigint, xid8) is
-  'Carries events into the totals, one page a call; answers how many ids it passed, and the accounts whose '
+  'Carries events into the totals, one page a call; returns how many ids it passed, and the accounts whose '
   'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
@@ -11681,7 +11695,7 @@ begin
     from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
     if cardinality(v_account_ids) > 0 then perform governance.copy_to_listings(v_account_ids); end if;
   exception when lock_not_available or deadlock_detected then
-    -- Who reads goes on with what is counted, before a second is over and the server looks for deadlocks.
+    -- A reader does not wait longer than the second after which the server looks for deadlocks.
     return 0;
   end;
   return v_followed;
@@ -11689,7 +11703,7 @@ end
 $$;
 comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
-  'Answers how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';
+  'Returns how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';
 
 -- schemas/46_watch.sql
 -- What happened, over any stretch of time, and what it is now.
@@ -11767,7 +11781,7 @@ begin
 end
 $$;
 comment on function governance.stretch(int, timestamptz, timestamptz, timestamptz, bigint) is
-  'A stretch of time with the step that fits it, and where its figures are read: call_totals by minute, hour or day, '
+  'A stretch of time with the step that fits it, and the source of its figures: call_totals by minute, hour or day, '
   'the calls of one user, or calls by their ids.';
 
 create function governance.check_event_filter(p_filter jsonb) returns void
@@ -11785,8 +11799,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
-  'than to show everything.';
+comment on function governance.check_event_filter(jsonb) is
+  'Refuses a filter of events that has an unknown key or value: ignoring it would show everything.';
 
 create function governance.check_overview(p_minutes int, p_from timestamptz, p_to timestamptz, p_filter jsonb)
   returns void
@@ -11851,8 +11865,8 @@ begin
     where m.key = 'followed_events';
   with counted as materialized (
     select x.* from (
-      -- What is committed and not yet counted: some seconds' worth, or two minutes' where a long transaction holds the
-      -- count up.
+      -- Calls that are committed and not yet counted: of some seconds, or of two minutes where a long transaction holds
+      -- the count up.
       select c.* from governance.count_calls(v_consumed, v_consumed + 50000) c
         where s.source in ('minute', 'hour', 'day')
       union all
@@ -11943,12 +11957,11 @@ begin
 end
 $$;
 comment on function public.console_overview(int, jsonb, timestamptz, timestamptz) is
-  'What went on, over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
+  'Figures of calls over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
   'reasons of blocks, models, whose tokens, who was stopped most; p_filter may have user_id, decision, reason, model. '
-  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of more than two days know the '
-  '50 first of each day. '
-  'active_users is null where it is not known. Open holds and the states of users and alerts are of now, whatever the '
-  'filter. Errors: invalid_argument.';
+  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of more than two days know the 50 '
+  'first of each day. active_users is null where it is not known. Open holds and the states of users and alerts are of '
+  'now, whatever the filter. Errors: invalid_argument.';
 revoke all on function public.console_overview(int, jsonb, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_overview(int, jsonb, timestamptz, timestamptz) to service_role;
 
@@ -11999,7 +12012,7 @@ begin
   end if;
   if v_filter ->> 'reason' is not null then
     v_where := v_where || format(' and r.decision = ''block'' and r.reason = %L', v_filter ->> 'reason');
-    -- The index that has them in order of the reason first, and no walk through everything else.
+    -- In order of the reason first: so the index by reason is read, and not every call.
     if v_account_id is null then v_order := 'r.reason desc, r.decision_id desc'; end if;
   elsif v_filter ->> 'decision' = 'block' then
     v_where := v_where || ' and r.decision = ''block''';
@@ -12086,8 +12099,8 @@ begin
 end
 $$;
 comment on function public.console_replication() is
-  'How far this server is: a replica that has replayed what the primary had written is not behind. is_replica, '
-  'server_time, wal_position in bytes, replayed_at (the last transaction replayed; null on a primary).';
+  'How far this server has come: a replica that has replayed all that the primary had written is not behind. '
+  'is_replica, server_time, wal_position in bytes, replayed_at (the last transaction replayed; null on a primary).';
 revoke all on function public.console_replication() from public, anon, authenticated;
 grant execute on function public.console_replication() to service_role;
 
@@ -12293,7 +12306,7 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
   from usage u
 $$;
 comment on function governance.account_usage_json(bigint, timestamptz, timestamptz, date, date) is
-  'What calculate_user_token_usage answers of a period; or of the account''s own days p_from to p_to.';
+  'The answer of calculate_user_token_usage for a period; or for the account''s own days p_from to p_to.';
 
 create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -12308,7 +12321,7 @@ begin
 end
 $$;
 comment on function public.calculate_user_token_usage(text, timestamptz, timestamptz) is
-  'What a user used from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
+  'The usage of a user from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
   'and scope. A call counts when it settled. Errors: invalid_argument, unknown_user.';
 revoke all on function public.calculate_user_token_usage(text, timestamptz, timestamptz)
   from public, anon, authenticated;
@@ -12523,10 +12536,10 @@ create table governance.savings_days (
   primary key (day, kind)
 );
 
-comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
-  'model, '
-  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
-  'the mean price of a token of the model asked for.';
+comment on table governance.savings_days is
+  'Estimates of money that was not spent: by calls that rules sent to another model, at the price of the one asked '
+  'for; by cached input, at the price of plain input; by calls that rules stopped, at the mean price of a token of the '
+  'model asked for.';
 
 create function governance.named_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
   returns setof governance.named_usage
@@ -12544,7 +12557,7 @@ create function governance.named_between(p_after bigint, p_upto bigint, p_accoun
   group by 1, 2, 3, 4, 5, 6, 7, 8
 $$;
 comment on function governance.named_between(bigint, bigint, bigint) is
-  'What settled between two ids by session and agent, of one account or of all.';
+  'Usage settled between two ids by session and agent, of one account or of all.';
 
 create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
   returns void
@@ -12562,13 +12575,13 @@ begin
 end
 $$;
 comment on function governance.add_named_usage(bigint, bigint, bigint) is
-  'Adds what settled between two ids to named_usage, of one account or of all.';
+  'Adds the usage settled between two ids to named_usage, of one account or of all.';
 
 create function governance.leading_names(p_what text, p_from date, p_to date, p_account_id bigint)
   returns setof governance.named_usage
   language sql stable set search_path = '' as $$
   with uncounted as materialized (
-    -- What is committed and not yet counted, all of it: what is left out would seem to name no session.
+    -- All usage that is committed and not yet counted: any that is left out would seem to name no session.
     select n.*
     from governance.followed() f
     cross join lateral governance.named_between(f.upto, 9223372036854775807, p_account_id) n
@@ -12585,7 +12598,7 @@ create function governance.leading_names(p_what text, p_from date, p_to date, p_
     where p_account_id is null and k.what = p_what and k.is_leader and k.day > (select governance.ranked_day())
       and k.day between p_from and p_to
     union
-    -- Calls that are not counted yet may bring them to the front.
+    -- Accounts with calls that are not counted yet, which may bring them to the front.
     select m.day, u.name
     from governance.rank_marks m cross join (select distinct c.name from uncounted c) u
     where p_account_id is null and m.what = p_what and m.day between p_from and p_to) k
@@ -12629,7 +12642,7 @@ create function governance.savings_between(p_after bigint, p_upto bigint, p_acco
   group by 1, 2
 $$;
 comment on function governance.savings_between(bigint, bigint, bigint) is
-  'What was saved between two ids, of one account or of all.';
+  'Estimated savings between two ids, of one account or of all.';
 
 create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
   language sql set search_path = '' as $$
@@ -12639,7 +12652,7 @@ create function governance.add_savings(p_after bigint, p_upto bigint, p_account_
     saved_micros = s.saved_micros + excluded.saved_micros
 $$;
 comment on function governance.add_savings(bigint, bigint, bigint) is
-  'Adds what was saved between two ids to savings_days, of one account or of all.';
+  'Adds the estimated savings between two ids to savings_days, of one account or of all.';
 
 create function governance.most_read_users() returns bigint
   language sql immutable set search_path = '' as $$ select 50000::bigint $$;
@@ -12706,7 +12719,7 @@ create function governance.dearest_users(p_before date, p_from date, p_to date, 
   group by 1
 $$;
 comment on function governance.dearest_users(date, date, date, jsonb) is
-  'Exact costs of the users that were among the dearest of a day, where there are too many to read all.';
+  'Exact costs of the users that were among those who cost most on a day, where there are too many to read all.';
 
 -- The parts of sessions, of agents and of very many users, beside the totals of all.
 create function governance.costs_of_named(p_whole jsonb, p_by text, p_before date, p_from date, p_to date,
@@ -12891,8 +12904,8 @@ create table governance.usage_totals (
 );
 
 comment on table governance.usage_totals is
-  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
-  'the days; rows of any other day are ignored.';
+  'Usage of everybody by day: all of it for a day that is over; for an open day, the usage that was followed so far. '
+  'usage_days lists the days; rows of any other day are ignored.';
 
 create table governance.usage_days (
   day date primary key,
@@ -12926,12 +12939,12 @@ comment on function governance.settled_between(bigint, bigint) is
 
 create function governance.followed(out upto bigint, out is_near boolean)
   language sql stable set search_path = '' as $$
-  -- Further behind, the accounts' own days are read sooner than what is not followed.
+  -- Where following is further behind, it is quicker to read the accounts' own days than the events not followed.
   select (s.value ->> 'consumed')::bigint, e.last_value - (s.value ->> 'consumed')::bigint <= 50000
   from governance.maintenance_state s cross join governance.event_ids e where s.key = 'followed_events'
 $$;
-comment on function governance.followed() is 'Up to which event totals have everything, and whether that is near the '
-  'last one.';
+comment on function governance.followed() is
+  'The last event that is in all totals, and whether it is near the last event there is.';
 
 create function governance.add_open_usage(p_after bigint, p_upto bigint) returns void
   language sql set search_path = '' as $$
@@ -12945,7 +12958,7 @@ create function governance.add_open_usage(p_after bigint, p_upto bigint) returns
     charged_tokens = t.charged_tokens + excluded.charged_tokens, cost_micros = t.cost_micros + excluded.cost_micros
 $$;
 comment on function governance.add_open_usage(bigint, bigint) is
-  'Adds what settled between two ids to the totals of open days.';
+  'Adds the usage settled between two ids to the totals of open days.';
 
 create function governance.aggregate_day(p_day date, p_is_over boolean) returns void
   language plpgsql set search_path = '' as $$
@@ -12960,7 +12973,7 @@ begin
       d.output_tokens, d.charged_tokens, d.cost_micros
     from governance.usage_daily d left join governance.accounts a using (account_id) where d.day = p_day
     union all
-    -- What is not followed yet comes with following.
+    -- Usage that is not followed yet is added when it is.
     select s.plan_id, s.model, s.task_type, s.scope_id, -s.calls, -s.messages, -s.input_tokens, -s.output_tokens,
       -s.charged_tokens, -s.cost_micros
     from governance.followed() f
@@ -12975,7 +12988,8 @@ begin
 end
 $$;
 comment on function governance.aggregate_day(date, boolean) is
-  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
+  'Adds up the usage of one day again. The caller keeps out what would change it meanwhile: imports, by the lock '
+  '7254013, and whoever follows events, by the row followed_events of maintenance_state.';
 
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$
@@ -13008,7 +13022,7 @@ begin
 end
 $$;
 comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
-  'latest first, and open ones; answers how many are over.';
+  'latest first, and open ones; returns how many are over.';
 
 create function governance.usage_between(p_from date, p_to date)
   returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
@@ -13032,7 +13046,7 @@ create function governance.usage_between(p_from date, p_to date)
     sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
     sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
   from generate_series(p_from, p_to, interval '1 day') g
-  -- One look into an index each: most of these days have nothing, and a join would read every day there is.
+  -- One index look-up for each day: most of them have no usage, and a join would read every day of the table.
   cross join lateral (select x.* from governance.usage_daily x where x.day = g::date offset 0) d
   left join governance.accounts a using (account_id)
   where not exists (select from known k where k.day = g::date)
@@ -13093,8 +13107,8 @@ create function governance.alert_metrics()
     (5, 'debt', 'tokens used beyond the balance', '{user}', '{day}', false),
     (6, 'spike', 'times the usual hour', '{user}', '{hour}', false)
 $$;
-comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
-  'and over which period.';
+comment on function governance.alert_metrics() is
+  'Metrics that an alert of a preset may watch: the unit of its thresholds, whose usage, and over which period.';
 
 -- Without a search path, so that it is inlined where usage is added up: it uses built-in functions alone.
 create function governance.measure(p_metric text, p_tokens numeric, p_cost_micros numeric) returns numeric
@@ -13102,7 +13116,7 @@ create function governance.measure(p_metric text, p_tokens numeric, p_cost_micro
   select case p_metric when 'tokens' then p_tokens when 'cost_micros' then p_cost_micros end
 $$;
 comment on function governance.measure(text, numeric, numeric) is
-  'What a metric over the days of a period measures of added up usage; null for any other metric.';
+  'The figure of a metric over the days of a period, from added-up usage; null for any other metric.';
 
 create function governance.passed_threshold(p_metric text, p_thresholds numeric[], p_balance_before numeric,
   p_balance_after numeric, p_tokens numeric, p_debt numeric) returns numeric
@@ -13126,8 +13140,8 @@ begin
 end
 $$;
 comment on function governance.passed_threshold(text, numeric[], numeric, numeric, numeric, numeric) is
-  'Which threshold of a metric that settlements notice was passed: of a balance or a debt the lowest, of one call the '
-  'highest; null for none, and for any other metric.';
+  'The threshold that was passed, of a metric that settlements notice: of a balance or a debt the lowest, of one call '
+  'the highest; null for none, and for any other metric.';
 
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
@@ -13236,7 +13250,7 @@ create function governance.alert_user_sentence(e governance.alert_events, p_lang
     'period', governance.say_period(e.period_key, p_language))), e.message)
 $$;
 comment on function governance.alert_user_sentence(governance.alert_events, text) is
-  'What the user whom an alert is about reads.';
+  'The sentence for the user whom an alert is about.';
 
 create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb, p_currency text)
   returns governance.cost_alerts
@@ -13370,7 +13384,7 @@ end
 $$;
 comment on function governance.raise_alert(bigint, bigint, text, text, text, numeric, numeric, text, jsonb,
   timestamptz, text) is
-  'Raises an alert, unless it was raised in this period about this subject already; answers how many were raised.';
+  'Raises an alert, unless it was raised in this period about this subject already; returns how many were raised.';
 
 create function governance.budget_period(p_period text, p_day date, out from_day date, out to_day date, out key text)
   language sql immutable set search_path = '' as $$
@@ -13434,7 +13448,7 @@ begin
 end
 $$;
 comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
-  'What a budget measures (tokens, or cost in micro-units) on these days: of its scope, or of one account.';
+  'The figure of a budget (tokens, or cost in micro-units) on these days: of its scope, or of one account.';
 
 create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$
@@ -13509,7 +13523,7 @@ create function governance.concerns_event(k governance.cost_alerts, p_kind text,
     and governance.passed_threshold(k.metric, k.thresholds, 'Infinity', p_value, p_value, -p_value) is not null
 $$;
 comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
-  'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
+  'Whether what a settlement noticed has the metric and the threshold of this alert of the preset.';
 
 create function governance.check_routes(p_routes jsonb) returns void
   language plpgsql stable set search_path = '' as $$
@@ -13708,7 +13722,7 @@ begin
 end
 $$;
 comment on function governance.queue_notifications(timestamptz, int) is
-  'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
+  'Queues the messages that new alerts give cause for; returns how many. Users turn them off (my_preferences), or '
   'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
   'operator_emails. alert_routes sets who is notified of what, and how; operator_channels how they are notified of '
   'what no route takes.';
@@ -13796,7 +13810,7 @@ end
 $$;
 comment on function governance.note_copy(timestamptz) is
   'Notices that this database was restored into another one, and withdraws what was queued for users: the project '
-  'that was copied sends that. Answers when it was noticed; null for a database that is no copy.';
+  'that was copied sends that. Returns when it was noticed; null for a database that is no copy.';
 
 create function governance.give_up_notifications(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -13818,7 +13832,7 @@ begin
 end
 $$;
 comment on function governance.give_up_notifications(timestamptz) is
-  'Sets messages aside that waited too long to be news, where people can see them; answers how many.';
+  'Sets messages aside that waited too long to be news, where people can see them; returns how many.';
 
 create function public.finish_notification(
   p_notification_id bigint, p_error text default null, p_is_final boolean default false,
@@ -13973,7 +13987,7 @@ end
 $$;
 comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
   bigint, bigint, bigint, bigint, int[], date, jsonb) is
-  'Alerts that a settlement gives cause for, recorded and answered.';
+  'Raises the alerts that a settlement causes, and returns them.';
 
 create function governance.raise_high_usage(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
   p_day date, p_details jsonb, p_now timestamptz) returns void
@@ -14004,7 +14018,7 @@ create function governance.budget_subject(p_alert governance.cost_alerts) return
     case when p_alert.metric = 'cost_micros' then (select c.currency from governance.active_config c) end)
 $$;
 comment on function governance.budget_subject(governance.cost_alerts) is
-  'What a budget is of: one that measures something else since it was edited is another matter, and raised again.';
+  'The subject of a budget: a budget that was edited to measure something else has another one, and is raised again.';
 
 create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
   returns int
@@ -14045,7 +14059,7 @@ begin
 end
 $$;
 comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
-  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+  'Raises the alerts that are due for a budget over many users, for every period that was open since the last look.';
 
 create function governance.usage_not_followed() returns table (account_id bigint, slot timestamptz, tokens bigint)
   language sql stable set search_path = '' as $$
@@ -14121,8 +14135,8 @@ begin
 end
 $$;
 comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int, boolean) is
-  'Raises what is due of a budget that each user has, for users active since the last look, or, of a budget that was '
-  'changed since, for all; at most p_limit.';
+  'Raises the alerts that are due for a budget that each user has: for users active since the last look, or for all '
+  'where the budget was changed since; at most p_limit.';
 
 create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
   language plpgsql set search_path = '' as $$
@@ -14207,7 +14221,7 @@ create function governance.ordinary_blocks() returns text[]
     plan_required}'::text[]
 $$;
 comment on function governance.ordinary_blocks() is
-  'Reasons that are no abuse, however many calls they stop: what tokens and operators stop.';
+  'Reasons of blocks that are no abuse, however many calls they stop: missing tokens, limits, and blocks by operators.';
 
 create function governance.evaluate_abuse_burst(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -14290,7 +14304,7 @@ end
 $$;
 comment on function governance.evaluate_alerts(timestamptz, int) is
   'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
-  'rest in the next. Answers how many.';
+  'rest in the next. Returns how many.';
 
 -- schemas/53_alert_desk.sql
 -- The alerts desk: alike alerts as one line, and what operators do with them.
@@ -14414,7 +14428,7 @@ end
 $$;
 comment on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) is
   'What an operator does with open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
-  'within 30 days; take, to see to them; give_up. Those that are closed already stay as they are. Answers how many '
+  'within 30 days; take, to see to them; give_up. Those that are closed already stay as they are. Returns how many '
   'changed. Errors: invalid_argument, idempotency_conflict.';
 revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)
   from public, anon, authenticated;
@@ -14583,7 +14597,7 @@ create table governance.preferences (
   updated_at timestamptz not null
 );
 
-comment on table governance.preferences is 'What users chose themselves: language, and messages that they turned off.';
+comment on table governance.preferences is 'Choices of the users: language, and messages that they turned off.';
 
 create table governance.secrets (
   name text primary key,
@@ -14596,7 +14610,7 @@ create function governance.message_topics() returns text[]
   language sql immutable set search_path = '' as $$
   select '{limits,low_balance,purchases,subscription,tokens_taken}'::text[]
 $$;
-comment on function governance.message_topics() is 'What messages to users are about. Each can be turned off.';
+comment on function governance.message_topics() is 'Topics of messages to users. Each can be turned off.';
 
 create function governance.sent_topics() returns text[]
   language sql stable set search_path = '' as $$
@@ -14678,8 +14692,8 @@ begin
 end
 $$;
 comment on function governance.tell_user(bigint, text, text, jsonb, timestamptz, timestamptz) is
-  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. '
-  'Nothing is sent about what happened more than three days ago.';
+  'Queues a message to a user who wants messages of this topic, in the transaction of the event that it is about: both '
+  'happen, or neither. Nothing is sent about what happened more than three days ago.';
 
 create function governance.hmac_sha256(p_key bytea, p_text text) returns bytea
   language sql immutable set search_path = '' as $$
@@ -14709,7 +14723,7 @@ begin
 end
 $$;
 comment on function governance.turn_off_token(bigint, text) is
-  'What the link in a mail carries: it turns off one topic for one user, and is good for nothing else.';
+  'The token in the link of a mail: it turns off one topic for one user, and is good for nothing else.';
 
 create function governance.one_line(p_text text, p_length int default 500) returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -14958,7 +14972,7 @@ create function governance.preferences_json(a governance.accounts) returns jsonb
   from (select) one left join governance.preferences p on p.account_id = a.account_id
 $$;
 comment on function governance.preferences_json(governance.accounts) is
-  'What a user chose, of what the project sends.';
+  'A user''s choices, of the messages that the project sends.';
 
 create function public.my_preferences(p_changes jsonb default '{}') returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -15047,7 +15061,7 @@ begin
 end
 $$;
 comment on function public.turn_off_messages(text, boolean) is
-  'Turns off what the link in a mail is about, without a sign-in; p_is_question only words the question. Answers '
+  'Turns off what the link in a mail is about, without a sign-in; p_is_question only words the question. Returns '
   'is_valid and what to show, in the user''s language.';
 revoke all on function public.turn_off_messages(text, boolean) from public, anon, authenticated;
 grant execute on function public.turn_off_messages(text, boolean) to service_role;
@@ -15072,7 +15086,7 @@ create table governance.bulk_acts (
   done int not null default 0,
   refused int not null default 0,
   undone int not null default 0,
-  -- Tokens that moved so far, without those that paid debt.
+  -- Tokens given or taken so far, without those of them that paid debt.
   tokens bigint not null default 0,
   created_at timestamptz not null,
   -- When the last step was kept.
@@ -15105,7 +15119,7 @@ create table governance.bulk_act_accounts (
 
 create index bulk_act_accounts_next on governance.bulk_act_accounts (bulk_id, status, lock_key, account_id);
 
-comment on table governance.bulk_act_accounts is 'What came of a bulk act, account by account.';
+comment on table governance.bulk_act_accounts is 'The outcome of a bulk act, account by account.';
 
 create type governance.bulk_line as (account_id bigint, tokens bigint, debt_paid bigint, hint text);
 
@@ -15320,7 +15334,7 @@ begin
 end
 $$;
 comment on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) is
-  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Answers the '
+  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Returns the '
   'bulk act; above what one person may decide alone, for all of it together, its status is proposed until somebody '
   'else approves with console_change_bulk_act. Where it would change other than the expected number of accounts or '
   'tokens it is refused with what it does now in the details. Audited, and safe to repeat. Errors: invalid_argument, '
@@ -15340,7 +15354,7 @@ begin
 end
 $$;
 comment on function governance.end_bulk_command(governance.bulk_acts, text, text, text, text) is
-  'Audits what was decided of a bulk act, and keeps the answer for a repeat.';
+  'Audits a decision about a bulk act, and keeps the answer for a repeat.';
 
 create function governance.step_account(b governance.bulk_acts, r governance.bulk_act_accounts)
   returns governance.bulk_act_accounts
@@ -15409,7 +15423,7 @@ exception
 end
 $$;
 comment on function governance.step_account(governance.bulk_acts, governance.bulk_act_accounts) is
-  'Does a bulk act to one account, or undoes it there; answers what came of it. Takes the account''s lock.';
+  'Does a bulk act to one account, or undoes it there; returns what came of it. Takes the account''s lock.';
 
 create function public.console_step_bulk_act(p_bulk_id bigint, p_limit int default 50) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -15512,7 +15526,7 @@ end
 $$;
 comment on function public.console_change_bulk_act(text, bigint, text, text, text) is
   'Approves or rejects a proposed bulk act, stops a running one, goes on with a stopped one, or undoes what it did (a '
-  'compensating entry for each account, as console_undo_act makes it). Answers the bulk act; console_step_bulk_act '
+  'compensating entry for each account, as console_undo_act makes it). Returns the bulk act; console_step_bulk_act '
   'does the work. Audited, and safe to repeat. Errors: invalid_argument, not_found, already_decided, same_person, '
   'changed_since, not_undoable, idempotency_conflict.';
 revoke all on function public.console_change_bulk_act(text, bigint, text, text, text)
@@ -15893,7 +15907,7 @@ comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53
 create function governance.stripe_time(p_value jsonb) returns timestamptz
   language plpgsql immutable set search_path = '' as $$
 begin
-  -- Between two numbers there are only numbers, whatever else a JSON value may be.
+  -- Of all JSON values only numbers sort between two numbers.
   return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
 end
 $$;
@@ -15949,7 +15963,7 @@ comment on function governance.metadata_text(jsonb, text[]) is
 
 create function governance.is_token_order(p_metadata jsonb) returns boolean
   language sql immutable set search_path = '' as $$
-  -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
+  -- Any filled value counts: one that is too long to be a pack waits for a person, and is not passed over.
   select exists (select from jsonb_each_text(governance.stripe_object(p_metadata)) x
       where governance.plain_key(x.key) in ('packid', 'tokens') and btrim(x.value) <> '')
     or coalesce(p_metadata ->> 'type', '') in ('token_pack_purchase', 'token_purchase')
@@ -15999,7 +16013,8 @@ create function governance.paid_by_records(o jsonb) returns bigint
   where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
 $$;
 comment on function governance.paid_by_records(jsonb) is
-  'What of an invoice was paid outside of Stripe by its payments: since 2025-03-31 nothing else in it shows that.';
+  'How much of an invoice was paid outside of Stripe, by its list of payments: since 2025-03-31 nothing else in it '
+  'shows that.';
 
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -16141,7 +16156,7 @@ create function governance.invoice_time(o jsonb) returns timestamptz
     governance.stripe_time(o -> 'created'))
 $$;
 comment on function governance.invoice_time(jsonb) is
-  'When an invoice took on what its subscription was then: its metadata and prices.';
+  'The moment from which an invoice has its subscription''s metadata and prices.';
 
 create function governance.price_object(p_item jsonb) returns jsonb
   language sql immutable set search_path = '' as $$
@@ -16180,8 +16195,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.lock_stripe_ids(text, text, text,
-  text) is 'Lets one transaction at a time work on what these ids of Stripe''s name.';
+comment on function governance.lock_stripe_ids(text, text, text, text) is
+  'Lets one transaction at a time work on the payments, prices or subscriptions that these ids of Stripe''s name.';
 
 -- schemas/61_payments.sql
 -- Payments, refunds and disputes, and the tokens that follow them.
@@ -16241,7 +16256,7 @@ create index stripe_payments_customer on governance.stripe_payments (customer_id
 create index stripe_payments_subscription on governance.stripe_payments (subscription_id)
   where subscription_id is not null;
 
--- What a person looks for among many that are in order.
+-- Payments that a person looks for, among many that are in order.
 create index stripe_payments_unowned on governance.stripe_payments (payment_id) where account_id is null;
 
 create index stripe_payments_not_credited on governance.stripe_payments (payment_id) where amount_minor is null;
@@ -16279,7 +16294,7 @@ create table governance.stripe_invoice_payments (
 );
 
 comment on table governance.stripe_invoice_payments is
-  'What each payment of an invoice came to: an invoice may be paid in several parts.';
+  'The amount of each payment of an invoice: an invoice may be paid in several parts.';
 
 create table governance.stripe_merged_payments (
   payment_id bigint primary key,
@@ -16791,7 +16806,7 @@ begin
 end
 $$;
 comment on function governance.end_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Ends a lot of a subscription now; answers how many tokens left it. The caller holds the '
+  'Ends a lot of a subscription now; returns how many tokens left it. The caller holds the '
   'account''s lock.';
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
@@ -16823,9 +16838,9 @@ begin
 end
 $$;
 comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, boolean, bigint) is
-  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. One '
-  'lot, or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription '
-  'paid for. The caller holds the account''s lock.';
+  'Does with subscription tokens what is to be done when a subscription ends: keep them, convert them into purchased '
+  'ones, or let them expire. One lot, or those that the subscription paid for and, where no other goes on (p_is_last), '
+  'those that no subscription paid for. The caller holds the account''s lock.';
 
 create function governance.paid_plan(p_account_id bigint, p_without text) returns text
   language sql stable set search_path = '' as $$
@@ -16909,8 +16924,8 @@ begin
 end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
-  'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
-  'comes. p_event_at is null where no event named the user. Called before any account''s lock is taken.';
+  'The user of a subscription: the latest report of Stripe''s counts, in whatever order reports come. p_event_at is '
+  'null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -16962,7 +16977,7 @@ begin
 end
 $$;
 comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
-  'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
+  'Notes whose subscription it is and for which plan, and takes up events that waited to know. Returns their effects.';
 
 create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb) returns governance.stripe_outcome
@@ -17134,14 +17149,14 @@ create function governance.recognised_minor(p_net bigint, p_first date, p_days i
   from (select least(greatest(p_through - p_first + 1, 0), p_days)) k(n)
 $$;
 comment on function governance.recognised_minor(bigint, date, int, date) is
-  'What of the money of a paid period has become revenue by the end of a day.';
+  'How much of the money of a paid period has become revenue by the end of a day.';
 
 create function governance.deferred_minor(p_net bigint, p_first date, p_days int, p_at timestamptz) returns bigint
   language sql immutable set search_path = '' as $$
   select p_net - governance.recognised_minor(p_net, p_first, p_days, (p_at at time zone 'UTC')::date - 1)
 $$;
 comment on function governance.deferred_minor(bigint, date, int, timestamptz) is
-  'What of the money of a paid period is deferred revenue at a moment: a day is earned when it is over.';
+  'How much of the money of a paid period is deferred revenue at a moment: a day is earned when it is over.';
 
 create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id text, p_month_start timestamptz)
   returns boolean
@@ -17274,8 +17289,8 @@ begin
       p_livemode, governance.metadata_text(v_metadata, 'order_id', 'orderId'))).payment_id);
 end
 $$;
-comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'checkout.session.*';
+comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb, boolean) is
+  'Acts on checkout.session.*.';
 
 create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean, p_version text) returns governance.stripe_outcome
@@ -17338,8 +17353,8 @@ begin
     || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
 end
 $$;
-comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
-  boolean, text) is 'charge.* but refunds and disputes.';
+comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb, boolean, text) is
+  'Acts on charge.*, charge.refunded included; refunds and disputes have events of their own.';
 
 create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
@@ -17374,8 +17389,8 @@ begin
   return v_outcome;
 end
 $$;
-comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
-  boolean, text) is 'payment_intent.*';
+comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb, boolean, text) is
+  'Acts on payment_intent.*.';
 
 -- So that no statement is planned again, or compiled, for each event.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
@@ -17435,7 +17450,7 @@ end
 $$;
 comment on function public.process_stripe_event(jsonb) is
   'Takes a Stripe event whose signature was checked: any order, any number of times, API versions from 2020-08-27 on. '
-  'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
+  'Returns event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
 revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
@@ -17666,7 +17681,7 @@ begin
 end
 $$;
 comment on function governance.take_event(text, jsonb, timestamptz, boolean) is
-  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Answers as '
+  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Returns as '
   'process_stripe_event does.';
 
 -- schemas/64_checkouts.sql
@@ -17861,7 +17876,8 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.stripe_time(s.line #> '{period,end}') as period_to
     from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
-    -- Whole periods first, and of these the one to come: what was used and not yet paid may be beside it.
+    -- Whole periods before parts of one, and the latest period first: a line for use of the period before may be beside
+    -- it.
     select n.sale, case when n.sale like 'price %' and bool_and(n.tokens ~ '^[0-9]{1,15}$')
         then sum(case when n.tokens ~ '^[0-9]{1,15}$' then n.tokens::numeric end)::text
         else (array_agg(n.tokens order by n.is_proration, n.period_to desc nulls last, n.n))[1] end as tokens,
@@ -17903,10 +17919,10 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
   order by g.place
 $$;
 comment on function governance.invoice_dues(jsonb, jsonb, text) is
-  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
-  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. period_to is null of '
-  'what is sold once, not for a period; credited_ends are those of the periods that it credits. '
-  'problem is why the invoice waits.';
+  'The grants that a paid invoice asks for, one row for each sale: tokens that a line or its price names (times the '
+  'quantity), tokens of the subscription once, or a plan''s allowance once, each with the money of all its lines. '
+  'period_to is null where it is sold once, not for a period; credited_ends are the ends of the periods that the '
+  'invoice credits. problem is why the invoice waits.';
 
 create function governance.sells_nothing(o jsonb) returns boolean
   language sql stable set search_path = '' as $$
@@ -17977,8 +17993,8 @@ end
 $$;
 comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
   governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, '
-  'whichever account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
+  'Adds money for tokens that were granted before (one more seat in mid-period) to the price of their lot, whichever '
+  'account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
 
 create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
@@ -18151,7 +18167,7 @@ begin
 end
 $$;
 comment on function governance.invoice_without_dues(text, jsonb, text, text, text, bigint) is
-  'What becomes of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
+  'The outcome of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
 
 create function governance.on_invoice(p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -18287,7 +18303,8 @@ create function governance.part_of(p_amount bigint, p_tokens bigint, p_bought bi
     else 0 end
 $$;
 comment on function governance.part_of(bigint, bigint, bigint) is
-  'What some tokens of a lot cost, of all that were bought for its price; nothing where none are left of these.';
+  'The part of a lot''s price that falls to some of its tokens, of all that were bought for it; 0 where corrections '
+  'left none of those.';
 
 create function governance.record_purchase(
   p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
@@ -18328,7 +18345,7 @@ begin
     from governance.moved_lots m join governance.lots l using (lot_id) join governance.accounts a using (account_id)
     where m.paid_lot_id = p_paid_lot_id order by l.lot_id desc
   loop
-    -- Below zero tokens go back to where they were taken from.
+    -- A count below zero gives tokens back to the lots that they were taken from.
     v_take := case when p_tokens > 0 then least(p_tokens - v_taken, v_lot.remaining, v_lot.free)
       else greatest(p_tokens - v_taken, -v_lot.clawed_back) end;
     continue when v_take = 0;
@@ -18343,7 +18360,7 @@ end
 $$;
 comment on function governance.take_moved(bigint, bigint, text, timestamptz, text, text, jsonb) is
   'Takes tokens that went to another user with their subscription back, as far as they are unspent; below zero gives '
-  'them back. Answers how many. The caller holds the locks of both accounts.';
+  'them back. Returns how many. The caller holds the locks of both accounts.';
 
 create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
   p_description text, p_metadata jsonb) returns governance.lot_taking
@@ -18410,7 +18427,7 @@ begin
 end
 $$;
 comment on function governance.give_back(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s '
+  'Undoes a taking back: debt first, then tokens into the lot. Returns the entry. The caller holds the account''s '
     'lock.';
 
 create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
@@ -18454,7 +18471,7 @@ begin
 end
 $$;
 comment on function governance.money_back(governance.stripe_payments) is
-  'What of a payment was refunded or lost in disputes, as far as Stripe has reported.';
+  'How much of a payment was refunded or lost in disputes, as far as Stripe has reported.';
 
 create function governance.settle_lot(p_lot governance.stripe_lots, p_pay governance.stripe_payments,
   p_back governance.money_back, p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text)
@@ -18522,7 +18539,7 @@ end
 $$;
 comment on function governance.settle_lot(governance.stripe_lots, governance.stripe_payments, governance.money_back,
   timestamptz, text, jsonb, text) is
-  'Takes back or gives back what refunds and decided disputes have changed of one lot. Answers the effects. The caller '
+  'Takes back or gives back what refunds and decided disputes have changed of one lot. Returns the effects. The caller '
   'holds the account''s lock.';
 
 create function governance.hold_lot(p_lot_id bigint, p_pay governance.stripe_payments, p_back governance.money_back,
@@ -18572,7 +18589,7 @@ end
 $$;
 comment on function governance.hold_lot(bigint, governance.stripe_payments, governance.money_back, timestamptz, text,
   jsonb, text) is
-  'Freezes what is left of a lot while its payment is disputed, and thaws it once that is decided. Answers the '
+  'Freezes what is left of a lot while its payment is disputed, and thaws it once that is decided. Returns the '
   'effects. The caller holds the account''s lock.';
 
 create function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text,
@@ -18620,7 +18637,7 @@ end
 $$;
 comment on function governance.settle_payment(bigint, timestamptz, text, text) is
   'Moves a payment''s lots to where its refunds and disputes put them: pro rata, capped, debt for what was spent. '
-    'Answers the effects; nothing when all is in its place. Locks the account.';
+    'Returns the effects; nothing when all is in its place. Locks the account.';
 
 create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
   returns governance.order_money
@@ -18853,7 +18870,7 @@ end
 $$;
 comment on function governance.adopt_purchases() is
   'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
-    'for imports and sample data. Safe to run twice; answers how many lots.';
+    'for imports and sample data. Safe to run twice; returns how many lots.';
 
 create function public.console_ledger_purchases_since(
   p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
@@ -18955,7 +18972,7 @@ create function governance.sold_no_tokens(p_payment_id bigint) returns void
   update governance.stripe_payments p set is_other_sale = true where p.payment_id = p_payment_id and not p.is_other_sale
 $$;
 comment on function governance.sold_no_tokens(bigint) is
-  'Notes that what a payment paid for gives no tokens: the finance desk does not ask for a grant.';
+  'Notes that a payment was for something that gives no tokens: the finance desk does not ask for a grant.';
 
 create function public.console_known_payments(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -18998,10 +19015,10 @@ begin
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
-  'What the project knows of a period''s payments and Stripe''s files may not show. other_sales: ids (invoices, '
-  'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
-  'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
-  'several charges that paid it together. Errors: invalid_argument.';
+  'Facts about a period''s payments that the project knows and Stripe''s files may not show. other_sales: ids '
+  '(invoices, PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a '
+  'fee, a plan that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of '
+  'each of several charges that paid it together. Errors: invalid_argument.';
 revoke all on function public.console_known_payments(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_known_payments(timestamptz, timestamptz) to service_role;
 
@@ -19159,9 +19176,9 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
   having count(l.charge_id) > 0
 $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
-  'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
-  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
-  'it. From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';
+  'The amount refunded where a refund failed and another was made, by the last reports of its charges: that the total '
+  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows it. '
+  'From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';
 
 -- schemas/68_stripe_decisions.sql
 -- Stripe events that wait for a person.
@@ -19203,7 +19220,7 @@ end
 $$;
 comment on function governance.show_waiting_invoices(timestamptz, int) is
   'Invoices that a known customer paid a quarter of an hour ago, for a plan that is still unknown: from now on they '
-  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Answers how many.';
+  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Returns how many.';
 
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -19424,7 +19441,7 @@ end
 $$;
 comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
   'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe reports later (since '
-  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Answers the effects. '
+  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Returns the effects. '
   'Locks the accounts.';
 
 -- schemas/69_revenue.sql
@@ -19559,7 +19576,7 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
   from valued v window w as (partition by v.lot_id order by v.day)
 $$;
 comment on function governance.lot_moves(bigint, bigint) is
-  'What the entries with ids after the first and up to the second did to paid lots, by lot and day, in tokens and '
+  'Changes of paid lots by the entries with ids after the first and up to the second, by lot and day, in tokens and '
   'money, from where lot_positions left them.';
 
 create function governance.count_revenue(p_limit int default 20000) returns int
@@ -19615,7 +19632,7 @@ begin
 end
 $$;
 comment on function governance.count_revenue(int) is
-  'Counts the next entries of the ledger into revenue_days; answers how many. A second one that runs at the '
+  'Counts the next entries of the ledger into revenue_days; returns how many. A second one that runs at the '
   'same time ends at once.';
 
 create function public.console_revenue(p_from date, p_to date, p_step text default 'month') returns jsonb
@@ -19781,7 +19798,7 @@ create table governance.reconciliation_cases (
   -- Both sides and the trail, from the last run.
   difference jsonb,
   opened_at timestamptz not null,
-  -- The ledger as of which it was last looked for.
+  -- When the ledger was read in which it was last looked for.
   checked_at timestamptz not null,
   -- When it took its status: a note later is no new decision.
   status_at timestamptz not null,
@@ -20258,10 +20275,10 @@ create table governance.reconciliation_runs (
   report jsonb not null,
   created_at timestamptz not null,
   created_by text not null,
-  -- The ledger as of which the run was made: it cannot have seen what was posted later.
+  -- When the ledger was read: the run cannot know of corrections that were posted later.
   ledger_read_at timestamptz not null,
   is_complete boolean not null default false,
-  -- What keeping it did, answered again when its last page comes again.
+  -- The answer to its last page, given again when that page comes again.
   outcome jsonb not null default '{}'
 );
 
@@ -20345,7 +20362,7 @@ create function governance.verify_gone(p_run governance.reconciliation_runs, p_o
 declare
   v_covered text[];
 begin
-  -- What is gone, among all that this run would have found again.
+  -- Cases are gone only among those that this run would have found again.
   select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
   where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
     where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
@@ -20375,7 +20392,7 @@ end
 $$;
 comment on function governance.verify_gone(governance.reconciliation_runs, text, timestamptz) is
   'Ends the cases that a whole run would have found again and did not: verified where a correction was posted, else '
-  'gone. What the run had not the files to find stays (not_looked_for).';
+  'gone. Cases that the run could not find from its files stay as they are (not_looked_for).';
 
 create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
   p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
@@ -20454,9 +20471,8 @@ begin
       period_to = case when excluded.period_from >= c.period_from
         and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
       correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
-      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more
-      -- than
-      -- was written off: nobody has decided that.
+      -- A case is open again where it was posted or gone and a ledger that was read later has it (the correction did
+      -- not help), or where it is now more than was written off (nobody has decided that).
       (status, status_at, resolution, proposed_by, approved_by, history) = (select
         case when x.reason is null then c.status else 'open' end,
         case when x.reason is null then c.status_at else v_now end,
@@ -20496,11 +20512,12 @@ begin
 end
 $$;
 comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
-  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone '
-  'are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so '
-  'are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). '
-  'Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was '
-  'read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then cases that the run no longer '
+  'finds are verified where a correction was posted, else gone; posted cases that it still finds are open again '
+  '(reopened), and so are those that are more than was written off; cases whose files this run did not read stay as '
+  'they are (not_looked_for). Safe to repeat, and to go on with after a break: kept is how many differences the '
+  'project has. report.ledger_read_at is when the ledger was read. Errors: invalid_argument, idempotency_conflict, '
+  'incomplete_run.';
 revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean)
   from public, anon, authenticated;
 grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
@@ -20525,8 +20542,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
         where n ->> 'kind' is not distinct from k.kind), 0))
 $$;
 comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in '
-  'files with as wide windows. Only then does a difference that is not found again count as gone.';
+  'Whether a report was made from everything that another was made from: the same files, or of each kind as many rows, '
+  'in files with as wide windows. Only then does a difference that is not found again count as gone.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$
@@ -20839,7 +20856,7 @@ begin
         v_pay.currency, p_difference_id => p_difference_id);
     end if;
     perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
-    -- What gets its tokens back is no longer void.
+    -- A lot that gets its tokens back is no longer void.
     update governance.stripe_lots s set tokens = s.tokens + v_tokens,
       is_void = (s.is_void and (v_tokens < 0 or v_lot.kind = 'promotional'))
         or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;
@@ -21261,8 +21278,8 @@ create function governance.cases_in_close(r governance.reconciliation_runs)
   where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
 $$;
 comment on function governance.cases_in_close(governance.reconciliation_runs) is
-  'The cases that are a matter of closing with this run: found by it, or of its time or before. Late items of closed '
-  'periods among them.';
+  'The cases that a close with this run must deal with: those that it found, and those of its period or before, late '
+  'items of closed periods included.';
 
 create function governance.cases_closed_with(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
@@ -21315,8 +21332,8 @@ begin
     from governance.reconciliation_runs n
       where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
       and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
-  -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
-  -- difference of its own, and explains that much.
+  -- Figures that the statements leave unexplained; one that is no number counts as unexplained. A row whose net is
+  -- wrong is a difference of its own, and explains that much.
   select string_agg(x.sentence, ', ' order by x.sentence), count(*) into v_text, v_count from (
     select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor')
       as sentence
@@ -21378,9 +21395,8 @@ begin
   return v_checks;
 end
 $$;
-comment on function governance.closing_checks(governance.reconciliation_runs,
-  timestamptz) is 'What closing a period with this run needs, each with whether it is so; closing itself asks the '
-    'same.';
+comment on function governance.closing_checks(governance.reconciliation_runs, timestamptz) is
+  'The conditions for closing a period with this run, each with whether it is met; closing itself checks the same.';
 
 create function public.console_closing(p_run_id text) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -21677,8 +21693,8 @@ begin
 end
 $$;
 comment on function governance.reprice_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'What a lot cost is another amount from now on: on record, so that each period has what was true by its end. Nothing '
-  'where it is the same. The caller holds the account''s lock.';
+  'Changes what a lot cost from now on, on record, so that each period has the figure that was true by its end. Does '
+  'nothing where it is the same. The caller holds the account''s lock.';
 
 create function governance.reprice_reversed(p_lot_id bigint, c jsonb, p_now timestamptz, p_reference text,
   p_metadata jsonb) returns void
@@ -21698,8 +21714,8 @@ begin
 end
 $$;
 comment on function governance.reprice_reversed(bigint, jsonb, timestamptz, text, jsonb) is
-  'The money of a grant that a correction reversed as a whole or gave away, or of which that was undone: what nobody '
-  'paid for is no revenue. The caller holds the account''s lock.';
+  'Corrects what a lot cost where a correction reversed its grant as a whole or gave it away, or where that was '
+  'undone: money that nobody paid is no revenue. The caller holds the account''s lock.';
 
 create function governance.before_correction(c jsonb) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -22252,7 +22268,7 @@ begin
 end
 $$;
 comment on function governance.check_rollups(timestamptz,
-  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+  int) is 'Compares counters of accounts with their roll-ups, some each round; returns how many differ. Raises an '
     'alert, changes nothing.';
 
 -- schemas/81_anchors.sql
@@ -22713,7 +22729,7 @@ begin
 end
 $$;
 comment on function governance.upkeep_step(text, timestamptz, numeric) is
-  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); answers its counts.';
+  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); returns its counts.';
 
 create function governance.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
   language sql immutable set search_path = '' as $$
@@ -23178,8 +23194,8 @@ create function governance.health(p_check text, p_trouble text, p_sound text, p_
   select jsonb_build_object('check', p_check, 'ok', p_trouble is null, 'found', coalesce(p_trouble, p_sound), 'advice',
     case when p_trouble is not null then p_advice end)
 $$;
-comment on function governance.health(text, text, text, text) is 'One check of console_health; a trouble that is null '
-  'is none.';
+comment on function governance.health(text, text, text, text) is
+  'One check of console_health. It is ok where p_trouble is null, and then says p_sound.';
 
 -- schemas/92_health_desk.sql
 -- The health desk: the figures behind the checks of console_health, and proving the ledger on request.
@@ -23382,7 +23398,7 @@ create function governance.health_of_guards() returns jsonb
     'Backends owe settlements: ' || (select string_agg(format('%s (%s)', left(s.backend, 100), concat_ws(', ',
       case when s.waiting > 0 then format('%s wait', s.waiting) end,
       case when s.parked > 0 then format('%s parked', s.parked) end,
-      -- The console shows a time that is written so as it shows all times.
+      -- The console recognises a time in this form, and shows it as it shows all times.
       'reported ' || to_char(s.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'))), '; ' order by s.place)
       from stuck s where s.place <= 5)
       || (select case when count(*) > 5 then format(' and %s more', count(*) - 5) else '' end from stuck s),

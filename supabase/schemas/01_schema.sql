@@ -19,4 +19,4 @@ begin
     message = format('%s is append-only: a correction is a new entry', tg_table_name);
 end
 $$;
-comment on function governance.refuse_change() is 'Keeps a table append-only, for its owner too.';
+comment on function governance.refuse_change() is 'Keeps a table append-only, also against the owner of the tables.';

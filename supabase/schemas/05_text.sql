@@ -125,8 +125,8 @@ create function governance.judged_characters() returns int
   select 20000
 $$;
 comment on function governance.judged_characters() is
-  'Characters of a message that are judged, and that are kept of what they normalise to. Normalising cannot be '
-  'cancelled, so it never gets more.';
+  'How many characters of a message are judged, and how many are kept of what they normalise to. Normalising cannot be '
+  'cancelled, so it never gets a longer text.';
 
 create function governance.fold(p_text text) returns text
   language plpgsql immutable strict parallel safe set search_path = '' as $$
@@ -155,8 +155,8 @@ begin
 end
 $$;
 comment on function governance.fold(text) is
-  'What is judged of a text, folded as docs/RULES.md says: its first characters without invisible ones, stream-safe, '
-  'NFKC, lower case.';
+  'The part of a text that is judged, folded as docs/RULES.md says: its first characters, without invisible ones, '
+  'stream-safe, NFKC, lower case.';
 
 create function governance.collapse_spaces(p_text text) returns text
   language plpgsql immutable strict parallel safe set search_path = '' as $$
@@ -225,13 +225,14 @@ create function governance.sought_phrase(p_phrase text) returns text
     '([' || governance.unspaced_characters() || ']) $', '\1')
 $$;
 comment on function governance.sought_phrase(text) is
-  'A phrase as it is looked for in what governance.space_phrases makes; spaces alone for one without a word.';
+  'A phrase in the form in which it is looked for in the result of governance.space_phrases; only spaces where it has '
+  'no word.';
 
 create function governance.like_pattern(p_text text) returns text
   language sql immutable set search_path = '' as $$
   select replace(replace(replace(p_text, '\', '\\'), '%', '\%'), '_', '\_')
 $$;
-comment on function governance.like_pattern(text) is 'A text that LIKE takes as it is.';
+comment on function governance.like_pattern(text) is 'A text escaped for LIKE, which then matches it literally.';
 
 create function governance.with_separators(p_number bigint) returns text
   language sql immutable set search_path = '' as $$

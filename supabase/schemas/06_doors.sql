@@ -50,8 +50,8 @@ create function governance.open_doors() returns table (object text, role text)
   where r.rolname in ('anon', 'authenticated')
   order by 1, 2
 $$;
-comment on function governance.open_doors() is 'What anon and authenticated may use although it is for the service: '
-  'nothing, on a sound project.';
+comment on function governance.open_doors() is
+  'Rights that anon and authenticated have although they are for the service alone. A sound project has none.';
 
 create function governance.check_doors(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -113,7 +113,7 @@ end
 $$;
 comment on function public.console_repair() is
   'Puts right what a restored dump lacks: takes from anon and authenticated what is for the service alone, grants the '
-  'service its functions, publishes the wake-ups, schedules upkeep. Changes nothing on a sound project. Answers '
+  'service its functions, publishes the wake-ups, schedules upkeep. Changes nothing on a sound project. Returns '
   'closed, still_open (granted by another role, which only that role or a superuser can revoke), published, scheduled.';
 revoke all on function public.console_repair() from public, anon, authenticated;
 grant execute on function public.console_repair() to service_role;
@@ -124,4 +124,5 @@ create function governance.lacks_publication() returns boolean
     and not exists (select from pg_catalog.pg_publication_tables t
       where t.pubname = 'supabase_realtime' and t.schemaname = 'governance' and t.tablename = 'signals')
 $$;
-comment on function governance.lacks_publication() is 'Whether Realtime is there and does not carry the wake-ups.';
+comment on function governance.lacks_publication() is
+  'Whether the project has Realtime, and its publication lacks the wake-ups.';

@@ -42,7 +42,7 @@ create function governance.say_period(p_key text, p_language text) returns text
 $$;
 comment on function governance.say_period(text, text) is
   'The period that a key of governance.budget_period names: 5 March 2027, the week from 4 January 2027, March 2027, '
-  '2027. What is no such key stays as it is. The core''s sayPeriod is the same.';
+  '2027. Any other text stays as it is. The core''s sayPeriod is the same.';
 
 create function governance.minor_digits(p_currency text) returns int
   language sql immutable parallel safe set search_path = '' as $$
@@ -75,7 +75,7 @@ create function governance.say_amount(p_metric text, p_value numeric, p_currency
     else governance.say_count(abs(p_value), p_language) end
 $$;
 comment on function governance.say_amount(text, numeric, text, text) is
-  'What an alert measured: 5.00 USD, 1,234 tokens; a count where it measures something else.';
+  'The figure that an alert measured, in words: 5.00 USD, 1,234 tokens; a count where it measures something else.';
 
 create function governance.user_message(p_reason text, p_message text, p_language text) returns text
   language sql immutable parallel safe set search_path = '' as $$

@@ -74,8 +74,8 @@ create table governance.prices (
 
 create unique index prices_in_force on governance.prices (model, effective_from, provider) where retired_at is null;
 
-comment on table governance.prices is 'Micro-units of a currency per million tokens, by model and date. A call costs '
-  'what its own moment says.';
+comment on table governance.prices is
+  'Micro-units of a currency per million tokens, by model and date. A call costs the price of its own moment.';
 
 create table governance.estimates (
   task_type text primary key,

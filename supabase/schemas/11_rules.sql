@@ -278,7 +278,7 @@ create function governance.rule_json(r governance.rules) returns jsonb
     || coalesce((select jsonb_build_object('back_at', t.back_at) from governance.timed_rules t
       where t.rule_name = r.rule_name and r.retired_at is null), '{}')
 $$;
-comment on function governance.rule_json(governance.rules) is 'A rule as functions answer it.';
+comment on function governance.rule_json(governance.rules) is 'A rule as functions return it.';
 
 create function governance.store_rule(p_rule jsonb, p_operator text, p_now timestamptz,
   p_reason text default null) returns governance.rules
@@ -366,7 +366,7 @@ begin
   return v_ended;
 end
 $$;
-comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; answers how many.';
+comment on function governance.end_timed_rules(timestamptz) is 'Puts rules back whose time is over; returns how many.';
 
 create function governance.check_rule_version(p_rule_name text, p_current governance.rules, p_expected_version int)
   returns void
@@ -468,8 +468,8 @@ create function governance.rule_names(p_version_ids bigint[], p_mode text defaul
   from unnest(p_version_ids) with ordinality i(version_id, n) join governance.rule_versions v using (version_id)
   where p_mode is null or v.rule ->> 'mode' = p_mode
 $$;
-comment on function governance.rule_names(bigint[],
-  text) is 'Names of rule versions, in order; of one mode alone if said.';
+comment on function governance.rule_names(bigint[], text) is
+  'Names of rule versions, in order; only those of a mode where p_mode names one.';
 
 create function governance.define_rules(p_match text, p_walk text, p_topic text, p_complexity text) returns void
   language plpgsql set search_path = '' as $$

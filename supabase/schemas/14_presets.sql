@@ -78,7 +78,7 @@ begin
 end
 $$;
 comment on function governance.store_plans(jsonb, timestamptz) is
-  'The plans of a preset; answers how many changed and were retired.';
+  'The plans of a preset; returns how many changed and were retired.';
 
 create function governance.store_packs(p_packs jsonb, p_plans jsonb, p_currency text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -131,7 +131,7 @@ begin
 end
 $$;
 comment on function governance.store_packs(jsonb, jsonb, text, timestamptz) is
-  'The packs of a preset; answers how many changed and were retired.';
+  'The packs of a preset; returns how many changed and were retired.';
 
 create function governance.price_moment(p_item jsonb, p_path text) returns timestamptz
   language plpgsql stable set search_path = '' as $$
@@ -247,7 +247,7 @@ begin
 end
 $$;
 comment on function governance.store_prices(jsonb, text, timestamptz) is
-  'The prices of a preset; answers how many changed and were retired.';
+  'The prices of a preset; returns how many changed and were retired.';
 
 create function governance.store_estimates(p_estimates jsonb, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -276,7 +276,7 @@ begin
 end
 $$;
 comment on function governance.store_estimates(jsonb, timestamptz) is
-  'The estimates of a preset; answers how many changed and were retired.';
+  'The estimates of a preset; returns how many changed and were retired.';
 
 create function governance.store_alerts(p_alerts jsonb, p_plans jsonb, p_currency text, p_now timestamptz)
   returns jsonb
@@ -316,7 +316,7 @@ begin
 end
 $$;
 comment on function governance.store_alerts(jsonb, jsonb, text, timestamptz) is
-  'The alerts of a preset; answers how many '
+  'The alerts of a preset; returns how many '
   'changed and were retired.';
 
 create function governance.store_settings(p_settings jsonb, p_now timestamptz) returns jsonb
@@ -339,7 +339,7 @@ begin
 end
 $$;
 comment on function governance.store_settings(jsonb, timestamptz) is
-  'The settings of a preset; answers how many changed and were retired.';
+  'The settings of a preset; returns how many changed and were retired.';
 
 create function governance.store_rules(p_rules jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -370,7 +370,7 @@ begin
 end
 $$;
 comment on function governance.store_rules(jsonb, text, text, timestamptz) is
-  'The rules of a preset; answers how many changed and were retired.';
+  'The rules of a preset; returns how many changed and were retired.';
 
 create function governance.store_config(p_name text, p_currency text, p_default_plan text, p_settings jsonb)
   returns jsonb
@@ -408,7 +408,7 @@ begin
 end
 $$;
 comment on function governance.store_config(text, text, text, jsonb) is
-  'Flattens the configuration to what a call needs, after alerts are stored; answers whether its names changed.';
+  'Flattens the configuration to what a call needs, after alerts are stored; returns whether its names changed.';
 
 create function governance.config_key(p_kind text, p_record jsonb) returns text
   language sql stable set search_path = '' as $$
@@ -425,7 +425,7 @@ create function governance.config_key(p_kind text, p_record jsonb) returns text
     when 'setting' then p_record ->> 'key'
     when 'project' then 'project' end
 $$;
-comment on function governance.config_key(text, jsonb) is 'Which record of its kind it is; null for an unknown kind.';
+comment on function governance.config_key(text, jsonb) is 'The key of a record in its kind; null for an unknown kind.';
 
 create function governance.price_key(p_provider text, p_model text, p_from timestamptz) returns text
   language sql stable set search_path = '' as $$
@@ -508,7 +508,7 @@ create function governance.keep_config_versions(p_by text, p_reason text, p_now 
     'is_retired', k.is_retired)), '[]') from kept k
 $$;
 comment on function governance.keep_config_versions(text, text, timestamptz) is
-  'Keeps what changed since the last versions as versions; answers which. Whoever changes the configuration ends with '
+  'Keeps what changed since the last versions as versions; returns which. Whoever changes the configuration ends with '
   'it.';
 
 create function governance.store_preset(p_preset jsonb, p_by text, p_reason text, p_now timestamptz) returns jsonb
@@ -564,7 +564,7 @@ begin
 end
 $$;
 comment on function governance.store_preset(jsonb, text, text, timestamptz) is
-  'Checks a preset and makes it the whole configuration; answers how many of each kind changed. The caller holds the '
+  'Checks a preset and makes it the whole configuration; returns how many of each kind changed. The caller holds the '
   'lock of rules and presets.';
 
 create function public.apply_preset(p_preset jsonb) returns jsonb
@@ -591,7 +591,7 @@ begin
 end
 $$;
 comment on function public.apply_preset(jsonb) is
-  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Answers how many '
+  'Makes a preset the whole configuration: adds and changes what it names, retires what it does not. Returns how many '
   'of each were changed; a second time nothing is. Errors: invalid_argument, invalid_preset, invalid_rule (path in '
   'details).';
 revoke all on function public.apply_preset(jsonb) from public, anon, authenticated;

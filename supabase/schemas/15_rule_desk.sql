@@ -47,7 +47,7 @@ create function governance.version_json(v governance.rule_versions) returns json
   select jsonb_build_object('version_id', v.version_id, 'rule_name', v.rule_name, 'version', v.version, 'rule', v.rule,
     'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
 $$;
-comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions answer it.';
+comment on function governance.version_json(governance.rule_versions) is 'A version of a rule as functions return it.';
 
 create function public.console_rule_changes(p_rule_name text default null, p_before bigint default null,
   p_limit int default 50) returns jsonb

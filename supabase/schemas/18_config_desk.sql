@@ -8,7 +8,7 @@ create function governance.config_version_json(v governance.config_versions) ret
     'record', v.record, 'at', v.created_at, 'by', v.created_by, 'reason', v.reason, 'is_retired', v.is_retired)
 $$;
 comment on function governance.config_version_json(governance.config_versions) is
-  'A version of a record as functions answer it.';
+  'A version of a record as functions return it.';
 
 create function governance.latest_config(p_kind text, p_key text) returns governance.config_versions
   language sql stable set search_path = '' as $$
@@ -252,7 +252,7 @@ begin
 end
 $$;
 comment on function governance.change_config(jsonb, text, text, text, timestamptz, jsonb) is
-  'Applies changes to the configuration in force, all or none; answers which records have a new version. The caller '
+  'Applies changes to the configuration in force, all or none; returns which records have a new version. The caller '
   'holds the lock of rules and presets.';
 
 create function public.console_apply_config(p_command_id text, p_changes jsonb, p_reason text,
@@ -432,7 +432,7 @@ create function governance.proposal_json(p governance.config_proposals) returns 
     'by', p.proposed_by, 'at', p.proposed_at, 'status', p.status, 'decided_by', p.decided_by,
     'decided_at', p.decided_at, 'decision_reason', p.decision_reason)
 $$;
-comment on function governance.proposal_json(governance.config_proposals) is 'A proposal as functions answer it.';
+comment on function governance.proposal_json(governance.config_proposals) is 'A proposal as functions return it.';
 
 create function public.console_propose_config(p_command_id text, p_changes jsonb, p_reason text, p_operator text)
   returns jsonb

@@ -184,7 +184,7 @@ create function governance.account_json(a governance.accounts) returns jsonb
     || governance.block_json(a, t.now)
   from governance.plans p, (select governance.now() as now) t where p.plan_id = a.plan_id
 $$;
-comment on function governance.account_json(governance.accounts) is 'The account as functions answer it.';
+comment on function governance.account_json(governance.accounts) is 'The account as functions return it.';
 
 create function governance.lock_key(p_user_id text) returns bigint
   language sql immutable set search_path = '' as $$
@@ -247,7 +247,7 @@ begin
 end
 $$;
 comment on function governance.lock_account(text, boolean) is
-  'Locks an account until the transaction ends, brings it up to the moment and answers it; unknown_user unless it may '
+  'Locks an account until the transaction ends, brings it up to the moment and returns it; unknown_user unless it may '
   'be made.';
 
 create function governance.lock_account_id(p_account_id bigint) returns governance.accounts
@@ -268,8 +268,8 @@ begin
     where a.account_id = any (p_account_ids) order by governance.lock_key(a.user_id)) u;
 end
 $$;
-comment on function governance.lock_accounts(bigint[]) is 'governance.lock_account of several, in the order in which '
-  'everybody takes them.';
+comment on function governance.lock_accounts(bigint[]) is
+  'Locks several accounts as governance.lock_account does, always in the order of their locks.';
 
 create function governance.account_id_of(p_user_id text) returns bigint
   language plpgsql stable set search_path = '' as $$
@@ -346,7 +346,7 @@ end
 $$;
 comment on function public.upsert_account(text, text, text, text, text, jsonb) is
   'Makes an account or changes what is given; null leaves a thing as it is. A better plan gives the difference of '
-  'allowance at once. Answers the account. Errors: invalid_argument, unknown_plan, not_configured.';
+  'allowance at once. Returns the account. Errors: invalid_argument, unknown_plan, not_configured.';
 revoke all on function public.upsert_account(text, text, text, text, text, jsonb) from public, anon, authenticated;
 grant execute on function public.upsert_account(text, text, text, text, text, jsonb) to service_role;
 
@@ -420,8 +420,8 @@ begin
   return governance.current_account(v_user_id, true);
 end
 $$;
-comment on function governance.my_account() is 'The account of whom the request''s token names (sub). One who is new '
-  'gets an account, as at a first call.';
+comment on function governance.my_account() is
+  'The account of the user whom the request''s token names (sub). A new user gets an account, as at a first call.';
 
 create function public.my_token_balance() returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -487,6 +487,6 @@ begin
 end
 $$;
 comment on function governance.is_sound(governance.accounts) is
-  'Whether nothing of an account is below zero, and nothing is reserved that is not there.';
+  'Whether nothing of an account is below zero, and no more tokens are reserved than there are.';
 
 alter table governance.accounts add constraint accounts_never_negative check (governance.is_sound(accounts));

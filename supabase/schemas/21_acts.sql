@@ -11,8 +11,9 @@ create table governance.commands (
 
 create index commands_time on governance.commands (created_at);
 
-comment on table governance.commands is 'Keys of commands already done, with their answers: a repeat answers again and '
-  'does nothing. Kept at least 30 days.';
+comment on table governance.commands is
+  'Keys of commands already done, with their answers: a repeat gets the same answer and does nothing. Kept at least 30 '
+  'days.';
 
 create function governance.request_device() returns text
   language plpgsql stable set search_path = '' as $$
@@ -163,7 +164,7 @@ begin
 end
 $$;
 comment on function governance.change_standing(governance.accounts, jsonb, text, text, timestamptz) is
-  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); answers what undoing it '
+  'Flags an account, clears its flag, blocks or unblocks it, as p_act asks ({kind, until}); returns what undoing it '
   'needs. The caller holds the account''s lock.';
 
 create function governance.put_back_standing(a governance.accounts, p_kind text, p_undo jsonb, p_now timestamptz)
@@ -197,8 +198,8 @@ begin
 end
 $$;
 comment on function governance.put_back_standing(governance.accounts, text, jsonb, timestamptz) is
-  'Takes a flag, a block, or the end of one back to what it was before. The caller holds the account''s lock. Errors: '
-  'changed_since.';
+  'Undoes a flag, a block, or the end of one: the account is flagged and blocked as it was before. The caller holds '
+  'the account''s lock. Errors: changed_since.';
 
 create function governance.act_on_standing(p_act jsonb, p_command_id text, p_user_id text, p_reason text,
   p_operator text, p_details jsonb) returns jsonb
@@ -219,7 +220,7 @@ begin
 end
 $$;
 comment on function governance.act_on_standing(jsonb, text, text, text, text, jsonb) is
-  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Answers the '
+  'Flags, clears a flag, blocks or unblocks after governance.begin_act; kept among the operator''s acts. Returns the '
   'account.';
 
 create function public.flag_user(p_command_id text, p_user_id text, p_reason text,
@@ -235,7 +236,7 @@ begin
 end
 $$;
 comment on function public.flag_user(text, text, text, text, int) is
-  'Marks an account for review; its calls go on. Answers the account. Errors: invalid_argument, unknown_user, '
+  'Marks an account for review; its calls go on. Returns the account. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.flag_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.flag_user(text, text, text, text, int) to service_role;
@@ -253,7 +254,7 @@ begin
 end
 $$;
 comment on function public.unflag_user(text, text, text, text, int) is
-  'Clears the flag of an account that was reviewed. Answers the account. Errors: invalid_argument, unknown_user, '
+  'Clears the flag of an account that was reviewed. Returns the account. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unflag_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unflag_user(text, text, text, text, int) to service_role;
@@ -281,7 +282,7 @@ begin
 end
 $$;
 comment on function public.block_user(text, text, text, timestamptz, text, int) is
-  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Answers the account. '
+  'Stops an account''s calls from the next one on, until a moment or until someone unblocks. Returns the account. '
   'Errors: invalid_argument, unknown_user, version_conflict, idempotency_conflict.';
 revoke all on function public.block_user(text, text, text, timestamptz, text, int) from public, anon, authenticated;
 grant execute on function public.block_user(text, text, text, timestamptz, text, int) to service_role;
@@ -304,7 +305,7 @@ end
 $$;
 comment on function public.unblock_user(text, text, text, text, int) is
   'Lifts an operator''s and a rule''s block, and forgives: identical and rapid messages count from zero. A flag '
-  'stays. Answers the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
+  'stays. Returns the account; the audit keeps what was lifted. Errors: invalid_argument, unknown_user, '
   'version_conflict, idempotency_conflict.';
 revoke all on function public.unblock_user(text, text, text, text, int) from public, anon, authenticated;
 grant execute on function public.unblock_user(text, text, text, text, int) to service_role;

@@ -84,8 +84,8 @@ begin
 end
 $$;
 comment on function governance.spend_lots(bigint, bigint) is
-  'Takes up to so many tokens out of an account''s lots in the order of CONTRACT; answers what was taken. No entry is '
-  'written.';
+  'Takes at most so many tokens out of an account''s lots, in the order of CONTRACT; returns how many, and from which '
+  'lots. The caller writes the entry.';
 
 create function governance.grant_tokens(
   p_account_id bigint, p_kind text, p_tokens bigint, p_type text, p_now timestamptz,
@@ -156,7 +156,7 @@ begin
 end
 $$;
 comment on function governance.freeze_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Sets unspent tokens of a lot aside (a dispute was opened): they leave the balance and can come back. Answers how '
+  'Sets unspent tokens of a lot aside (a dispute was opened): they leave the balance and can come back. Returns how '
   'many. The caller holds the account''s lock.';
 
 create function governance.thaw_lot(p_lot_id bigint, p_tokens bigint, p_now timestamptz, p_reference text,
@@ -280,7 +280,9 @@ begin
     and (l.is_open or l.remaining + l.frozen = 0);
 end
 $$;
-comment on function governance.adds_up(governance.lots) is 'Whether what became of a lot adds up to what was granted.';
+comment on function governance.adds_up(governance.lots) is
+  'Whether the remaining, frozen, spent, expired and clawed-back tokens of a lot add up to those granted, and none is '
+  'below zero.';
 
 alter table governance.lots add constraint lots_add_up check (governance.adds_up(lots));
 
@@ -294,7 +296,8 @@ begin
   return old;
 end
 $$;
-comment on function governance.refuse_orphans() is 'Keeps the account of every lot, for its owner too.';
+comment on function governance.refuse_orphans() is
+  'Refuses to delete an account that has lots, also to the owner of the tables.';
 
 create trigger accounts_keep_lots before delete
   on governance.accounts for each row execute function governance.refuse_orphans();

@@ -49,7 +49,7 @@ create function governance.entry_payload(
 $$;
 comment on function governance.entry_payload(bigint, timestamptz, text, bigint, bigint, bigint, bigint, bigint[],
   bigint, text, text, text, jsonb) is
-  'What of a ledger entry its hash covers, as text: supabase/CONVENTIONS.md has the format.';
+  'The text of a ledger entry over which its hash is taken: supabase/CONVENTIONS.md has the format.';
 
 create function governance.entry_hash(p_previous_hash bytea, p_payload text) returns bytea
   language sql stable as $$
@@ -110,8 +110,8 @@ end
 $$;
 comment on function governance.append_entry(bigint, text, timestamptz, bigint[], bigint, bigint, bigint, bigint, text,
   text, jsonb, bigint) is
-  'Writes one ledger entry and carries it into the account; whatever does more to a lot than spend it is sealed. The '
-  'caller holds the account''s lock and has changed the lots already; amounts are changes by kind.';
+  'Writes one ledger entry and carries it into the account; an entry that does more to a lot than spend it records its '
+  'seal. The caller holds the account''s lock and has changed the lots already; amounts are changes by kind.';
 
 create function public.update_user_token_balance(
   p_user_id text, p_amount bigint, p_transaction_type text, p_description text default null,
@@ -200,7 +200,7 @@ end
 $$;
 comment on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz) is
   'Adds a lot (purchase: purchased; subscription_grant: subscription; else promotional; debt is paid first) or takes '
-  'tokens in spending order, with a ledger entry. Answers transaction_id, previous_balance, new_balance. Errors: '
+  'tokens in spending order, with a ledger entry. Returns transaction_id, previous_balance, new_balance. Errors: '
   'invalid_argument, unknown_user, insufficient_tokens, idempotency_conflict.';
 revoke all on function public.update_user_token_balance(text, bigint, text, text, jsonb, text, timestamptz)
   from public, anon, authenticated;

@@ -36,7 +36,7 @@ begin
 end
 $$;
 comment on function governance.expire_account_holds(bigint,
-  timestamptz) is 'Gives the tokens of an account''s expired holds back; answers how many holds. The caller holds the '
+  timestamptz) is 'Gives the tokens of an account''s expired holds back; returns how many holds. The caller holds the '
     'account''s lock.';
 
 create function governance.move_allowances(a governance.accounts, p_timezone text, p_now timestamptz) returns void
@@ -85,7 +85,7 @@ begin
 end
 $$;
 comment on function governance.move_to_next_plan(governance.accounts, timestamptz) is
-  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; answers the '
+  'Moves an account to the plan that was scheduled for its next month, unless that plan was retired since; returns the '
   'plan it is on. The caller holds the account''s lock.';
 
 create function governance.turn_day(a governance.accounts, p_timezone text, p_now timestamptz) returns int
@@ -138,7 +138,7 @@ begin
 end
 $$;
 comment on function governance.turn_day(governance.accounts, text, timestamptz) is
-  'Puts an account on the day and month of a zone, with a new month''s allowance; answers how many allowances. The day '
+  'Puts an account on the day and month of a zone, with a new month''s allowance; returns how many allowances. The day '
   'never goes back (CONVENTIONS, Time). A zone that the server no longer knows becomes UTC, with an alert. The caller '
   'holds the account''s lock.';
 
@@ -171,7 +171,7 @@ end
 $$;
 comment on function governance.leave_unknown_zones(timestamptz, interval) is
   'After each start of the server: accounts whose time zone it no longer knows fall back to UTC, for at most so long; '
-  'answers whether all did.';
+  'returns whether all did.';
 
 create function governance.roll_account(p_account_id bigint, p_now timestamptz) returns governance.rolled
   language plpgsql set search_path = '' as $$

@@ -4,8 +4,8 @@ create function governance.token_count(p_value jsonb) returns bigint
   language sql immutable set search_path = '' as $$
   select case when (p_value #>> '{}') ~ '^\d{1,15}(\.0+)?$' then (p_value #>> '{}')::numeric::bigint end
 $$;
-comment on function governance.token_count(jsonb) is 'A whole number of tokens, from a number or a text; null if it is '
-  'none.';
+comment on function governance.token_count(jsonb) is
+  'A whole number of tokens, from a number or a text; null for anything else.';
 
 create function governance.usage_shapes() returns jsonb
   language sql immutable set search_path = '' as $shapes$
@@ -173,8 +173,8 @@ begin
 end
 $$;
 comment on function governance.report_at(jsonb, text) is
-  'What a report has at a dotted path: of `[key=value]` the entry of a list that has it; of `[]` what its entries '
-  'have, added up.';
+  'The value of a report at a dotted path. `[key=value]` means the entry of a list that has this key; `[]` means all '
+  'entries, their values added up.';
 
 create function governance.first_given(p_report jsonb, p_paths text) returns jsonb
   language plpgsql immutable strict set search_path = '' as $$
@@ -238,7 +238,8 @@ create function governance.caches_beside(p_report jsonb, p_shape jsonb, p_input 
       as written) c
 $$;
 comment on function governance.caches_beside(jsonb, jsonb, bigint, bigint) is
-  'Cached tokens that lie beside a report''s input: they are more than it, or its total has so many more.';
+  'Cached tokens that a report counts beside its input, not within it: where they are more than the input, or the '
+  'total is larger by as many.';
 
 create function governance.read_usage(p_metadata jsonb, out input_tokens bigint, out output_tokens bigint,
   out model text)

@@ -40,12 +40,12 @@ exception when insufficient_privilege or undefined_function or feature_not_suppo
   return '';
 end
 $$;
-comment on function governance.history_id() is 'Which history of transactions this server writes; empty where it does '
-  'not say.';
+comment on function governance.history_id() is
+  'The history of transactions that this server writes; empty where the server does not tell.';
 
 create function governance.event_mark(p_id bigint) returns text
   language sql stable set search_path = '' as $$
-  -- The last event up to an id, by what no other history has in its place; 0 for none.
+  -- The last event up to an id: its id, time and transaction number, which together no other history has. 0 for none.
   select coalesce((select e.id || ':' || extract(epoch from e.created_at) || ':' || e.xid from (
     (select r.decision_id as id, r.created_at, r.xid from governance.requests r
       where r.decision_id <= p_id order by r.decision_id desc limit 1)
@@ -57,5 +57,5 @@ create function governance.event_mark(p_id bigint) returns text
       where h.event_id <= p_id order by h.event_id desc limit 1)) e
     order by e.id desc limit 1), '0')
 $$;
-comment on function governance.event_mark(bigint) is 'The last event up to an id, as a cursor keeps it: id, when, and '
-  'number of its transaction.';
+comment on function governance.event_mark(bigint) is
+  'The last event up to an id, as a cursor keeps it: its id, its time and the number of its transaction.';

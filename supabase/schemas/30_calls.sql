@@ -80,8 +80,8 @@ create table governance.requests (
   primary key (decision_id, created_at)
 ) partition by range (created_at);
 
--- Its condition, which every row meets, keeps it for who asks by account: a plan that is made while a month is empty,
--- and kept, would else walk through the whole of it to end a few calls.
+-- Every row meets the condition, which keeps the index to queries by account: a connection keeps a plan that it made
+-- while a month was empty, and would walk through the whole index to end a few calls.
 create index requests_account_time on governance.requests (account_id, created_at) where account_id is not null;
 
 create index requests_conversation on governance.requests (account_id, conversation_id, created_at)
@@ -217,7 +217,7 @@ begin
 end
 $$;
 comment on function governance.check_authorize(governance.authorize_arguments) is
-  'Refuses what authorize_usage cannot take.';
+  'Refuses arguments that authorize_usage cannot take.';
 
 create type governance.settle_arguments as (request_id text, input_tokens bigint, output_tokens bigint, model text,
   metadata jsonb);
@@ -239,7 +239,8 @@ begin
   if e.metadata ? 'by_other_models' then perform governance.check_other_models(e); end if;
 end
 $$;
-comment on function governance.check_settle(governance.settle_arguments) is 'Refuses what settle_usage cannot take.';
+comment on function governance.check_settle(governance.settle_arguments) is
+  'Refuses arguments that settle_usage cannot take.';
 
 create type governance.release_arguments as (request_id text, reason text);
 
@@ -298,7 +299,7 @@ begin
 end
 $$;
 comment on function governance.ensure_request_partitions(date, date, int) is
-  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; answers how '
+  'Makes the monthly partitions of governance.requests that cover the given days, at most p_most of them; returns how '
   'many were new. A month with more than 2,000 calls in the default partition gets none.';
 
 create function governance.http_status(p_reason text) returns int
@@ -370,7 +371,8 @@ create function governance.shortfall(p_estimate bigint, p_cost_factor numeric, p
   select jsonb_build_object('need', n.need, 'have', p_have, 'missing', n.need - p_have)
   from (select least(ceil(p_estimate * coalesce(p_cost_factor, 1)), 9007199254740991)::bigint as need) n
 $$;
-comment on function governance.shortfall(bigint, numeric, bigint) is 'What a call needs, has and lacks.';
+comment on function governance.shortfall(bigint, numeric, bigint) is
+  'How many tokens a call needs, how many are free, and how many are missing.';
 
 create function governance.release_answer(e governance.call_end) returns jsonb
   language sql stable set search_path = '' as $$

@@ -262,7 +262,7 @@ begin
 end
 $$;
 comment on function public.console_try_decision(bigint) is
-  'What the same call would be answered now: decided as a call is, then taken back. Its message is not kept, so it is '
-  'asked without one (had_message says whether there was one). Errors: invalid_argument, not_found.';
+  'The answer that the same call would get now: it is decided as a call is, then rolled back. Its message is not kept, '
+  'so it is asked without one (had_message says whether there was one). Errors: invalid_argument, not_found.';
 revoke all on function public.console_try_decision(bigint) from public, anon, authenticated;
 grant execute on function public.console_try_decision(bigint) to service_role;

@@ -223,8 +223,8 @@ begin
   select greatest((select max(r.decision_id) from governance.requests r),
     (select max(t.transaction_id) from governance.token_transactions t),
     (select max(h.event_id) from governance.hold_events h), 0) into v_now_high;
-  -- Writers have their number before their event id. So a writer with an id up to the highest has a number below
-  -- the one that this transaction takes now.
+  -- A writer takes its transaction number before its event id. So every writer of an id up to the highest has a lower
+  -- number than the one that this transaction takes now.
   if not v_has_xid then
     v_now_bound := pg_current_xact_id();
   end if;
@@ -233,7 +233,8 @@ begin
       -- A standby may be behind the reader: only the primary can tell whether the history is another one.
       v_history := k.history;
     elsif governance.is_other_history(k, v_history, v_now, v_now_bound) then
-      -- What the reader has up to low is in this history too where the event at low is; else all of it comes again.
+      -- Where this history has the event at low, it has all that the reader got up to there; else all of it comes
+      -- again.
       if k.low_mark = '0' or governance.event_mark(k.low) <> k.low_mark then
         k.low := case when v_filter.since is null then 0
           else governance.feed_low_id(v_filter.since - interval '1 hour') end;
@@ -272,8 +273,8 @@ begin
       k.after_id := v_all_ids[p_limit];
       exit;
     end if;
-    -- All that page shows is delivered: it becomes the base. Where every transaction below a bound had ended by then,
-    -- nothing can come any more at or below the highest id that goes with it.
+    -- All that is visible in page is delivered: page becomes the base. Where every transaction below a bound had ended
+    -- by then, nothing can come any more at or below the highest id that goes with it.
     if governance.ended_below(k.page_bound, k.page) then
       k.low := greatest(k.low, k.page_high);
     elsif governance.ended_below(k.base_bound, k.page) then
@@ -326,9 +327,9 @@ begin
     in_order := 'r.created_at desc, r.decision_id desc';
   end if;
   if p_filter ->> 'reason' is not null or p_filter ->> 'decision' = 'block' then
-    -- Only a refusal has a reason, and nothing comes after it.
+    -- Only a blocked call has a reason, and it has neither an entry nor a hold.
     if p_filter ->> 'reason' is not null and p_account_id is null then
-      -- The index that has them in order of the reason first, and no walk through everything else.
+      -- In order of the reason first: so the index by reason is read, and not every call.
       in_order := 'r.reason desc, r.decision_id desc';
     end if;
     calls := calls || ' and r.decision = ''block''' || case
@@ -344,7 +345,7 @@ begin
 end
 $$;
 comment on function governance.event_sources(jsonb, bigint, bigint, text[]) is
-  'The conditions on calls, entries and holds that a filter of events means, and the order that has an index.';
+  'A filter of events as conditions on calls, entries and holds, and the order in which an index has them.';
 
 create function public.console_events_before(p_before_event_id bigint default null, p_limit int default 200,
   p_filter jsonb default '{}') returns jsonb
@@ -395,7 +396,8 @@ begin
         select h.event_id as id, h.kind, h.created_at as at, h.decision_id, h.tokens, h.reason
         from governance.hold_events h where h.event_id < $1 and %4$s order by h.event_id desc limit $3
       ), floor as materialized (
-        -- Below the last row of a source that has more, other sources' rows would come too early.
+        -- Where a source has more rows than were read, rows of the others below its last one wait for the next page:
+        -- rows that belong between them were not read yet.
         select max(x.id) as id from (select min(id) as id from calls having count(*) = $3
           union all select min(id) from entries having count(*) = $3
           union all select min(id) from holds having count(*) = $3) x

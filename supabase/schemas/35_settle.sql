@@ -116,8 +116,8 @@ begin
 end
 $$;
 comment on function governance.write_ends(governance.token_transactions[], governance.call_end[], bigint[],
-  governance.settle_state[], timestamptz, timestamptz, timestamptz) is 'Writes what governance.settle_calls charged; '
-  'answers true. So it can be called in an expression, at a fifth of what "perform" costs.';
+  governance.settle_state[], timestamptz, timestamptz, timestamptz) is
+  'Writes what governance.settle_calls charged. Returns true, for use in an expression: "perform" costs five times.';
 
 create function governance.recover_at_end(e governance.call_end, p_now timestamptz) returns governance.call_end
   language plpgsql set search_path = '' as $$
@@ -135,7 +135,7 @@ begin
 end
 $$;
 comment on function governance.recover_at_end(governance.call_end, timestamptz) is
-  'Pays debt out of what a call that has ended left free; answers the call with what is left.';
+  'Pays debt out of tokens that the end of a call made free; returns that end with the balance after it.';
 
 -- A call as it was read when it was to be settled, with what its account had then.
 create type governance.read_call as (place int, decision_id bigint, created_at timestamptz, account_id bigint,
@@ -174,13 +174,13 @@ create function governance.read_call(p_place int, p_decision_id bigint, p_create
     from governance.accounts y where y.account_id = p_account_id offset 0) a on true
 $$;
 comment on function governance.read_call(int, bigint, timestamptz, bigint, timestamptz, timestamptz) is
-  'What governance.settle_calls reads of a call and its account.';
+  'A call and its account as governance.settle_calls reads them.';
 
 create function governance.settle_state(p_account_id bigint) returns governance.settle_state
   language sql stable set search_path = '' as $$
   select r.state from governance.read_call(1, null, null, p_account_id, null, null) r
 $$;
-comment on function governance.settle_state(bigint) is 'What governance.settle_calls counts on from, read again.';
+comment on function governance.settle_state(bigint) is 'The sums to which governance.settle_calls adds.';
 
 create function governance.settle_calls(p_calls governance.settle_arguments[], p_above_ceiling boolean default false,
   p_waits boolean default true) returns governance.settlement[]
@@ -208,12 +208,12 @@ declare
   v_fingerprint bigint;
   v_model text;
   v_made_at timestamptz;
-  -- Of its price; a provider is always known with one.
+  -- Of the price; where one is known, its provider is too.
   v_provider text;
   v_input_price bigint;
   v_output_price bigint;
   v_long_context bigint;
-  -- Of the account's plan, with what was raised for a while
+  -- Of the account's plan, with limits that were raised for a while
   v_plan_id text;
   v_daily_limit bigint;
   v_monthly_limit bigint;

@@ -99,7 +99,7 @@ begin
     left join governance.request_keys k on p_kind in ('settle', 'release') and k.request_id = e.call ->> 'request_id'
     order by 1
   loop
-    -- It may still be waited for, as every key before is smaller; but once in vain is long enough for one batch.
+    -- Waiting is safe, as the locks taken so far have smaller keys; but a batch waits in vain only once.
     if v_key is null or pg_try_advisory_xact_lock(v_key) then continue; end if;
     begin
       if v_busy = '{}' then
@@ -115,7 +115,7 @@ begin
 end
 $$;
 comment on function governance.lock_batch(text, jsonb) is 'Takes the locks of a batch''s accounts, in one order. '
-  'Answers those that another transaction keeps for longer than half a second: their calls would hold up all others.';
+  'Returns those that another transaction keeps for longer than half a second: their calls would hold up all others.';
 
 create function governance.run_by_halves(p_kind text, p_calls jsonb) returns jsonb[]
   language plpgsql set search_path = '' as $$
@@ -157,8 +157,9 @@ begin
   return left(p_sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX');
 end
 $$;
-comment on function governance.refuses_no_call(text) is 'Deadlocks, full disks and the like refuse no call: nothing of '
-  'the batch has happened, and it can be sent again.';
+comment on function governance.refuses_no_call(text) is
+  'Whether an error is a deadlock, a full disk or the like, and refuses no call: nothing of the batch has happened, '
+  'and it can be sent again.';
 
 create function governance.run_free_calls(p_kind text, p_calls jsonb, p_busy bigint[]) returns jsonb[]
   language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
@@ -228,7 +229,7 @@ begin
 end
 $$;
 comment on function public.authorize_usage_many(jsonb) is
-  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+  'authorize_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in '
   'the same order: what authorize_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.authorize_usage_many(jsonb) from public, anon, authenticated;
@@ -242,7 +243,7 @@ begin
 end
 $$;
 comment on function public.settle_usage_many(jsonb) is
-  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+  'settle_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in the '
   'same order: what settle_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.settle_usage_many(jsonb) from public, anon, authenticated;
@@ -256,7 +257,7 @@ begin
 end
 $$;
 comment on function public.release_usage_many(jsonb) is
-  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in the '
+  'release_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in the '
   'same order: what release_usage answers, or {"error": {code, hint, message, details}} where it would refuse. '
   'Errors of the whole: invalid_argument.';
 revoke all on function public.release_usage_many(jsonb) from public, anon, authenticated;
@@ -278,7 +279,7 @@ begin
 end
 $$;
 comment on function governance.check_record(governance.record_arguments) is
-  'Refuses what record_token_usage cannot take.';
+  'Refuses arguments that record_token_usage cannot take.';
 
 create function governance.record_metadata(e governance.record_arguments) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -391,7 +392,7 @@ begin
 end
 $$;
 comment on function public.record_token_usage_many(jsonb) is
-  'record_token_usage for an array of at most 500 calls, objects with its parameters without p_. Answers an array in '
+  'record_token_usage for an array of at most 500 calls, objects with its parameters without p_. Returns an array in '
   'the same order: what record_token_usage answers, or {"error": {code, hint, message, details}} where it would '
   'refuse. Like the single function it has no id of the caller''s: not safe to repeat. Errors of the whole: '
   'invalid_argument.';

@@ -342,7 +342,7 @@ begin
 end
 $$;
 comment on function governance.apply_act(governance.accounts, jsonb, text, text, text, timestamptz) is
-  'Does an act that governance.check_act has read; answers what undoing it needs. The caller holds the account''s '
+  'Does an act that governance.check_act has read; returns what undoing it needs. The caller holds the account''s '
   'lock. '
   'Errors: insufficient_tokens, unknown_request, nothing_to_refund, already_refunded, already_resolved, unknown_plan, '
   'nothing_to_change, invalid_argument.';

@@ -26,7 +26,7 @@ begin
   return jsonb_build_object('undo', v_undo, 'local_month', a.local_month,
     'before', (select jsonb_object_agg(k, v_before -> k) from unnest(c_shown) k),
     'after', (select jsonb_object_agg(k, v_after -> k) from unnest(c_shown) k),
-    -- Own entries of this transaction that were there before the act belong to bringing the account up to the moment.
+    -- Entries of this transaction from before the act are not the act's: they brought the account up to date.
     'entries', (select coalesce(jsonb_agg(e order by n), '[]')
       from jsonb_array_elements(v_books_after -> 'entries') with ordinality x(e, n)
       where n > jsonb_array_length(v_books_before -> 'entries')),
@@ -41,7 +41,7 @@ end
 $$;
 comment on function governance.run_act(governance.accounts, jsonb, governance.account_acts, text, text, text,
   timestamptz) is
-  'Does an act, or takes act x back where it is given; answers its effects: the account before and after, ledger '
+  'Does an act, or takes act x back where it is given; returns its effects: the account before and after, ledger '
   'entries, changed lots, mails to the user, and what undoing needs. The caller holds the account''s lock.';
 
 create function governance.act_stake(p_effects jsonb) returns bigint
@@ -139,7 +139,7 @@ begin
 end
 $$;
 comment on function public.console_act(text, text, jsonb, text, text, int, boolean) is
-  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Answers {act, '
+  'An operator''s correction of an account: p_act is {kind, ...} as in governance.check_act. Returns {act, '
   'account}. Above what one person may decide alone (setting approval_above_tokens, added up over 24 hours) '
   'act.status is proposed, nothing has moved, and somebody else decides with console_decide_act. p_dry_run answers '
   '{effects, why, version} and changes nothing. Audited, and safe to repeat. Errors: invalid_argument, '
@@ -216,7 +216,7 @@ end
 $$;
 comment on function public.console_decide_act(text, bigint, text, text, text, boolean) is
   'A second person approves a proposed correction, which is done then and there, or rejects it (its proposer may too). '
-  'Answers {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
+  'Returns {act, account}; p_dry_run what approving would do now. Audited. Errors: invalid_argument, not_found, '
   'already_decided, same_person, and those of console_act.';
 revoke all on function public.console_decide_act(text, bigint, text, text, text, boolean)
   from public, anon, authenticated;
@@ -273,7 +273,7 @@ end
 $$;
 comment on function public.console_undo_act(text, bigint, text, text, boolean) is
   'Takes a correction back with compensating entries: tokens given are taken from their lot (what was spent of them '
-  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Answers {act, account}; '
+  'becomes debt), tokens taken come back to their lots, the plan of before is put back. Returns {act, account}; '
   'p_dry_run the effects. Audited. Errors: invalid_argument, not_found, not_undoable, changed_since, '
   'idempotency_conflict.';
 revoke all on function public.console_undo_act(text, bigint, text, text, boolean) from public, anon, authenticated;
@@ -295,8 +295,8 @@ begin
 end
 $$;
 comment on function public.console_command_outcome(text) is
-  'What came of an operator''s command whose answer was lost: {is_done, answer}. One that never arrived is void from '
-  'now on: should it still come, it is refused. Errors: invalid_argument.';
+  'Whether an operator''s command whose answer was lost was done, with its answer: {is_done, answer}. A command that '
+  'never arrived is void from now on: if it still comes, it is refused. Errors: invalid_argument.';
 revoke all on function public.console_command_outcome(text) from public, anon, authenticated;
 grant execute on function public.console_command_outcome(text) to service_role;
 

@@ -94,16 +94,16 @@ create function governance.sort_name(p_user_id text, p_display_name text) return
   language sql immutable parallel safe set search_path = '' as $$
   select lower(left(coalesce(nullif(btrim(p_display_name), ''), p_user_id), 200))
 $$;
-comment on function governance.sort_name(text,
-  text) is 'What an account is sorted by: its name, else its user id, in small letters.';
+comment on function governance.sort_name(text, text) is
+  'The text by which an account is sorted: its name, else its user id, in small letters.';
 
 create function governance.search_text(p_user_id text, p_display_name text, p_email text) returns text
   language sql immutable parallel safe set search_path = '' as $$
   select E'\n' || lower(p_user_id || E'\n' || regexp_replace(left(coalesce(p_display_name, ''), 300), '\s+', ' ', 'g')
     || E'\n' || left(coalesce(p_email, ''), 300))
 $$;
-comment on function governance.search_text(text, text,
-  text) is 'What an account is found by: user id, name and e-mail in small letters, each on a line of its own.';
+comment on function governance.search_text(text, text, text) is
+  'The text in which an account is found: user id, name and e-mail in small letters, each on a line of its own.';
 
 create function governance.percent_used(p_today bigint, p_month bigint, p_daily_limit bigint, p_monthly_limit bigint,
   p_monthly_allowance bigint) returns int
@@ -135,7 +135,8 @@ create function governance.usage_of(p_today bigint, p_month bigint, p_daily_limi
     else 'monthly_limit' end
 $$;
 comment on function governance.usage_of(bigint, bigint, bigint, bigint, bigint) is
-  'What governance.percent_used is a percent of: daily_limit, monthly_limit or allowance; null without any.';
+  'The limit of which governance.percent_used is a percentage: daily_limit, monthly_limit or allowance; null without '
+  'any.';
 
 -- The figures of the user table, all of which it can be sorted by. A column here becomes a column of account_listings
 -- with its index (below), a key of each row (governance.account_rows) and a word of p_sort (console_search_accounts).
@@ -167,7 +168,8 @@ create view governance.current_listings with (security_invoker = true) as
   join governance.plans p using (plan_id)
   cross join (select governance.now() as at) t;
 
-comment on view governance.current_listings is 'What governance.copy_to_listings copies, as it is at this moment.';
+comment on view governance.current_listings is
+  'The rows that governance.copy_to_listings copies, as they are at this moment.';
 
 create function governance.columns_of(p_view regclass) returns text[]
   language sql stable set search_path = '' as $$

@@ -37,8 +37,8 @@ create function governance.find_accounts_condition(p_query text) returns text
     from regexp_split_to_table(p_query, ' ') with ordinality x(w, n)) end
 $$;
 comment on function governance.find_accounts_condition(text) is
-  'SQL that an account listing l matches a search: each word, in any order, anywhere in user id, name or e-mail; with '
-  'fewer than three characters, at the beginning of one.';
+  'The SQL condition by which an account listing l matches a search: each word, in any order, anywhere in user id, '
+  'name or e-mail; with fewer than three characters, at the beginning of one.';
 
 create function governance.with_umlauts(p_word text) returns text
   language sql immutable set search_path = '' as $$
@@ -201,8 +201,7 @@ begin
   condition := coalesce(nullif(array_to_string(p_conditions, ' and '), ''), 'true');
   is_exact := false;
   -- Is there a condition, or the table itself, that leaves few? Then gather those: the total is exact, and any order
-  -- cheap.
-  -- All together come last: each alone may leave many, and both nobody.
+  -- cheap. All conditions together are tried last: each alone may leave many accounts, and together they leave nobody.
   foreach v_one in array case when cardinality(p_conditions) > 1 then p_conditions || condition
     else array[condition] end loop
     continue when governance.estimate_rows('select from governance.account_listings l where ' || v_one) > 4 * c_few;
@@ -228,7 +227,8 @@ begin
 end
 $$;
 comment on function governance.gather_few(text[]) is
-  'What a search reads: the few accounts that fit, or the table with the condition. And how many there are.';
+  'The source that a search reads: the accounts that match, where they are few, else the table with the condition; and '
+  'how many match.';
 
 create function public.console_search_accounts(
   p_query text default '', p_filter text default 'all', p_plan_id text default null, p_sort text default 'name',

@@ -22,7 +22,7 @@ create function governance.id_words(p_text text) returns text[]
       when w ~ '\d' and char_length(w) >= 8 and w ~ '[[:alpha:]]' then 2
       when w ~ '\d' and char_length(w) >= 6 then 3
       when w ~ '\d' and char_length(w) >= 4 then 4
-      -- Among many words a long one is a word.
+      -- Among many words, a long one is hardly an id.
       when char_length(w) >= 8 and (select count(*) from words) <= 8 then 5 end) as likeliness
     from parts group by w)
   select coalesce(array_agg(w order by likeliness, n), '{}')
@@ -129,8 +129,8 @@ create function governance.find_waiting(p_ids text[])
   join unnest(p_ids) i on strpos(c.body, i) > 0 limit 5)
 $$;
 comment on function governance.find_waiting(text[]) is
-  'What names one of these ids and was not credited: Stripe''s events that wait for a person (the newest 2,000), and '
-  'open differences of a reconciliation.';
+  'Money that was not credited and names one of these ids: Stripe''s events that wait for a person (the newest 2,000), '
+  'and open differences of a reconciliation.';
 
 create function governance.find_calls(p_id text, p_is_alone boolean) returns setof bigint
   language plpgsql stable set search_path = '' as $$

@@ -39,7 +39,7 @@ end
 $$;
 comment on function governance.quarantine_call(governance.call_end, numeric, bigint, timestamptz) is
   'Sets a settlement above the ceiling aside: nothing is charged, the hold is given back, an alert is raised. '
-  'Answers the alerts.';
+  'Returns the alerts.';
 
 create function governance.count_stuck_holds() returns bigint
   language sql stable set search_path = '' as $$
@@ -111,7 +111,7 @@ begin
 end
 $$;
 comment on function governance.end_hold(governance.requests, text, text, bigint, bigint, timestamptz) is
-  'Settles or releases a hold that is open, has expired, or waits for a person. Answers as settle_usage and '
+  'Settles or releases a hold that is open, has expired, or waits for a person. Returns as settle_usage and '
   'release_usage do. The caller holds the account''s lock and has read the call under it. Errors: invalid_argument, '
   'already_resolved.';
 
@@ -157,7 +157,7 @@ end
 $$;
 comment on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint) is
   'A person ends a hold: settle it with the tokens it used (a quarantined one with those it reported, unless others '
-  'are given), or release it. Answers as settle_usage and release_usage do; audited. Errors: invalid_argument, '
+  'are given), or release it. Returns as settle_usage and release_usage do; audited. Errors: invalid_argument, '
   'unknown_request, already_resolved, idempotency_conflict.';
 revoke all on function public.console_resolve_hold(text, text, text, text, text, bigint, bigint)
   from public, anon, authenticated;

@@ -54,8 +54,9 @@ create table governance.ranked_users (
   primary key (start, account_id, kind, decision, reason, requested_model, model)
 );
 
-comment on table governance.ranked_users is 'What user_totals had of a day that is over, of the 50 accounts each that '
-  'used, cost and were stopped most. Days lie one after the other here, so that many are read in a few pages.';
+comment on table governance.ranked_users is
+  'Rows of user_totals of days that are over, of the 50 accounts each that used, cost and were stopped most. Days lie '
+  'one after the other here, so that many are read in a few pages.';
 
 create table governance.day_ranks (
   -- Of UTC for users, of the account for sessions and agents.
@@ -69,15 +70,15 @@ create table governance.day_ranks (
   cost_micros bigint not null,
   -- Calls that were blocked.
   stopped bigint not null,
-  -- Whether it may be among the first of its day: these are read, however many there are in all.
+  -- Whether it may be among the first 50 of its day. Rankings read only these rows, however many the day has.
   is_leader boolean not null,
   primary key (day, what, account_id, name)
 ) with (fillfactor = 70);
 
 create index day_ranks_leaders on governance.day_ranks (day, what) where is_leader;
 
-comment on table governance.day_ranks is 'What users, sessions and agents come to on days that are not ranked yet, and '
-  'which of them lead.';
+comment on table governance.day_ranks is
+  'Sums of users, sessions and agents on days that are not ranked yet, and which of them lead.';
 
 create table governance.rank_marks (
   day date not null,
@@ -88,9 +89,9 @@ create table governance.rank_marks (
   primary key (day, what)
 ) with (fillfactor = 70);
 
-comment on table governance.rank_marks is 'What the 50th of a day had when its leaders were last looked through: '
-  'a user who is above none of the three is not among the first 50. Sums only grow, so an old mark is a low '
-  'one, and lets too many in, never too few.';
+comment on table governance.rank_marks is
+  'The figures that the 50th of a day had when its leaders were last looked through: a user who is above none of the '
+  'three is not among the first 50. Sums only grow, so an old mark is a low one, and lets too many in, never too few.';
 
 create table governance.rule_matches (
   -- Start of five minutes.
@@ -118,7 +119,7 @@ create function governance.matches_by_slot() returns table (slot timestamptz, ve
   language sql stable set search_path = '' as $$
   select x.slot, x.version_id, x.matches from governance.rule_matches x
   union all
-  -- What is committed and not yet counted.
+  -- Events that are committed and not yet counted.
   select c.slot, c.version_id, c.matches
   from governance.maintenance_state s
   cross join lateral governance.count_matches((s.value ->> 'consumed')::bigint,
@@ -156,7 +157,7 @@ create function governance.count_calls(p_after bigint, p_upto bigint) returns se
     coalesce(r.requested_model, ''), coalesce(r.settled_model, ''), count(*),
     sum(coalesce(r.charged_tokens, -t.amount))::bigint, coalesce(sum(r.cost_micros), 0)::bigint
   from governance.token_transactions t
-  -- One look into an index each: the entries are few, the calls are not.
+  -- One index look-up for each entry: there are few entries and many calls.
   left join lateral (select q.decision, q.requested_model, q.settled_model, q.charged_tokens, q.cost_micros
     from governance.requests q where q.decision_id = t.decision_id limit 1) r on true
   where t.transaction_id > p_after and t.transaction_id <= p_upto and t.transaction_type = 'usage'
@@ -200,7 +201,7 @@ create function governance.ranked_day() returns date
   select coalesce((select ((s.value ->> 'day')::timestamptz at time zone 'UTC')::date
     from governance.maintenance_state s where s.key = 'ranked_days'), '-infinity')
 $$;
-comment on function governance.ranked_day() is 'The last day of which only the first are kept.';
+comment on function governance.ranked_day() is 'The last day of which only the first in rank are kept.';
 
 create function governance.trim_ranks(p_day date, p_what text) returns void
   language sql set search_path = '' as $$
@@ -254,8 +255,7 @@ begin
 end
 $$;
 comment on function governance.add_to_ranks(governance.day_ranks[]) is
-  'Adds to what users, sessions and agents come to on days that are not ranked yet; is_leader of the rows is '
-  'ignored.';
+  'Adds to the sums of users, sessions and agents on days that are not ranked yet; is_leader of the rows is ignored.';
 
 create function governance.leading_users(p_from timestamptz, p_to timestamptz, p_also bigint[],
   p_decision text default null, p_reason text default null, p_model text default null)
@@ -265,7 +265,7 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
   from (
     select 'day', r.* from governance.ranked_users r where r.start >= p_from and r.start < p_to
     union all
-    -- What came late.
+    -- Rows of calls that committed after their day was ranked.
     select u.* from governance.user_totals u
     where u.step = 'day' and u.start >= p_from and u.start < p_to
       and u.start <= (select governance.ranked_day())::timestamp at time zone 'UTC'
@@ -280,7 +280,7 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
       from (select distinct k.day from governance.rank_marks k where k.what = 'user'
           and k.day::timestamp at time zone 'UTC' >= p_from and k.day::timestamp at time zone 'UTC' < p_to) d
       cross join unnest(p_also) a(account_id)) k
-    -- One look into an index each: the leaders are few, the users of a day are not.
+    -- One index look-up for each leader: a day has few leaders and many users.
     cross join lateral (select x.* from governance.user_totals x
       where x.step = 'day' and x.start = k.day::timestamp at time zone 'UTC' and x.account_id = k.account_id offset 0) u
   ) u
@@ -289,9 +289,9 @@ create function governance.leading_users(p_from timestamptz, p_to timestamptz, p
     and (p_model is null or p_model in (u.requested_model, u.model))
 $$;
 comment on function governance.leading_users(timestamptz, timestamptz, bigint[], text, text, text) is
-  'Days that begin from p_from up to p_to, of the users that used, cost or were stopped most on each, and of p_also: '
-  'those with calls that are not counted yet, which may bring them to the front. Of them what has the decision, the '
-  'reason and the model, where these are given.';
+  'Totals of days that begin from p_from up to p_to, of the users that used, cost or were stopped most on each, and of '
+  'the accounts p_also: those with calls that are not counted yet, which may bring them to the front. Where a '
+  'decision, a reason or a model is given, only rows that have it.';
 
 create function governance.add_to_totals(p_calls governance.counted_calls[], p_now timestamptz) returns void
   language sql set search_path = '' as $$
@@ -339,7 +339,7 @@ begin
   where k.day > governance.ranked_day() and k.day < ((p_now - interval '3 days') at time zone 'UTC')::date;
   if v_day is null then return 0; end if;
   perform governance.trim_ranks(v_day, x.what) from (values ('user'), ('session'), ('agent')) x(what);
-  -- Also what came of days before it since they were ranked.
+  -- Also rows of earlier days, of calls that committed after those were ranked.
   insert into governance.ranked_users as r (start, account_id, kind, decision, reason, requested_model, model, calls,
     tokens, cost_micros)
   select u.start, u.account_id, u.kind, u.decision, u.reason, u.requested_model, u.model, u.calls, u.tokens,
@@ -374,7 +374,7 @@ end
 $$;
 comment on function governance.rank_days(timestamptz) is
   'Keeps, of the next day that is over, the users that used, cost and were stopped most (in ranked_users), and the '
-  'sessions and agents that used and cost most; answers how many rows went.';
+  'sessions and agents that used and cost most; returns how many rows went.';
 
 create function governance.follow_new_events(p_limit int, p_last_id bigint, p_xid xid8, out followed int,
   out account_ids bigint[])
@@ -424,7 +424,7 @@ begin
   end if;
   v_ready := greatest(v_ready, v_from);
 
-  -- A page of it: up to where the source that has most fills p_limit.
+  -- One page of them: up to the id at which the first source has p_limit rows.
   select least(v_ready, min(p.last)) into v_upto from (
     select max(x.id) as last, count(*) as n from (select r.decision_id as id from governance.requests r
       where r.decision_id > v_from and r.decision_id <= v_ready order by r.decision_id limit p_limit) x
@@ -469,7 +469,7 @@ begin
 end
 $$;
 comment on function governance.follow_new_events(int, bigint, xid8) is
-  'Carries events into the totals, one page a call; answers how many ids it passed, and the accounts whose '
+  'Carries events into the totals, one page a call; returns how many ids it passed, and the accounts whose '
   'listings are to be copied. p_last_id is the last event id, p_xid the transaction number that was taken after it.';
 
 create function governance.follow_events(p_limit int default 2000) returns int
@@ -488,7 +488,7 @@ begin
     from governance.follow_new_events(p_limit, v_last, case when not v_has_xid then pg_current_xact_id() end) f;
     if cardinality(v_account_ids) > 0 then perform governance.copy_to_listings(v_account_ids); end if;
   exception when lock_not_available or deadlock_detected then
-    -- Who reads goes on with what is counted, before a second is over and the server looks for deadlocks.
+    -- A reader does not wait longer than the second after which the server looks for deadlocks.
     return 0;
   end;
   return v_followed;
@@ -496,4 +496,4 @@ end
 $$;
 comment on function governance.follow_events(int) is
   'Carries events into call_totals, user_totals and account_listings, each once; at most so many of each kind. '
-  'Answers how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';
+  'Returns how far it got, 0 when there is nothing more. A second one that runs at the same time ends soon.';

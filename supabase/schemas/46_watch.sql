@@ -73,7 +73,7 @@ begin
 end
 $$;
 comment on function governance.stretch(int, timestamptz, timestamptz, timestamptz, bigint) is
-  'A stretch of time with the step that fits it, and where its figures are read: call_totals by minute, hour or day, '
+  'A stretch of time with the step that fits it, and the source of its figures: call_totals by minute, hour or day, '
   'the calls of one user, or calls by their ids.';
 
 create function governance.check_event_filter(p_filter jsonb) returns void
@@ -91,8 +91,8 @@ begin
   end if;
 end
 $$;
-comment on function governance.check_event_filter(jsonb) is 'Refuses a filter of events that is not understood: better '
-  'than to show everything.';
+comment on function governance.check_event_filter(jsonb) is
+  'Refuses a filter of events that has an unknown key or value: ignoring it would show everything.';
 
 create function governance.check_overview(p_minutes int, p_from timestamptz, p_to timestamptz, p_filter jsonb)
   returns void
@@ -157,8 +157,8 @@ begin
     where m.key = 'followed_events';
   with counted as materialized (
     select x.* from (
-      -- What is committed and not yet counted: some seconds' worth, or two minutes' where a long transaction holds the
-      -- count up.
+      -- Calls that are committed and not yet counted: of some seconds, or of two minutes where a long transaction holds
+      -- the count up.
       select c.* from governance.count_calls(v_consumed, v_consumed + 50000) c
         where s.source in ('minute', 'hour', 'day')
       union all
@@ -249,12 +249,11 @@ begin
 end
 $$;
 comment on function public.console_overview(int, jsonb, timestamptz, timestamptz) is
-  'What went on, over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
+  'Figures of calls over the last p_minutes (1 to 527040, a year) or from p_from up to p_to: counters, steps that fit, '
   'reasons of blocks, models, whose tokens, who was stopped most; p_filter may have user_id, decision, reason, model. '
-  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of more than two days know the '
-  '50 first of each day. '
-  'active_users is null where it is not known. Open holds and the states of users and alerts are of now, whatever the '
-  'filter. Errors: invalid_argument.';
+  'Up to two days begin at whole five minutes, more are whole days of UTC; rankings of more than two days know the 50 '
+  'first of each day. active_users is null where it is not known. Open holds and the states of users and alerts are of '
+  'now, whatever the filter. Errors: invalid_argument.';
 revoke all on function public.console_overview(int, jsonb, timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_overview(int, jsonb, timestamptz, timestamptz) to service_role;
 
@@ -305,7 +304,7 @@ begin
   end if;
   if v_filter ->> 'reason' is not null then
     v_where := v_where || format(' and r.decision = ''block'' and r.reason = %L', v_filter ->> 'reason');
-    -- The index that has them in order of the reason first, and no walk through everything else.
+    -- In order of the reason first: so the index by reason is read, and not every call.
     if v_account_id is null then v_order := 'r.reason desc, r.decision_id desc'; end if;
   elsif v_filter ->> 'decision' = 'block' then
     v_where := v_where || ' and r.decision = ''block''';
@@ -392,8 +391,8 @@ begin
 end
 $$;
 comment on function public.console_replication() is
-  'How far this server is: a replica that has replayed what the primary had written is not behind. is_replica, '
-  'server_time, wal_position in bytes, replayed_at (the last transaction replayed; null on a primary).';
+  'How far this server has come: a replica that has replayed all that the primary had written is not behind. '
+  'is_replica, server_time, wal_position in bytes, replayed_at (the last transaction replayed; null on a primary).';
 revoke all on function public.console_replication() from public, anon, authenticated;
 grant execute on function public.console_replication() to service_role;
 

@@ -157,7 +157,7 @@ create function governance.account_usage_json(p_account_id bigint, p_start times
   from usage u
 $$;
 comment on function governance.account_usage_json(bigint, timestamptz, timestamptz, date, date) is
-  'What calculate_user_token_usage answers of a period; or of the account''s own days p_from to p_to.';
+  'The answer of calculate_user_token_usage for a period; or for the account''s own days p_from to p_to.';
 
 create function public.calculate_user_token_usage(p_user_id text, p_start timestamptz, p_end timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' set jit = off as $$
@@ -172,7 +172,7 @@ begin
 end
 $$;
 comment on function public.calculate_user_token_usage(text, timestamptz, timestamptz) is
-  'What a user used from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
+  'The usage of a user from p_start up to p_end: tokens, messages, conversations, cost, by local day, model, task type '
   'and scope. A call counts when it settled. Errors: invalid_argument, unknown_user.';
 revoke all on function public.calculate_user_token_usage(text, timestamptz, timestamptz)
   from public, anon, authenticated;

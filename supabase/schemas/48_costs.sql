@@ -31,10 +31,10 @@ create table governance.savings_days (
   primary key (day, kind)
 );
 
-comment on table governance.savings_days is 'Estimates of what was not spent: by calls that rules sent to another '
-  'model, '
-  'at the price of the one asked for; by cached input, at the price of plain input; by calls that rules stopped, at '
-  'the mean price of a token of the model asked for.';
+comment on table governance.savings_days is
+  'Estimates of money that was not spent: by calls that rules sent to another model, at the price of the one asked '
+  'for; by cached input, at the price of plain input; by calls that rules stopped, at the mean price of a token of the '
+  'model asked for.';
 
 create function governance.named_between(p_after bigint, p_upto bigint, p_account_id bigint default null)
   returns setof governance.named_usage
@@ -52,7 +52,7 @@ create function governance.named_between(p_after bigint, p_upto bigint, p_accoun
   group by 1, 2, 3, 4, 5, 6, 7, 8
 $$;
 comment on function governance.named_between(bigint, bigint, bigint) is
-  'What settled between two ids by session and agent, of one account or of all.';
+  'Usage settled between two ids by session and agent, of one account or of all.';
 
 create function governance.add_named_usage(p_after bigint, p_upto bigint, p_account_id bigint default null)
   returns void
@@ -70,13 +70,13 @@ begin
 end
 $$;
 comment on function governance.add_named_usage(bigint, bigint, bigint) is
-  'Adds what settled between two ids to named_usage, of one account or of all.';
+  'Adds the usage settled between two ids to named_usage, of one account or of all.';
 
 create function governance.leading_names(p_what text, p_from date, p_to date, p_account_id bigint)
   returns setof governance.named_usage
   language sql stable set search_path = '' as $$
   with uncounted as materialized (
-    -- What is committed and not yet counted, all of it: what is left out would seem to name no session.
+    -- All usage that is committed and not yet counted: any that is left out would seem to name no session.
     select n.*
     from governance.followed() f
     cross join lateral governance.named_between(f.upto, 9223372036854775807, p_account_id) n
@@ -93,7 +93,7 @@ create function governance.leading_names(p_what text, p_from date, p_to date, p_
     where p_account_id is null and k.what = p_what and k.is_leader and k.day > (select governance.ranked_day())
       and k.day between p_from and p_to
     union
-    -- Calls that are not counted yet may bring them to the front.
+    -- Accounts with calls that are not counted yet, which may bring them to the front.
     select m.day, u.name
     from governance.rank_marks m cross join (select distinct c.name from uncounted c) u
     where p_account_id is null and m.what = p_what and m.day between p_from and p_to) k
@@ -137,7 +137,7 @@ create function governance.savings_between(p_after bigint, p_upto bigint, p_acco
   group by 1, 2
 $$;
 comment on function governance.savings_between(bigint, bigint, bigint) is
-  'What was saved between two ids, of one account or of all.';
+  'Estimated savings between two ids, of one account or of all.';
 
 create function governance.add_savings(p_after bigint, p_upto bigint, p_account_id bigint default null) returns void
   language sql set search_path = '' as $$
@@ -147,7 +147,7 @@ create function governance.add_savings(p_after bigint, p_upto bigint, p_account_
     saved_micros = s.saved_micros + excluded.saved_micros
 $$;
 comment on function governance.add_savings(bigint, bigint, bigint) is
-  'Adds what was saved between two ids to savings_days, of one account or of all.';
+  'Adds the estimated savings between two ids to savings_days, of one account or of all.';
 
 create function governance.most_read_users() returns bigint
   language sql immutable set search_path = '' as $$ select 50000::bigint $$;
@@ -214,7 +214,7 @@ create function governance.dearest_users(p_before date, p_from date, p_to date, 
   group by 1
 $$;
 comment on function governance.dearest_users(date, date, date, jsonb) is
-  'Exact costs of the users that were among the dearest of a day, where there are too many to read all.';
+  'Exact costs of the users that were among those who cost most on a day, where there are too many to read all.';
 
 -- The parts of sessions, of agents and of very many users, beside the totals of all.
 create function governance.costs_of_named(p_whole jsonb, p_by text, p_before date, p_from date, p_to date,

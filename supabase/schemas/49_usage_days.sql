@@ -17,8 +17,8 @@ create table governance.usage_totals (
 );
 
 comment on table governance.usage_totals is
-  'Usage of everybody by day: of a day that is over all of it, of an open one what was followed. usage_days lists '
-  'the days; rows of any other day are ignored.';
+  'Usage of everybody by day: all of it for a day that is over; for an open day, the usage that was followed so far. '
+  'usage_days lists the days; rows of any other day are ignored.';
 
 create table governance.usage_days (
   day date primary key,
@@ -52,12 +52,12 @@ comment on function governance.settled_between(bigint, bigint) is
 
 create function governance.followed(out upto bigint, out is_near boolean)
   language sql stable set search_path = '' as $$
-  -- Further behind, the accounts' own days are read sooner than what is not followed.
+  -- Where following is further behind, it is quicker to read the accounts' own days than the events not followed.
   select (s.value ->> 'consumed')::bigint, e.last_value - (s.value ->> 'consumed')::bigint <= 50000
   from governance.maintenance_state s cross join governance.event_ids e where s.key = 'followed_events'
 $$;
-comment on function governance.followed() is 'Up to which event totals have everything, and whether that is near the '
-  'last one.';
+comment on function governance.followed() is
+  'The last event that is in all totals, and whether it is near the last event there is.';
 
 create function governance.add_open_usage(p_after bigint, p_upto bigint) returns void
   language sql set search_path = '' as $$
@@ -71,7 +71,7 @@ create function governance.add_open_usage(p_after bigint, p_upto bigint) returns
     charged_tokens = t.charged_tokens + excluded.charged_tokens, cost_micros = t.cost_micros + excluded.cost_micros
 $$;
 comment on function governance.add_open_usage(bigint, bigint) is
-  'Adds what settled between two ids to the totals of open days.';
+  'Adds the usage settled between two ids to the totals of open days.';
 
 create function governance.aggregate_day(p_day date, p_is_over boolean) returns void
   language plpgsql set search_path = '' as $$
@@ -86,7 +86,7 @@ begin
       d.output_tokens, d.charged_tokens, d.cost_micros
     from governance.usage_daily d left join governance.accounts a using (account_id) where d.day = p_day
     union all
-    -- What is not followed yet comes with following.
+    -- Usage that is not followed yet is added when it is.
     select s.plan_id, s.model, s.task_type, s.scope_id, -s.calls, -s.messages, -s.input_tokens, -s.output_tokens,
       -s.charged_tokens, -s.cost_micros
     from governance.followed() f
@@ -101,7 +101,8 @@ begin
 end
 $$;
 comment on function governance.aggregate_day(date, boolean) is
-  'Adds up one day again. Whoever calls it keeps imports (7254013) and following away.';
+  'Adds up the usage of one day again. The caller keeps out what would change it meanwhile: imports, by the lock '
+  '7254013, and whoever follows events, by the row followed_events of maintenance_state.';
 
 create function governance.aggregate_days(p_limit int default 40) returns int
   language plpgsql set search_path = '' as $$
@@ -134,7 +135,7 @@ begin
 end
 $$;
 comment on function governance.aggregate_days(int) is 'Aggregates days that are over and not yet in usage_totals, the '
-  'latest first, and open ones; answers how many are over.';
+  'latest first, and open ones; returns how many are over.';
 
 create function governance.usage_between(p_from date, p_to date)
   returns table (day date, plan_id text, model text, task_type text, scope_id text, calls bigint, messages bigint,
@@ -158,7 +159,7 @@ create function governance.usage_between(p_from date, p_to date)
     sum(d.messages)::bigint, sum(d.input_tokens)::bigint, sum(d.output_tokens)::bigint,
     sum(d.charged_tokens)::bigint, sum(d.cost_micros)::bigint
   from generate_series(p_from, p_to, interval '1 day') g
-  -- One look into an index each: most of these days have nothing, and a join would read every day there is.
+  -- One index look-up for each day: most of them have no usage, and a join would read every day of the table.
   cross join lateral (select x.* from governance.usage_daily x where x.day = g::date offset 0) d
   left join governance.accounts a using (account_id)
   where not exists (select from known k where k.day = g::date)

@@ -48,8 +48,8 @@ create function governance.alert_metrics()
     (5, 'debt', 'tokens used beyond the balance', '{user}', '{day}', false),
     (6, 'spike', 'times the usual hour', '{user}', '{hour}', false)
 $$;
-comment on function governance.alert_metrics() is 'What an alert of a preset may watch: unit of its thresholds, whose, '
-  'and over which period.';
+comment on function governance.alert_metrics() is
+  'Metrics that an alert of a preset may watch: the unit of its thresholds, whose usage, and over which period.';
 
 -- Without a search path, so that it is inlined where usage is added up: it uses built-in functions alone.
 create function governance.measure(p_metric text, p_tokens numeric, p_cost_micros numeric) returns numeric
@@ -57,7 +57,7 @@ create function governance.measure(p_metric text, p_tokens numeric, p_cost_micro
   select case p_metric when 'tokens' then p_tokens when 'cost_micros' then p_cost_micros end
 $$;
 comment on function governance.measure(text, numeric, numeric) is
-  'What a metric over the days of a period measures of added up usage; null for any other metric.';
+  'The figure of a metric over the days of a period, from added-up usage; null for any other metric.';
 
 create function governance.passed_threshold(p_metric text, p_thresholds numeric[], p_balance_before numeric,
   p_balance_after numeric, p_tokens numeric, p_debt numeric) returns numeric
@@ -81,8 +81,8 @@ begin
 end
 $$;
 comment on function governance.passed_threshold(text, numeric[], numeric, numeric, numeric, numeric) is
-  'Which threshold of a metric that settlements notice was passed: of a balance or a debt the lowest, of one call the '
-  'highest; null for none, and for any other metric.';
+  'The threshold that was passed, of a metric that settlements notice: of a balance or a debt the lowest, of one call '
+  'the highest; null for none, and for any other metric.';
 
 create function governance.alert_kind(p_kind text) returns text
   language sql immutable set search_path = '' as $$
@@ -191,7 +191,7 @@ create function governance.alert_user_sentence(e governance.alert_events, p_lang
     'period', governance.say_period(e.period_key, p_language))), e.message)
 $$;
 comment on function governance.alert_user_sentence(governance.alert_events, text) is
-  'What the user whom an alert is about reads.';
+  'The sentence for the user whom an alert is about.';
 
 create function governance.check_alert(p_item jsonb, p_path text, p_plans jsonb, p_currency text)
   returns governance.cost_alerts
@@ -325,7 +325,7 @@ end
 $$;
 comment on function governance.raise_alert(bigint, bigint, text, text, text, numeric, numeric, text, jsonb,
   timestamptz, text) is
-  'Raises an alert, unless it was raised in this period about this subject already; answers how many were raised.';
+  'Raises an alert, unless it was raised in this period about this subject already; returns how many were raised.';
 
 create function governance.budget_period(p_period text, p_day date, out from_day date, out to_day date, out key text)
   language sql immutable set search_path = '' as $$
@@ -389,7 +389,7 @@ begin
 end
 $$;
 comment on function governance.alert_value(governance.cost_alerts, date, date, bigint) is
-  'What a budget measures (tokens, or cost in micro-units) on these days: of its scope, or of one account.';
+  'The figure of a budget (tokens, or cost in micro-units) on these days: of its scope, or of one account.';
 
 create function governance.raise_unknown_price(p_model text, p_now timestamptz) returns void
   language plpgsql set search_path = '' as $$

@@ -45,7 +45,7 @@ create function governance.concerns_event(k governance.cost_alerts, p_kind text,
     and governance.passed_threshold(k.metric, k.thresholds, 'Infinity', p_value, p_value, -p_value) is not null
 $$;
 comment on function governance.concerns_event(governance.cost_alerts, text, numeric) is
-  'Whether an alert of the preset asked for what a settlement noticed: metric and threshold.';
+  'Whether what a settlement noticed has the metric and the threshold of this alert of the preset.';
 
 create function governance.check_routes(p_routes jsonb) returns void
   language plpgsql stable set search_path = '' as $$
@@ -244,7 +244,7 @@ begin
 end
 $$;
 comment on function governance.queue_notifications(timestamptz, int) is
-  'Queues the messages that new alerts give cause for; answers how many. Users turn them off (my_preferences), or '
+  'Queues the messages that new alerts give cause for; returns how many. Users turn them off (my_preferences), or '
   'their backend does with metadata {"notifications": {"email": false}}. Operators'' addresses are the setting '
   'operator_emails. alert_routes sets who is notified of what, and how; operator_channels how they are notified of '
   'what no route takes.';
@@ -332,7 +332,7 @@ end
 $$;
 comment on function governance.note_copy(timestamptz) is
   'Notices that this database was restored into another one, and withdraws what was queued for users: the project '
-  'that was copied sends that. Answers when it was noticed; null for a database that is no copy.';
+  'that was copied sends that. Returns when it was noticed; null for a database that is no copy.';
 
 create function governance.give_up_notifications(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -354,7 +354,7 @@ begin
 end
 $$;
 comment on function governance.give_up_notifications(timestamptz) is
-  'Sets messages aside that waited too long to be news, where people can see them; answers how many.';
+  'Sets messages aside that waited too long to be news, where people can see them; returns how many.';
 
 create function public.finish_notification(
   p_notification_id bigint, p_error text default null, p_is_final boolean default false,

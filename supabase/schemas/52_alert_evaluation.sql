@@ -71,7 +71,7 @@ end
 $$;
 comment on function governance.settlement_alerts(bigint, timestamptz, bigint, bigint, bigint, bigint, bigint, bigint,
   bigint, bigint, bigint, bigint, int[], date, jsonb) is
-  'Alerts that a settlement gives cause for, recorded and answered.';
+  'Raises the alerts that a settlement causes, and returns them.';
 
 create function governance.raise_high_usage(p_account_id bigint, p_threshold numeric, p_tokens bigint, p_message text,
   p_day date, p_details jsonb, p_now timestamptz) returns void
@@ -102,7 +102,7 @@ create function governance.budget_subject(p_alert governance.cost_alerts) return
     case when p_alert.metric = 'cost_micros' then (select c.currency from governance.active_config c) end)
 $$;
 comment on function governance.budget_subject(governance.cost_alerts) is
-  'What a budget is of: one that measures something else since it was edited is another matter, and raised again.';
+  'The subject of a budget: a budget that was edited to measure something else has another one, and is raised again.';
 
 create function governance.evaluate_budget(p_alert governance.cost_alerts, p_since timestamptz, p_now timestamptz)
   returns int
@@ -143,7 +143,7 @@ begin
 end
 $$;
 comment on function governance.evaluate_budget(governance.cost_alerts, timestamptz, timestamptz) is
-  'Raises what is due of a budget over many users, for every period that was open since the last look.';
+  'Raises the alerts that are due for a budget over many users, for every period that was open since the last look.';
 
 create function governance.usage_not_followed() returns table (account_id bigint, slot timestamptz, tokens bigint)
   language sql stable set search_path = '' as $$
@@ -219,8 +219,8 @@ begin
 end
 $$;
 comment on function governance.evaluate_user_budget(governance.cost_alerts, timestamptz, timestamptz, int, boolean) is
-  'Raises what is due of a budget that each user has, for users active since the last look, or, of a budget that was '
-  'changed since, for all; at most p_limit.';
+  'Raises the alerts that are due for a budget that each user has: for users active since the last look, or for all '
+  'where the budget was changed since; at most p_limit.';
 
 create function governance.evaluate_spikes(p_alert governance.cost_alerts, p_now timestamptz, p_limit int) returns int
   language plpgsql set search_path = '' as $$
@@ -305,7 +305,7 @@ create function governance.ordinary_blocks() returns text[]
     plan_required}'::text[]
 $$;
 comment on function governance.ordinary_blocks() is
-  'Reasons that are no abuse, however many calls they stop: what tokens and operators stop.';
+  'Reasons of blocks that are no abuse, however many calls they stop: missing tokens, limits, and blocks by operators.';
 
 create function governance.evaluate_abuse_burst(p_now timestamptz) returns int
   language plpgsql set search_path = '' as $$
@@ -388,4 +388,4 @@ end
 $$;
 comment on function governance.evaluate_alerts(timestamptz, int) is
   'Raises the alerts that are due: budgets, spikes, allowances nearly used; at most so many of a kind in a round, the '
-  'rest in the next. Answers how many.';
+  'rest in the next. Returns how many.';

@@ -9,7 +9,7 @@ create table governance.preferences (
   updated_at timestamptz not null
 );
 
-comment on table governance.preferences is 'What users chose themselves: language, and messages that they turned off.';
+comment on table governance.preferences is 'Choices of the users: language, and messages that they turned off.';
 
 create table governance.secrets (
   name text primary key,
@@ -22,7 +22,7 @@ create function governance.message_topics() returns text[]
   language sql immutable set search_path = '' as $$
   select '{limits,low_balance,purchases,subscription,tokens_taken}'::text[]
 $$;
-comment on function governance.message_topics() is 'What messages to users are about. Each can be turned off.';
+comment on function governance.message_topics() is 'Topics of messages to users. Each can be turned off.';
 
 create function governance.sent_topics() returns text[]
   language sql stable set search_path = '' as $$
@@ -104,8 +104,8 @@ begin
 end
 $$;
 comment on function governance.tell_user(bigint, text, text, jsonb, timestamptz, timestamptz) is
-  'Queues a message to a user who wants such, in the transaction of what it is about: both happen, or neither. '
-  'Nothing is sent about what happened more than three days ago.';
+  'Queues a message to a user who wants messages of this topic, in the transaction of the event that it is about: both '
+  'happen, or neither. Nothing is sent about what happened more than three days ago.';
 
 create function governance.hmac_sha256(p_key bytea, p_text text) returns bytea
   language sql immutable set search_path = '' as $$
@@ -135,7 +135,7 @@ begin
 end
 $$;
 comment on function governance.turn_off_token(bigint, text) is
-  'What the link in a mail carries: it turns off one topic for one user, and is good for nothing else.';
+  'The token in the link of a mail: it turns off one topic for one user, and is good for nothing else.';
 
 create function governance.one_line(p_text text, p_length int default 500) returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -384,7 +384,7 @@ create function governance.preferences_json(a governance.accounts) returns jsonb
   from (select) one left join governance.preferences p on p.account_id = a.account_id
 $$;
 comment on function governance.preferences_json(governance.accounts) is
-  'What a user chose, of what the project sends.';
+  'A user''s choices, of the messages that the project sends.';
 
 create function public.my_preferences(p_changes jsonb default '{}') returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -473,7 +473,7 @@ begin
 end
 $$;
 comment on function public.turn_off_messages(text, boolean) is
-  'Turns off what the link in a mail is about, without a sign-in; p_is_question only words the question. Answers '
+  'Turns off what the link in a mail is about, without a sign-in; p_is_question only words the question. Returns '
   'is_valid and what to show, in the user''s language.';
 revoke all on function public.turn_off_messages(text, boolean) from public, anon, authenticated;
 grant execute on function public.turn_off_messages(text, boolean) to service_role;

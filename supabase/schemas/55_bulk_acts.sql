@@ -17,7 +17,7 @@ create table governance.bulk_acts (
   done int not null default 0,
   refused int not null default 0,
   undone int not null default 0,
-  -- Tokens that moved so far, without those that paid debt.
+  -- Tokens given or taken so far, without those of them that paid debt.
   tokens bigint not null default 0,
   created_at timestamptz not null,
   -- When the last step was kept.
@@ -50,7 +50,7 @@ create table governance.bulk_act_accounts (
 
 create index bulk_act_accounts_next on governance.bulk_act_accounts (bulk_id, status, lock_key, account_id);
 
-comment on table governance.bulk_act_accounts is 'What came of a bulk act, account by account.';
+comment on table governance.bulk_act_accounts is 'The outcome of a bulk act, account by account.';
 
 create type governance.bulk_line as (account_id bigint, tokens bigint, debt_paid bigint, hint text);
 
@@ -265,7 +265,7 @@ begin
 end
 $$;
 comment on function public.console_start_bulk_act(text, jsonb, jsonb, text, text, int, bigint) is
-  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Answers the '
+  'Starts a correction of many users, and does none of it yet: console_step_bulk_act does, step by step. Returns the '
   'bulk act; above what one person may decide alone, for all of it together, its status is proposed until somebody '
   'else approves with console_change_bulk_act. Where it would change other than the expected number of accounts or '
   'tokens it is refused with what it does now in the details. Audited, and safe to repeat. Errors: invalid_argument, '
@@ -285,7 +285,7 @@ begin
 end
 $$;
 comment on function governance.end_bulk_command(governance.bulk_acts, text, text, text, text) is
-  'Audits what was decided of a bulk act, and keeps the answer for a repeat.';
+  'Audits a decision about a bulk act, and keeps the answer for a repeat.';
 
 create function governance.step_account(b governance.bulk_acts, r governance.bulk_act_accounts)
   returns governance.bulk_act_accounts
@@ -354,7 +354,7 @@ exception
 end
 $$;
 comment on function governance.step_account(governance.bulk_acts, governance.bulk_act_accounts) is
-  'Does a bulk act to one account, or undoes it there; answers what came of it. Takes the account''s lock.';
+  'Does a bulk act to one account, or undoes it there; returns what came of it. Takes the account''s lock.';
 
 create function public.console_step_bulk_act(p_bulk_id bigint, p_limit int default 50) returns jsonb
   language plpgsql security definer set search_path = '' as $$
@@ -457,7 +457,7 @@ end
 $$;
 comment on function public.console_change_bulk_act(text, bigint, text, text, text) is
   'Approves or rejects a proposed bulk act, stops a running one, goes on with a stopped one, or undoes what it did (a '
-  'compensating entry for each account, as console_undo_act makes it). Answers the bulk act; console_step_bulk_act '
+  'compensating entry for each account, as console_undo_act makes it). Returns the bulk act; console_step_bulk_act '
   'does the work. Audited, and safe to repeat. Errors: invalid_argument, not_found, already_decided, same_person, '
   'changed_since, not_undoable, idempotency_conflict.';
 revoke all on function public.console_change_bulk_act(text, bigint, text, text, text)

@@ -33,7 +33,7 @@ comment on function governance.stripe_whole(jsonb) is 'A whole number below 2^53
 create function governance.stripe_time(p_value jsonb) returns timestamptz
   language plpgsql immutable set search_path = '' as $$
 begin
-  -- Between two numbers there are only numbers, whatever else a JSON value may be.
+  -- Of all JSON values only numbers sort between two numbers.
   return case when p_value between '0' and '253402300799' then to_timestamp(p_value::double precision) end;
 end
 $$;
@@ -89,7 +89,7 @@ comment on function governance.metadata_text(jsonb, text[]) is
 
 create function governance.is_token_order(p_metadata jsonb) returns boolean
   language sql immutable set search_path = '' as $$
-  -- Filled at all is enough: what is too long to be a pack is for a person, not to be passed over.
+  -- Any filled value counts: one that is too long to be a pack waits for a person, and is not passed over.
   select exists (select from jsonb_each_text(governance.stripe_object(p_metadata)) x
       where governance.plain_key(x.key) in ('packid', 'tokens') and btrim(x.value) <> '')
     or coalesce(p_metadata ->> 'type', '') in ('token_pack_purchase', 'token_purchase')
@@ -139,7 +139,8 @@ create function governance.paid_by_records(o jsonb) returns bigint
   where x.value #>> '{payment,type}' = 'payment_record' and coalesce(x.value ->> 'status', 'paid') = 'paid'
 $$;
 comment on function governance.paid_by_records(jsonb) is
-  'What of an invoice was paid outside of Stripe by its payments: since 2025-03-31 nothing else in it shows that.';
+  'How much of an invoice was paid outside of Stripe, by its list of payments: since 2025-03-31 nothing else in it '
+  'shows that.';
 
 create function governance.invoice_tax(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -281,7 +282,7 @@ create function governance.invoice_time(o jsonb) returns timestamptz
     governance.stripe_time(o -> 'created'))
 $$;
 comment on function governance.invoice_time(jsonb) is
-  'When an invoice took on what its subscription was then: its metadata and prices.';
+  'The moment from which an invoice has its subscription''s metadata and prices.';
 
 create function governance.price_object(p_item jsonb) returns jsonb
   language sql immutable set search_path = '' as $$
@@ -320,5 +321,5 @@ begin
   end if;
 end
 $$;
-comment on function governance.lock_stripe_ids(text, text, text,
-  text) is 'Lets one transaction at a time work on what these ids of Stripe''s name.';
+comment on function governance.lock_stripe_ids(text, text, text, text) is
+  'Lets one transaction at a time work on the payments, prices or subscriptions that these ids of Stripe''s name.';

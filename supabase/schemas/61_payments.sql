@@ -55,7 +55,7 @@ create index stripe_payments_customer on governance.stripe_payments (customer_id
 create index stripe_payments_subscription on governance.stripe_payments (subscription_id)
   where subscription_id is not null;
 
--- What a person looks for among many that are in order.
+-- Payments that a person looks for, among many that are in order.
 create index stripe_payments_unowned on governance.stripe_payments (payment_id) where account_id is null;
 
 create index stripe_payments_not_credited on governance.stripe_payments (payment_id) where amount_minor is null;
@@ -93,7 +93,7 @@ create table governance.stripe_invoice_payments (
 );
 
 comment on table governance.stripe_invoice_payments is
-  'What each payment of an invoice came to: an invoice may be paid in several parts.';
+  'The amount of each payment of an invoice: an invoice may be paid in several parts.';
 
 create table governance.stripe_merged_payments (
   payment_id bigint primary key,

@@ -108,7 +108,7 @@ begin
 end
 $$;
 comment on function governance.end_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Ends a lot of a subscription now; answers how many tokens left it. The caller holds the '
+  'Ends a lot of a subscription now; returns how many tokens left it. The caller holds the '
   'account''s lock.';
 
 create function governance.end_subscription_lots(p_account_id bigint, p_on_cancel text, p_now timestamptz,
@@ -140,9 +140,9 @@ begin
 end
 $$;
 comment on function governance.end_subscription_lots(bigint, text, timestamptz, text, boolean, bigint) is
-  'What becomes of subscription tokens when a subscription ends: keep, convert into purchased ones, or expire. One '
-  'lot, or those that the subscription paid for and, where no other goes on (p_is_last), those that no subscription '
-  'paid for. The caller holds the account''s lock.';
+  'Does with subscription tokens what is to be done when a subscription ends: keep them, convert them into purchased '
+  'ones, or let them expire. One lot, or those that the subscription paid for and, where no other goes on (p_is_last), '
+  'those that no subscription paid for. The caller holds the account''s lock.';
 
 create function governance.paid_plan(p_account_id bigint, p_without text) returns text
   language sql stable set search_path = '' as $$
@@ -226,8 +226,8 @@ begin
 end
 $$;
 comment on function governance.own_subscription(timestamptz, text, text, bigint, timestamptz) is
-  'Whose subscription it is: of what Stripe reported at different times the latest counts, in whatever order it '
-  'comes. p_event_at is null where no event named the user. Called before any account''s lock is taken.';
+  'The user of a subscription: the latest report of Stripe''s counts, in whatever order reports come. p_event_at is '
+  'null where no event named the user. Called before any account''s lock is taken.';
 
 create function governance.learn_customer(p_customer text, p_account_id bigint) returns boolean
   language plpgsql set search_path = '' as $$
@@ -279,7 +279,7 @@ begin
 end
 $$;
 comment on function governance.note_subscription(timestamptz, text, text, text, bigint, text, text) is
-  'Notes whose subscription it is and for which plan, and takes up events that waited to know. Answers their effects.';
+  'Notes whose subscription it is and for which plan, and takes up events that waited to know. Returns their effects.';
 
 create function governance.on_subscription(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb) returns governance.stripe_outcome
@@ -451,14 +451,14 @@ create function governance.recognised_minor(p_net bigint, p_first date, p_days i
   from (select least(greatest(p_through - p_first + 1, 0), p_days)) k(n)
 $$;
 comment on function governance.recognised_minor(bigint, date, int, date) is
-  'What of the money of a paid period has become revenue by the end of a day.';
+  'How much of the money of a paid period has become revenue by the end of a day.';
 
 create function governance.deferred_minor(p_net bigint, p_first date, p_days int, p_at timestamptz) returns bigint
   language sql immutable set search_path = '' as $$
   select p_net - governance.recognised_minor(p_net, p_first, p_days, (p_at at time zone 'UTC')::date - 1)
 $$;
 comment on function governance.deferred_minor(bigint, date, int, timestamptz) is
-  'What of the money of a paid period is deferred revenue at a moment: a day is earned when it is over.';
+  'How much of the money of a paid period is deferred revenue at a moment: a day is earned when it is over.';
 
 create function governance.is_paid_through_stripe(p_account_id bigint, p_plan_id text, p_month_start timestamptz)
   returns boolean

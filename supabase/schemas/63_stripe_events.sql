@@ -99,8 +99,8 @@ begin
       p_livemode, governance.metadata_text(v_metadata, 'order_id', 'orderId'))).payment_id);
 end
 $$;
-comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb,
-  boolean) is 'checkout.session.*';
+comment on function governance.on_checkout(text, text, timestamptz, timestamptz, jsonb, boolean) is
+  'Acts on checkout.session.*.';
 
 create function governance.on_charge(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean, p_version text) returns governance.stripe_outcome
@@ -163,8 +163,8 @@ begin
     || governance.settle_payment(v_pay.payment_id, p_now, p_event_id), v_pay.payment_id);
 end
 $$;
-comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb,
-  boolean, text) is 'charge.* but refunds and disputes.';
+comment on function governance.on_charge(text, text, timestamptz, timestamptz, jsonb, boolean, text) is
+  'Acts on charge.*, charge.refunded included; refunds and disputes have events of their own.';
 
 create function governance.on_payment_intent(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz,
   o jsonb, p_livemode boolean, p_version text) returns governance.stripe_outcome
@@ -199,8 +199,8 @@ begin
   return v_outcome;
 end
 $$;
-comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb,
-  boolean, text) is 'payment_intent.*';
+comment on function governance.on_payment_intent(text, text, timestamptz, timestamptz, jsonb, boolean, text) is
+  'Acts on payment_intent.*.';
 
 -- So that no statement is planned again, or compiled, for each event.
 create function public.process_stripe_event(p_event jsonb) returns jsonb
@@ -260,7 +260,7 @@ end
 $$;
 comment on function public.process_stripe_event(jsonb) is
   'Takes a Stripe event whose signature was checked: any order, any number of times, API versions from 2020-08-27 on. '
-  'Answers event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
+  'Returns event_id, status processed / duplicate / ignored / quarantined, reason, effects. Errors: invalid_argument.';
 revoke all on function public.process_stripe_event(jsonb) from public, anon, authenticated;
 grant execute on function public.process_stripe_event(jsonb) to service_role;
 
@@ -491,5 +491,5 @@ begin
 end
 $$;
 comment on function governance.take_event(text, jsonb, timestamptz, boolean) is
-  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Answers as '
+  'Acts on an event and keeps what came of it; p_is_new when nothing is kept of it yet. Returns as '
   'process_stripe_event does.';

@@ -86,7 +86,8 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
       governance.stripe_time(s.line #> '{period,end}') as period_to
     from planned s where s.tokens is not null or s.plan_id is not null
   ), grouped as (
-    -- Whole periods first, and of these the one to come: what was used and not yet paid may be beside it.
+    -- Whole periods before parts of one, and the latest period first: a line for use of the period before may be beside
+    -- it.
     select n.sale, case when n.sale like 'price %' and bool_and(n.tokens ~ '^[0-9]{1,15}$')
         then sum(case when n.tokens ~ '^[0-9]{1,15}$' then n.tokens::numeric end)::text
         else (array_agg(n.tokens order by n.is_proration, n.period_to desc nulls last, n.n))[1] end as tokens,
@@ -128,10 +129,10 @@ create function governance.invoice_dues(o jsonb, p_metadata jsonb, p_subscriptio
   order by g.place
 $$;
 comment on function governance.invoice_dues(jsonb, jsonb, text) is
-  'What a paid invoice is to grant, one row a sale: tokens that a line or its price names (times the quantity), tokens '
-  'of the subscription once, or a plan''s allowance once, each with the money of all its lines. period_to is null of '
-  'what is sold once, not for a period; credited_ends are those of the periods that it credits. '
-  'problem is why the invoice waits.';
+  'The grants that a paid invoice asks for, one row for each sale: tokens that a line or its price names (times the '
+  'quantity), tokens of the subscription once, or a plan''s allowance once, each with the money of all its lines. '
+  'period_to is null where it is sold once, not for a period; credited_ends are the ends of the periods that the '
+  'invoice credits. problem is why the invoice waits.';
 
 create function governance.sells_nothing(o jsonb) returns boolean
   language sql stable set search_path = '' as $$
@@ -202,8 +203,8 @@ end
 $$;
 comment on function governance.supplement_lot(bigint, timestamptz, text, governance.stripe_payments,
   governance.invoice_due, text, text) is
-  'More money for tokens that are there already (a seat more in mid-period): added to the price of their lot, '
-  'whichever account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
+  'Adds money for tokens that were granted before (one more seat in mid-period) to the price of their lot, whichever '
+  'account has it. Null where there is none. The caller holds the locks of all accounts of the subscription.';
 
 create function governance.given_in_period(p_account_id bigint, p_now timestamptz, p_event_id text,
   p_due governance.invoice_due, p_subscription text, p_expires timestamptz) returns bigint
@@ -376,7 +377,7 @@ begin
 end
 $$;
 comment on function governance.invoice_without_dues(text, jsonb, text, text, text, bigint) is
-  'What becomes of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
+  'The outcome of a paid invoice that is known to grant nothing, or of which nobody knows yet what it grants.';
 
 create function governance.on_invoice(p_event_id text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome

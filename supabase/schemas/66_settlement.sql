@@ -15,7 +15,8 @@ create function governance.part_of(p_amount bigint, p_tokens bigint, p_bought bi
     else 0 end
 $$;
 comment on function governance.part_of(bigint, bigint, bigint) is
-  'What some tokens of a lot cost, of all that were bought for its price; nothing where none are left of these.';
+  'The part of a lot''s price that falls to some of its tokens, of all that were bought for it; 0 where corrections '
+  'left none of those.';
 
 create function governance.record_purchase(
   p_transaction_id bigint, p_type text, p_lot_id bigint, p_payment_id bigint, p_tokens bigint, p_debt bigint default 0,
@@ -56,7 +57,7 @@ begin
     from governance.moved_lots m join governance.lots l using (lot_id) join governance.accounts a using (account_id)
     where m.paid_lot_id = p_paid_lot_id order by l.lot_id desc
   loop
-    -- Below zero tokens go back to where they were taken from.
+    -- A count below zero gives tokens back to the lots that they were taken from.
     v_take := case when p_tokens > 0 then least(p_tokens - v_taken, v_lot.remaining, v_lot.free)
       else greatest(p_tokens - v_taken, -v_lot.clawed_back) end;
     continue when v_take = 0;
@@ -71,7 +72,7 @@ end
 $$;
 comment on function governance.take_moved(bigint, bigint, text, timestamptz, text, text, jsonb) is
   'Takes tokens that went to another user with their subscription back, as far as they are unspent; below zero gives '
-  'them back. Answers how many. The caller holds the locks of both accounts.';
+  'them back. Returns how many. The caller holds the locks of both accounts.';
 
 create function governance.take_back(p_lot_id bigint, p_tokens bigint, p_type text, p_now timestamptz, p_reference text,
   p_description text, p_metadata jsonb) returns governance.lot_taking
@@ -138,7 +139,7 @@ begin
 end
 $$;
 comment on function governance.give_back(bigint, bigint, timestamptz, text, text, jsonb) is
-  'Undoes a taking back: debt first, then tokens into the lot. Answers the entry. The caller holds the account''s '
+  'Undoes a taking back: debt first, then tokens into the lot. Returns the entry. The caller holds the account''s '
     'lock.';
 
 create function governance.effect(p_type text, p_user_id text, p_tokens bigint, p_transaction_id bigint) returns jsonb
@@ -182,7 +183,7 @@ begin
 end
 $$;
 comment on function governance.money_back(governance.stripe_payments) is
-  'What of a payment was refunded or lost in disputes, as far as Stripe has reported.';
+  'How much of a payment was refunded or lost in disputes, as far as Stripe has reported.';
 
 create function governance.settle_lot(p_lot governance.stripe_lots, p_pay governance.stripe_payments,
   p_back governance.money_back, p_now timestamptz, p_reference text, p_metadata jsonb, p_difference_id text)
@@ -250,7 +251,7 @@ end
 $$;
 comment on function governance.settle_lot(governance.stripe_lots, governance.stripe_payments, governance.money_back,
   timestamptz, text, jsonb, text) is
-  'Takes back or gives back what refunds and decided disputes have changed of one lot. Answers the effects. The caller '
+  'Takes back or gives back what refunds and decided disputes have changed of one lot. Returns the effects. The caller '
   'holds the account''s lock.';
 
 create function governance.hold_lot(p_lot_id bigint, p_pay governance.stripe_payments, p_back governance.money_back,
@@ -300,7 +301,7 @@ end
 $$;
 comment on function governance.hold_lot(bigint, governance.stripe_payments, governance.money_back, timestamptz, text,
   jsonb, text) is
-  'Freezes what is left of a lot while its payment is disputed, and thaws it once that is decided. Answers the '
+  'Freezes what is left of a lot while its payment is disputed, and thaws it once that is decided. Returns the '
   'effects. The caller holds the account''s lock.';
 
 create function governance.settle_payment(p_payment_id bigint, p_now timestamptz, p_cause text,
@@ -348,7 +349,7 @@ end
 $$;
 comment on function governance.settle_payment(bigint, timestamptz, text, text) is
   'Moves a payment''s lots to where its refunds and disputes put them: pro rata, capped, debt for what was spent. '
-    'Answers the effects; nothing when all is in its place. Locks the account.';
+    'Returns the effects; nothing when all is in its place. Locks the account.';
 
 create function governance.order_money(o jsonb, p_amount jsonb, p_price bigint, p_currency text)
   returns governance.order_money

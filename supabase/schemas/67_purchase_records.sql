@@ -88,7 +88,7 @@ end
 $$;
 comment on function governance.adopt_purchases() is
   'Takes lots that were loaded with Stripe''s ids, not granted by process_stripe_event, into the books of payments: '
-    'for imports and sample data. Safe to run twice; answers how many lots.';
+    'for imports and sample data. Safe to run twice; returns how many lots.';
 
 create function public.console_ledger_purchases_since(
   p_cursor text default null, p_limit int default 5000, p_from timestamptz default null, p_to timestamptz default null
@@ -190,7 +190,7 @@ create function governance.sold_no_tokens(p_payment_id bigint) returns void
   update governance.stripe_payments p set is_other_sale = true where p.payment_id = p_payment_id and not p.is_other_sale
 $$;
 comment on function governance.sold_no_tokens(bigint) is
-  'Notes that what a payment paid for gives no tokens: the finance desk does not ask for a grant.';
+  'Notes that a payment was for something that gives no tokens: the finance desk does not ask for a grant.';
 
 create function public.console_known_payments(p_from timestamptz, p_to timestamptz) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -233,10 +233,10 @@ begin
 end
 $$;
 comment on function public.console_known_payments(timestamptz, timestamptz) is
-  'What the project knows of a period''s payments and Stripe''s files may not show. other_sales: ids (invoices, '
-  'PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a fee, a plan '
-  'that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of each of '
-  'several charges that paid it together. Errors: invalid_argument.';
+  'Facts about a period''s payments that the project knows and Stripe''s files may not show. other_sales: ids '
+  '(invoices, PaymentIntents, charges) of payments whose invoice is known to have sold no tokens: another thing, a '
+  'fee, a plan that gives none. returns: the charge of each refund and dispute, by its id. invoices: the invoice of '
+  'each of several charges that paid it together. Errors: invalid_argument.';
 revoke all on function public.console_known_payments(timestamptz, timestamptz) from public, anon, authenticated;
 grant execute on function public.console_known_payments(timestamptz, timestamptz) to service_role;
 
@@ -394,6 +394,6 @@ create function governance.refunded_again(p_pay governance.stripe_payments) retu
   having count(l.charge_id) > 0
 $$;
 comment on function governance.refunded_again(governance.stripe_payments) is
-  'What was refunded where a refund failed and another was made, by what its charges reported last: that the total '
-  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows '
-  'it. From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';
+  'The amount refunded where a refund failed and another was made, by the last reports of its charges: that the total '
+  'did not rise with another refund shows that the failed one is no longer in the figure. Null where nothing shows it. '
+  'From 2022-11-15 until 2024-10-28 only this figure shows such a refund.';

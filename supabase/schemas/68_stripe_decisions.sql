@@ -37,7 +37,7 @@ end
 $$;
 comment on function governance.show_waiting_invoices(timestamptz, int) is
   'Invoices that a known customer paid a quarter of an hour ago, for a plan that is still unknown: from now on they '
-  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Answers how many.';
+  'wait for a person, with an alert. Each is still taken up by itself when its plan becomes known. Returns how many.';
 
 create function public.console_stripe_events(p_limit int default 100, p_before timestamptz default null) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$
@@ -258,5 +258,5 @@ end
 $$;
 comment on function governance.take_back_doubles(governance.stripe_payments, timestamptz, text) is
   'An invoice and a PaymentIntent that both carry the order are one payment, as Stripe reports later (since '
-  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Answers the effects. '
+  '2025-03-31 neither names the other): of packs that were granted for each, the first stays. Returns the effects. '
   'Locks the accounts.';

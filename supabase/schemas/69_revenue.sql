@@ -129,7 +129,7 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
   from valued v window w as (partition by v.lot_id order by v.day)
 $$;
 comment on function governance.lot_moves(bigint, bigint) is
-  'What the entries with ids after the first and up to the second did to paid lots, by lot and day, in tokens and '
+  'Changes of paid lots by the entries with ids after the first and up to the second, by lot and day, in tokens and '
   'money, from where lot_positions left them.';
 
 create function governance.count_revenue(p_limit int default 20000) returns int
@@ -185,7 +185,7 @@ begin
 end
 $$;
 comment on function governance.count_revenue(int) is
-  'Counts the next entries of the ledger into revenue_days; answers how many. A second one that runs at the '
+  'Counts the next entries of the ledger into revenue_days; returns how many. A second one that runs at the '
   'same time ends at once.';
 
 create function public.console_revenue(p_from date, p_to date, p_step text default 'month') returns jsonb

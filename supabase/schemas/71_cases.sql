@@ -32,7 +32,7 @@ create table governance.reconciliation_cases (
   -- Both sides and the trail, from the last run.
   difference jsonb,
   opened_at timestamptz not null,
-  -- The ledger as of which it was last looked for.
+  -- When the ledger was read in which it was last looked for.
   checked_at timestamptz not null,
   -- When it took its status: a note later is no new decision.
   status_at timestamptz not null,

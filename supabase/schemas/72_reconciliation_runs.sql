@@ -9,10 +9,10 @@ create table governance.reconciliation_runs (
   report jsonb not null,
   created_at timestamptz not null,
   created_by text not null,
-  -- The ledger as of which the run was made: it cannot have seen what was posted later.
+  -- When the ledger was read: the run cannot know of corrections that were posted later.
   ledger_read_at timestamptz not null,
   is_complete boolean not null default false,
-  -- What keeping it did, answered again when its last page comes again.
+  -- The answer to its last page, given again when that page comes again.
   outcome jsonb not null default '{}'
 );
 
@@ -96,7 +96,7 @@ create function governance.verify_gone(p_run governance.reconciliation_runs, p_o
 declare
   v_covered text[];
 begin
-  -- What is gone, among all that this run would have found again.
+  -- Cases are gone only among those that this run would have found again.
   select coalesce(array_agg(r.run_id), '{}') into v_covered from governance.reconciliation_runs r
   where r.run_id in (select c.last_run_id from governance.reconciliation_cases c
     where c.status in ('open', 'investigating', 'proposed', 'approved', 'posted'))
@@ -126,7 +126,7 @@ end
 $$;
 comment on function governance.verify_gone(governance.reconciliation_runs, text, timestamptz) is
   'Ends the cases that a whole run would have found again and did not: verified where a correction was posted, else '
-  'gone. What the run had not the files to find stays (not_looked_for).';
+  'gone. Cases that the run could not find from its files stay as they are (not_looked_for).';
 
 create function public.console_keep_reconciliation(p_run_id text, p_operator text, p_report jsonb,
   p_differences jsonb default '[]', p_is_last boolean default true) returns jsonb
@@ -205,9 +205,8 @@ begin
       period_to = case when excluded.period_from >= c.period_from
         and excluded.period_to <= c.period_to then excluded.period_to else c.period_to end,
       correction = case when c.status in ('proposed', 'approved') then c.correction else excluded.correction end,
-      -- Posted or gone, and there again in a ledger that was read after that: it did not help. Written off, and more
-      -- than
-      -- was written off: nobody has decided that.
+      -- A case is open again where it was posted or gone and a ledger that was read later has it (the correction did
+      -- not help), or where it is now more than was written off (nobody has decided that).
       (status, status_at, resolution, proposed_by, approved_by, history) = (select
         case when x.reason is null then c.status else 'open' end,
         case when x.reason is null then c.status_at else v_now end,
@@ -247,11 +246,12 @@ begin
 end
 $$;
 comment on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) is
-  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then posted cases that are gone '
-  'are verified, open ones that are gone too (gone), those posted and still there are open again (reopened), and so '
-  'are those that are more than was written off; cases of files that this run did not read are left (not_looked_for). '
-  'Safe to repeat and to go on with: kept says how many it has. report.ledger_read_at says as of when the ledger was '
-  'read. Errors: invalid_argument, idempotency_conflict, incomplete_run.';
+  'Keeps a run and its differences as cases, page by page, the last with p_is_last. Then cases that the run no longer '
+  'finds are verified where a correction was posted, else gone; posted cases that it still finds are open again '
+  '(reopened), and so are those that are more than was written off; cases whose files this run did not read stay as '
+  'they are (not_looked_for). Safe to repeat, and to go on with after a break: kept is how many differences the '
+  'project has. report.ledger_read_at is when the ledger was read. Errors: invalid_argument, idempotency_conflict, '
+  'incomplete_run.';
 revoke all on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean)
   from public, anon, authenticated;
 grant execute on function public.console_keep_reconciliation(text, text, jsonb, jsonb, boolean) to service_role;
@@ -276,8 +276,8 @@ create function governance.run_covers(p_new jsonb, p_old jsonb) returns boolean
         where n ->> 'kind' is not distinct from k.kind), 0))
 $$;
 comment on function governance.run_covers(jsonb, jsonb) is
-  'Whether a report was made of all that another was made of: the same files, or of each kind as many rows, in '
-  'files with as wide windows. Only then does a difference that is not found again count as gone.';
+  'Whether a report was made from everything that another was made from: the same files, or of each kind as many rows, '
+  'in files with as wide windows. Only then does a difference that is not found again count as gone.';
 
 create function governance.run_json(r governance.reconciliation_runs) returns jsonb
   language sql stable set search_path = '' as $$

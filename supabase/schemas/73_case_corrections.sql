@@ -199,7 +199,7 @@ begin
         v_pay.currency, p_difference_id => p_difference_id);
     end if;
     perform governance.recover_debt(v_pay.account_id, p_now, v_reference, greatest(v_tokens, 0));
-    -- What gets its tokens back is no longer void.
+    -- A lot that gets its tokens back is no longer void.
     update governance.stripe_lots s set tokens = s.tokens + v_tokens,
       is_void = (s.is_void and (v_tokens < 0 or v_lot.kind = 'promotional'))
         or s.tokens + v_tokens <= s.reversed + s.clawed where s.lot_id = v_lot_id;

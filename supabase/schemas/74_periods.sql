@@ -119,8 +119,8 @@ create function governance.cases_in_close(r governance.reconciliation_runs)
   where coalesce(c.occurred_at, c.period_from) < r.period_to or d.run_id is not null
 $$;
 comment on function governance.cases_in_close(governance.reconciliation_runs) is
-  'The cases that are a matter of closing with this run: found by it, or of its time or before. Late items of closed '
-  'periods among them.';
+  'The cases that a close with this run must deal with: those that it found, and those of its period or before, late '
+  'items of closed periods included.';
 
 create function governance.cases_closed_with(r governance.reconciliation_runs)
   returns setof governance.reconciliation_cases
@@ -173,8 +173,8 @@ begin
     from governance.reconciliation_runs n
       where n.period_from = r.period_from and n.period_to = r.period_to and n.is_complete and n.run_id <> r.run_id
       and (n.ledger_read_at, n.created_at) > (r.ledger_read_at, r.created_at));
-  -- What the statements leave unexplained; a figure that is none is not explained either. A row whose net is wrong is a
-  -- difference of its own, and explains that much.
+  -- Figures that the statements leave unexplained; one that is no number counts as unexplained. A row whose net is
+  -- wrong is a difference of its own, and explains that much.
   select string_agg(x.sentence, ', ' order by x.sentence), count(*) into v_text, v_count from (
     select format('%s %s minor units between Stripe and ledger', b ->> 'currency', b ->> 'unexplained_minor')
       as sentence
@@ -236,9 +236,8 @@ begin
   return v_checks;
 end
 $$;
-comment on function governance.closing_checks(governance.reconciliation_runs,
-  timestamptz) is 'What closing a period with this run needs, each with whether it is so; closing itself asks the '
-    'same.';
+comment on function governance.closing_checks(governance.reconciliation_runs, timestamptz) is
+  'The conditions for closing a period with this run, each with whether it is met; closing itself checks the same.';
 
 create function public.console_closing(p_run_id text) returns jsonb
   language plpgsql stable security definer set search_path = '' as $$

@@ -19,8 +19,8 @@ begin
 end
 $$;
 comment on function governance.reprice_lot(bigint, bigint, timestamptz, text, text, jsonb) is
-  'What a lot cost is another amount from now on: on record, so that each period has what was true by its end. Nothing '
-  'where it is the same. The caller holds the account''s lock.';
+  'Changes what a lot cost from now on, on record, so that each period has the figure that was true by its end. Does '
+  'nothing where it is the same. The caller holds the account''s lock.';
 
 create function governance.reprice_reversed(p_lot_id bigint, c jsonb, p_now timestamptz, p_reference text,
   p_metadata jsonb) returns void
@@ -40,8 +40,8 @@ begin
 end
 $$;
 comment on function governance.reprice_reversed(bigint, jsonb, timestamptz, text, jsonb) is
-  'The money of a grant that a correction reversed as a whole or gave away, or of which that was undone: what nobody '
-  'paid for is no revenue. The caller holds the account''s lock.';
+  'Corrects what a lot cost where a correction reversed its grant as a whole or gave it away, or where that was '
+  'undone: money that nobody paid is no revenue. The caller holds the account''s lock.';
 
 create function governance.before_correction(c jsonb) returns jsonb
   language plpgsql set search_path = '' as $$

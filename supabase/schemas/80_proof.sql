@@ -489,5 +489,5 @@ begin
 end
 $$;
 comment on function governance.check_rollups(timestamptz,
-  int) is 'Compares counters of accounts with their roll-ups, some each round; answers how many differ. Raises an '
+  int) is 'Compares counters of accounts with their roll-ups, some each round; returns how many differ. Raises an '
     'alert, changes nothing.';

@@ -253,7 +253,7 @@ begin
 end
 $$;
 comment on function governance.upkeep_step(text, timestamptz, numeric) is
-  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); answers its counts.';
+  'One of the steps of upkeep for which no call waits, of the size p_share (1: the usual); returns its counts.';
 
 create function governance.add_counts(p_counts jsonb, p_more jsonb) returns jsonb
   language sql immutable set search_path = '' as $$

@@ -237,5 +237,5 @@ create function governance.health(p_check text, p_trouble text, p_sound text, p_
   select jsonb_build_object('check', p_check, 'ok', p_trouble is null, 'found', coalesce(p_trouble, p_sound), 'advice',
     case when p_trouble is not null then p_advice end)
 $$;
-comment on function governance.health(text, text, text, text) is 'One check of console_health; a trouble that is null '
-  'is none.';
+comment on function governance.health(text, text, text, text) is
+  'One check of console_health. It is ok where p_trouble is null, and then says p_sound.';

@@ -52,7 +52,7 @@ create function governance.health_of_guards() returns jsonb
     'Backends owe settlements: ' || (select string_agg(format('%s (%s)', left(s.backend, 100), concat_ws(', ',
       case when s.waiting > 0 then format('%s wait', s.waiting) end,
       case when s.parked > 0 then format('%s parked', s.parked) end,
-      -- The console shows a time that is written so as it shows all times.
+      -- The console recognises a time in this form, and shows it as it shows all times.
       'reported ' || to_char(s.reported_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'))), '; ' order by s.place)
       from stuck s where s.place <= 5)
       || (select case when count(*) > 5 then format(' and %s more', count(*) - 5) else '' end from stuck s),
