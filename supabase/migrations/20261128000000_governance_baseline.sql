@@ -389,7 +389,7 @@ create function governance.invisible_characters() returns text
     '\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff'
 $$;
 comment on function governance.invisible_characters() is
-  'What nobody sees and may stand anywhere in a word: Default_Ignorable_Code_Point of Unicode.';
+  'Characters that nobody sees and that may stand anywhere in a word: Default_Ignorable_Code_Point of Unicode.';
 
 create function governance.rare_spaces() returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -404,8 +404,7 @@ create function governance.separators() returns text
     '\u2000-\u206f\u3000-\u3004\u3008-\u3030\u3036-\u3037\u303d-\u303f\u30a0\u30fb\ufe30-\ufe4f\uff00-\uff0f'
     '\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65'
 $$;
-comment on function governance.separators() is
-  'What ends a word when phrases are looked for.';
+comment on function governance.separators() is 'Characters that end a word when phrases are looked for.';
 
 create function governance.ideographs() returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -523,7 +522,8 @@ begin
     v_words := char_length(v_text)
       - char_length(regexp_replace(v_text, '[' || governance.ideographs() || ']+', '', 'g'))
       + regexp_count(v_text, '[' || governance.south_east_asian_letters() || ']{1,5}');
-    -- What is left, without the separators that touch what was counted. The one white space now is U+0020.
+    -- The rest of the text, without the separators beside words that are counted already. The one white space now is
+    -- U+0020.
     v_text := governance.collapse_spaces(regexp_replace(v_text, '(?:(?! )[' || governance.separators() || '])*['
       || governance.unspaced_characters() || ']+(?:(?! )[' || governance.separators() || '])*', ' ', 'g'));
   end if;
@@ -981,7 +981,7 @@ create function governance.user_message(p_reason text, p_message text, p_languag
   from (select governance.user_word('reason.' || p_reason, p_language) as word) w
 $$;
 comment on function governance.user_message(text, text, text) is
-  'What the user of a stopped call reads: the rule''s own message in English, in other languages the standard '
+  'The message to the user of a stopped call: the rule''s own message in English, in other languages the standard '
   'message of its reason.';
 
 -- schemas/10_configuration.sql
@@ -1007,7 +1007,8 @@ create table governance.plans (
   retired_at timestamptz
 );
 
-comment on table governance.plans is 'What an account may use: monthly allowance, daily and monthly limits, warnings.';
+comment on table governance.plans is
+  'Plans, which set what an account may use: monthly allowance, daily and monthly limits, warnings.';
 
 create table governance.packs (
   pack_row_id bigint generated always as identity primary key,
@@ -3536,7 +3537,7 @@ begin
           + u.output_tokens::numeric * (v_old ->> 'output_micros_per_million')::numeric) = 0
         then coalesce(round(sum(u.input_tokens::numeric * (p_record ->> 'input_micros_per_million')::numeric
           + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric) / 1000000), 0)
-        -- What was charged, scaled: cached and batch tokens keep their share.
+        -- The charged cost, scaled: cached and batch tokens keep their share.
         else round(sum(u.cost_micros) * sum(u.input_tokens::numeric
             * (p_record ->> 'input_micros_per_million')::numeric
             + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric)
@@ -3739,7 +3740,7 @@ create table governance.accounts (
   display_name text,
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
-  -- What operators did.
+  -- Flags and blocks that operators set.
   version int not null default 1,
   flagged_at timestamptz,
   flag_reason text,
@@ -4271,7 +4272,7 @@ create index audit_log_operator on governance.audit_log (operator, audit_id desc
 
 create index audit_log_time on governance.audit_log (created_at desc);
 
-comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
+comment on table governance.audit_log is 'Acts of operators and rules on accounts and configuration; append-only.';
 
 create function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
   language plpgsql set search_path = '' as $$
@@ -4730,7 +4731,7 @@ declare
 begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select * into strict v_account from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What is held for calls under way stays until they end.
+  -- Tokens held for calls under way stay until those end.
   v_take := least(p_tokens, v_lot.remaining,
     v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
       - v_account.reserved_tokens);
@@ -4908,7 +4909,7 @@ create table governance.token_transactions (
   debt_after bigint not null,
   -- Pairs lot_id, tokens: what this entry put into lots and took out of them. The tokens add up to amount.
   lot_changes bigint[] not null,
-  -- What caused it: the request of a usage, the idempotency key, charge or dispute of anything else.
+  -- Its cause: the request of a usage, the idempotency key, charge or dispute of anything else.
   reference text,
   -- The decision that a usage settles.
   decision_id bigint,
@@ -5427,7 +5428,7 @@ comment on function governance.needs_roll(governance.accounts,
 -- A call that something stops, warns of or changes: what is decided of it, and what it does to its account.
 -- governance.authorize_calls (33_authorize.sql) asks here; most calls never do.
 
--- What is decided of one call.
+-- The decision about one call, before it becomes a row of governance.requests.
 create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
   http_status int, message text, warnings text[],
   model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,
@@ -5845,8 +5846,8 @@ begin
         -- A total without the caches is the sum of the others.
         v_beside := v_beside - case when v_beside = 0 then 0 else v_caches end;
       end if;
-      -- What the total has more is reasoning beside the output, or the part that was left out. History is read as far
-      -- as it goes: unlike a call's own report it is not refused for a total that does not add up.
+      -- Where the total is larger, the rest is reasoning beside the output, or the part that was left out. History is
+      -- read as far as it goes: unlike a call's own report it is not refused for a total that does not add up.
       if v_beside > 0 and input_tokens is null then
         input_tokens := v_beside;
       elsif v_beside > 0 and (output_tokens is null or v_beside = v_reasoning) then
@@ -6308,7 +6309,7 @@ comment on view governance.usage_events is 'Settled calls.';
 -- rows stay where they are, and no index is written (HOT).
 create table governance.requests_default partition of governance.requests default with (fillfactor = 40);
 
--- What happens to a hold other than settlement (which is in the ledger). Readers of the feed find it here.
+-- Ends of holds other than by a settlement, which is in the ledger. Readers of the feed find them here.
 create table governance.hold_events (
   event_id bigint primary key default nextval('governance.event_ids'),
   created_at timestamptz not null,
@@ -6368,7 +6369,7 @@ create type governance.settlement as (model text, alerts jsonb, status text, bal
   request_id text, cost_micros bigint, debt_tokens bigint, decision_id bigint, charged_tokens bigint,
   transaction_id bigint, released_tokens bigint);
 
--- What the functions of a call take, without the p_ of their parameters.
+-- Arguments of the functions of a call, named as their parameters without p_.
 create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
   message text, conversation_id text, task_type text, scope_id text, complexity numeric);
 
@@ -6881,7 +6882,7 @@ exception when data_exception then
 end
 $$;
 comment on function governance.read_feed_cursor(text) is
-  'What a cursor of the feed records; the beginning for null. Errors: invalid_argument.';
+  'A cursor of the feed, read; the beginning for null. Errors: invalid_argument.';
 
 create function governance.feed_cursor_text(k governance.feed_cursor, p_history text) returns text
   language sql stable set search_path = '' as $$
@@ -7143,8 +7144,8 @@ begin
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is
-  'What happened after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; '
-  'late commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
+  'Events after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; late '
+  'commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
   'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. After a '
   'restore restarted_after is an event id, else null: forget what you have with a higher id, it is not of this '
   'history; what is now comes again from there. Errors: invalid_argument.';
@@ -7301,9 +7302,9 @@ begin
 end
 $$;
 comment on function public.console_events_before(bigint, int, jsonb) is
-  'What happened, newest first; p_filter may have user_id, decision, reason, model, kinds. next_before_event_id goes '
-  'on from here, null at the end; where the filter is rare a page may hold fewer events than asked, and there are '
-  'more. Errors: invalid_argument.';
+  'Events, newest first; p_filter may have user_id, decision, reason, model, kinds. next_before_event_id goes on from '
+  'here, null at the end; where the filter is rare a page may hold fewer events than asked, and there are more. '
+  'Errors: invalid_argument.';
 revoke all on function public.console_events_before(bigint, int, jsonb) from public, anon, authenticated;
 grant execute on function public.console_events_before(bigint, int, jsonb) to service_role;
 
@@ -7353,7 +7354,7 @@ declare
   v_plan governance.plans;
   v_plan_id text;
   v_state governance.authorize_state;
-  -- What the rules see of it, what is decided where something stops, warns of or changes it, and the row it becomes
+  -- The facts that rules see; the decision where something stops, warns of or changes the call; the row it becomes
   v_facts governance.facts;
   v_judgement governance.judgement;
   v_request governance.requests;
@@ -7809,7 +7810,7 @@ create function governance.cost_at(p governance.prices, p_input_tokens bigint, p
     governance.token_part(p_parts, 'reasoning_tokens') as reasoning) n
 $$;
 comment on function governance.cost_at(governance.prices, bigint, bigint, jsonb) is
-  'What tokens cost by a price, in millionths of a micro-unit, before rounding.';
+  'The cost of tokens by a price, in millionths of a micro-unit, before rounding.';
 
 create function governance.price_in_tier(p governance.prices, p_input_tokens bigint, p_tier text)
   returns governance.prices
@@ -7882,7 +7883,7 @@ begin
     p_price := governance.price_in_tier(p_price, p_input_tokens, v_tier);
   end if;
   v_cost := governance.cost_at(p_price, p_input_tokens, p_output_tokens, p_metadata);
-  -- What another model worked for costs what that model costs.
+  -- Tokens of another model are charged at the price of that model.
   if p_metadata ? 'by_other_models' then
     for v_part in select * from jsonb_array_elements(p_metadata -> 'by_other_models') loop
       v_price := governance.price_at(v_part ->> 'model', p_made_at);
@@ -8817,7 +8818,7 @@ begin
 end
 $$;
 comment on function governance.record_metadata(governance.record_arguments) is
-  'What record_token_usage notes with a settlement: the caller''s own bill.';
+  'The metadata that record_token_usage adds to a settlement: the caller''s own bill.';
 
 create function governance.record_answer(d governance.authorization, s governance.settlement) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -8933,7 +8934,7 @@ create table governance.account_acts (
   command_id text not null unique,
   account_id bigint not null,
   kind text not null,
-  -- What was asked, as governance.check_act reads it.
+  -- The act as it was asked for, as governance.check_act reads it.
   fields jsonb not null,
   reason text not null,
   operator text not null,
@@ -9221,7 +9222,7 @@ begin
       perform governance.fail('PT409', 'already_refunded', 'This call is refunded already, or its refund is proposed');
     end if;
     v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
-    -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
+    -- Debt of the call is forgiven as far as it is still owed; the rest of that debt was paid out of lots since.
     v_debt := least(q.unpaid_tokens, a.debt_tokens);
     if v_debt > 0 then
       perform governance.append_entry(a.account_id, 'refund', p_now, '{}', 0, 0, 0, -v_debt, c_reference, p_reason,
@@ -9317,7 +9318,7 @@ begin
     where y.account_id = a.account_id;
   end if;
   if v_undo ? 'lot_id' and v_undo ->> 'lot_id' is not null then
-    -- What of it has expired is gone already; what was spent becomes debt, as it was before the grant.
+    -- Tokens of it that expired are gone already; those that were spent become debt, as they were before the grant.
     select * into strict l from governance.lots y where y.lot_id = (v_undo ->> 'lot_id')::bigint;
     if l.granted - l.expired - l.clawed_back > 0 then
       perform governance.claw_back_lot(l.lot_id, l.granted - l.expired - l.clawed_back, 'reversal', p_now,
@@ -9735,8 +9736,8 @@ create table governance.account_listings (
 ) with (fillfactor = 80);
 
 comment on table governance.account_listings is
-  'What the console searches, filters and sorts accounts by. A copy, so that no index covers the counters that every '
-  'call changes.';
+  'Columns by which the console searches, filters and sorts accounts. A copy, so that no index covers the counters '
+  'that every call changes.';
 
 create index account_listings_name on governance.account_listings (sort_name, account_id);
 
@@ -10437,7 +10438,7 @@ create function governance.id_words(p_text text) returns text[]
   from (select * from likely where likeliness is not null order by likeliness, n limit 5) y
 $$;
 comment on function governance.id_words(text) is
-  'What of a text may be an id, a part of one or an e-mail, the likeliest five first: the text itself where it is one '
+  'Words of a text that may be an id, a part of one or an e-mail, the likeliest five: the text itself where it is one '
   'word; ids that say what they are of, and e-mails; words with letters and digits, with digits; long ones among few.';
 
 create function governance.find_named(p_words text[]) returns setof bigint
@@ -10671,7 +10672,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
     select e.*, coalesce(e.change, e.debt_after) as owed from entries e
     where e.transaction_id > coalesce((select max(z.transaction_id) from entries z where z.debt_after = 0), 0)
   ), causes as (
-    -- What was paid since goes to the oldest cause first.
+    -- Debt paid since then is taken off the oldest cause first.
     select s.*, least(s.owed, greatest(sum(s.owed) over (order by s.transaction_id)
       - (select coalesce(-sum(p.owed), 0) from since p where p.owed < 0), 0)) as open
     from since s where s.owed > 0)
@@ -10684,7 +10685,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
   left join governance.stripe_payments s on s.payment_id = governance.payment_of(r)
 $$;
 comment on function governance.debt_causes(bigint) is
-  'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
+  'The debt of an account by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
   'owed, and the refund or dispute where one took back what was spent. cause is usage where a call used more than was '
   'there.';
 
@@ -10780,8 +10781,8 @@ create function governance.history_kinds() returns text[]
   select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
 $$;
 comment on function governance.history_kinds() is
-  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
-  'as newer.';
+  'Kinds of items in an account''s history. Of items of the same moment, the kind that is later in this list counts as '
+  'newer.';
 
 -- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
 create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
@@ -10828,7 +10829,7 @@ create function governance.history_money(p_account_id bigint)
       'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
 $$;
-comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
+comment on function governance.history_money(bigint) is 'Payments, refunds and disputes of an account.';
 
 create function governance.history_grants(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
   returns table (at timestamptz, n bigint, item jsonb)
@@ -10864,7 +10865,7 @@ create function governance.history_acts(p_account_id bigint)
   from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
 $$;
 comment on function governance.history_acts(bigint) is
-  'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
+  'Acts of operators and rules on an account, alerts about it, and messages sent to its user.';
 
 create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
   p_cursor text default null, p_limit int default 50) returns jsonb
@@ -10938,7 +10939,7 @@ begin
 end
 $$;
 comment on function public.console_account_history(text, jsonb, text, int) is
-  'What happened to an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
+  'The history of an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
   'tokens without a call), acts of operators and rules, alerts, messages to the user. p_filter.kinds: only these. '
   'next_cursor is null on the last page. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_account_history(text, jsonb, text, int) from public, anon, authenticated;
@@ -10966,7 +10967,7 @@ create function governance.entry_origin(t governance.token_transactions) returns
         else 'backend' end, 'id', t.reference)) end
 $$;
 comment on function governance.entry_origin(governance.token_transactions) is
-  'What an entry of the ledger came from: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
+  'The origin of an entry of the ledger: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
   'that was paid, or the product''s backend.';
 
 create function public.console_account_ledger(p_user_id text, p_filter jsonb default '{}',
@@ -11122,7 +11123,7 @@ begin
   end if;
 
   if p_action = 'settle' and q.status = 'quarantined' then
-    -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
+    -- The settlement that the caller reported is let through; the caller's own repeat keeps finding its answer.
     v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
       coalesce(p_output_tokens, q.output_tokens), q.settled_model,
       coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1]);
@@ -12768,7 +12769,7 @@ declare
   v_account_id bigint;
   v_by_account boolean;
   v_is_large boolean := false;
-  -- What the main figures are made of: sessions, agents and very many users are read for themselves.
+  -- The parts of the main figures. Sessions, agents and very many users are read separately.
   v_main text := p_by;
   v_answer jsonb;
 begin
@@ -13203,13 +13204,13 @@ create table governance.alert_events (
   value numeric,
   -- The same matter is raised once a period: a day, a month, or whatever else the kind repeats by.
   period_key text not null default '',
-  -- What it is about within the period: the limit in force, what a budget is of, a model, a time zone.
+  -- Its subject within the period: the limit in force, the subject of a budget, a model, a time zone.
   subject text not null default '',
   details jsonb not null default '{}',
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
   acknowledged_by text,
-  -- What became of it, in the words of who resolved it.
+  -- How it was resolved, in the words of the person who did.
   resolution text,
   -- Who sees to it.
   owner text,
@@ -14294,7 +14295,7 @@ begin
   v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
   v_raised := v_raised + v_found;
-  -- What was raised is not raised again, so the next round finds the rest.
+  -- An alert that was raised is not raised again, so the next round finds the rest.
   insert into governance.maintenance_state as s (key, value)
   values ('allowance_warnings',
     jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))
@@ -14427,7 +14428,7 @@ begin
 end
 $$;
 comment on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) is
-  'What an operator does with open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
+  'An operator''s decision about open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
   'within 30 days; take, to see to them; give_up. Those that are closed already stay as they are. Returns how many '
   'changed. Errors: invalid_argument, idempotency_conflict.';
 revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)
@@ -14797,7 +14798,7 @@ begin
 end
 $$;
 comment on function governance.mail_steps(text, text, text) is
-  'What a user can do next about a topic, a line each, with the link of the project''s settings.';
+  'Steps that a user can take next about a topic, a line each, with the link of the project''s settings.';
 
 create function governance.write_mail(p_name text, p_plan_id text, p_timezone text, p_language text, p_topic text,
   p_sentence text, p_at timestamptz, p_turn_off text) returns jsonb
@@ -15018,7 +15019,7 @@ begin
 end
 $$;
 comment on function public.my_preferences(jsonb) is
-  'What the signed-in user chose: language, and which messages they get by topic. p_changes changes what it names: '
+  'Choices of the signed-in user: language, and which messages they get by topic. p_changes changes what it names: '
   '{"language": "de", "messages": {"low_balance": false}}; language null is the account''s own again. Errors: '
   'not_signed_in, not_configured, invalid_argument.';
 revoke all on function public.my_preferences(jsonb) from public, anon, authenticated;
@@ -15073,14 +15074,14 @@ grant execute on function public.turn_off_messages(text, boolean) to service_rol
 create table governance.bulk_acts (
   bulk_id bigint generated always as identity primary key,
   command_id text not null unique,
-  -- What was asked, as governance.check_act reads it.
+  -- The act as it was asked for, as governance.check_act reads it.
   fields jsonb not null,
   reason text not null,
   operator text not null,
   -- proposed: a second person decides. stopped: goes on when somebody resumes it. undoing goes over to undone.
   status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
   why text,
-  -- What was worked out when it started.
+  -- Its effects as they were worked out when it started.
   plan jsonb not null,
   accounts int not null,
   done int not null default 0,
@@ -15149,8 +15150,8 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
   where a.account_id = any (p_account_ids)
 $$;
 comment on function governance.bulk_lines(jsonb, bigint[]) is
-  'What an act would do to each of these accounts: tokens that it adds (or takes, below zero), how many of them pay '
-  'debt, or the word it would be refused with.';
+  'Effects that an act would have on each of these accounts: tokens that it adds (or takes, below zero), how many of '
+  'them pay debt, or the word it would be refused with.';
 
 create function governance.check_bulk_act(p_act jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -15477,9 +15478,9 @@ begin
 end
 $$;
 comment on function public.console_step_bulk_act(bigint, int) is
-  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
-  'What a step did is kept with it: a step that is lost with its connection did nothing, and the next step goes '
-  'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
+  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. The '
+  'effects of a step are kept with it: a step that is lost with its connection did nothing, and the next step goes on '
+  'there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
 revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_step_bulk_act(bigint, int) to service_role;
 
@@ -15865,7 +15866,7 @@ begin
 end
 $$;
 comment on function public.console_alert_causes(bigint) is
-  'What is behind an alert: the first five users, models and rules that matched. Of a budget, users and models of its '
+  'The causes of an alert: the first five users, models and rules that matched. Of a budget, users and models of its '
   'period and rules of those users'' last day; of a spike, the hour before it; of a burst, the calls that were '
   'stopped; else the day before, of its user. Errors: not_found.';
 revoke all on function public.console_alert_causes(bigint) from public, anon, authenticated;
@@ -16003,8 +16004,9 @@ create function governance.released_minor(o jsonb, p_version text) returns bigin
       as released) c
 $$;
 comment on function governance.released_minor(jsonb, text) is
-  'What a charge counts as refunded that was authorised and never captured: before 2025-03-31 Stripe made a refund of '
-  'it. The version of an event says how it is written, not how its charge was captured, so it has the last word alone.';
+  'The part of a charge that Stripe counts as refunded although it was only authorised and never captured: before '
+  '2025-03-31 Stripe made a refund of it. The version of an event says how it is written, not how its charge was '
+  'captured, so it has the last word alone.';
 
 create function governance.paid_by_records(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -16094,7 +16096,7 @@ begin
   v_collected := governance.apportion(case when v_is_outside then 0
     else greatest(v_paid - governance.paid_by_records(o), 0) end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    -- What was paid above the total was owed from before.
+    -- An amount paid above the total was owed from before.
     when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
     else 0 end, v_weights);
   -- A line's price, and the tax that is added to it, less what was collected for it: of a line that is free, all of it.
@@ -16105,9 +16107,10 @@ begin
 end
 $$;
 comment on function governance.invoice_shares(jsonb) is
-  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own discounts and '
-  'billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe collected.';
+  'The money that each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax '
+  'included), covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own '
+  'discounts and billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe '
+  'collected.';
 
 create function governance.invoice_covered_by(o jsonb) returns text
   language sql immutable set search_path = '' as $$
@@ -16213,7 +16216,7 @@ create table governance.stripe_payments (
   subscription_id text,
   order_id text,
   livemode boolean,
-  -- What was paid, once tokens were granted for it.
+  -- The amount paid, once tokens were granted for it.
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
@@ -16402,8 +16405,8 @@ create index purchase_records_invoice_line on governance.purchase_records (invoi
 
 create index purchase_records_lot on governance.purchase_records (lot_id);
 
-comment on table governance.purchase_records is 'What each payment did to the ledger, entry by entry: the ledger''s '
-  'side of a reconciliation; append-only.';
+comment on table governance.purchase_records is
+  'Effects of each payment on the ledger, entry by entry: the ledger''s side of a reconciliation; append-only.';
 
 create table governance.stripe_customers (
   customer_id text primary key,
@@ -16413,12 +16416,13 @@ create table governance.stripe_customers (
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
 
--- What an order cost: booked (net of tax), collected through Stripe, covered by a discount. booked_minor is null where
--- the order does not come to the pack's price.
+-- The price of an order: booked (net of tax), collected through Stripe, covered by a discount. booked_minor is null
+-- where the order does not come to the pack's price.
 create type governance.order_money as (booked_minor bigint, collected_minor bigint, covered_minor bigint,
   covered_by text, currency text, is_wrong_currency boolean);
 
--- What went back of a payment: refunded in all, and lost in disputes; whether one is open; the largest amount disputed.
+-- Money of a payment that went back: refunded in all, and lost in disputes; whether one is open; the largest amount
+-- disputed.
 create type governance.money_back as (refunded bigint, refund_id text, lost bigint, is_disputed boolean,
   dispute_id text, disputed bigint);
 
@@ -16738,8 +16742,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line has only the id '
-  'of the price.';
+  'The plan or tokens that a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line '
+  'has only the id of the price.';
 
 create table governance.paid_periods (
   lot_id bigint primary key,
@@ -16789,7 +16793,7 @@ declare
   v_remaining bigint := (select l.remaining from governance.lots l where l.lot_id = p_lot_id);
   v_take bigint;
 begin
-  -- What is held for calls under way expires when they end.
+  -- Tokens held for calls under way expire when those end.
   select least(v_remaining, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens)
   into strict v_take from governance.accounts a where a.account_id = p_account_id;
   update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,
@@ -17230,7 +17234,7 @@ create function governance.outcome(p_status text, p_reason text default null, p_
   language sql immutable set search_path = '' as $$
   select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
 $$;
-comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
+comment on function governance.outcome(text, text, jsonb, bigint, text) is 'The outcome of an event.';
 
 create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -17503,7 +17507,7 @@ begin
       else v_plan_id = any (p.plans) end
     into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
-  -- What was allowed when the checkout began is still allowed.
+  -- A purchase that was allowed when its checkout began is still allowed.
   v_may_buy := v_may_buy or exists (select from governance.checkouts c
     where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)
@@ -18072,7 +18076,7 @@ begin
       then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
         at time zone governance.known_zone(v_account.timezone)
       else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
-    -- What this period already gave is not given again.
+    -- Tokens that this period gave already are not given again.
     v_more := greatest(v_plan.monthly_allowance - coalesce((
       select sum(l.granted) from governance.lots l
       where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null
@@ -18373,7 +18377,7 @@ begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
   from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What expired unused is not owed: only its name changes.
+  -- Tokens that expired unused are not owed: they only count as taken back, not as expired.
   v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
   if v_expired > 0 then
     update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
@@ -18674,8 +18678,8 @@ begin
 end
 $$;
 comment on function governance.order_money(jsonb, jsonb, bigint, text) is
-  'What an order with tax, a discount, shipping or a converted currency cost, or one paid elsewhere or from a balance, '
-  'held against the pack''s price.';
+  'The price of an order with tax, a discount, shipping or a converted currency, or one paid elsewhere or from a '
+  'balance, held against the pack''s price.';
 
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,
@@ -18837,7 +18841,7 @@ begin
           else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
         where v_entry.reference is not null on conflict do nothing;
       elsif v_type = 'dispute_clawback' then
-        -- What was frozen is taken with it, though it left the balance before.
+        -- Frozen tokens are taken with it, though they left the balance before.
         v_tokens := -(v_lot.granted - v_known.reversed);
         v_known.clawed := v_lot.granted - v_known.reversed;
         v_known.owed := v_known.owed + v_owed;
@@ -18919,7 +18923,7 @@ begin
       'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
       'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
         when 'grant' then l.remaining + l.frozen end,
-      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      -- The amount that Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
         -- A supplement's record has the price of its lot from then on.
         when r.record_type = 'supplement' then r.amount_minor
@@ -19035,7 +19039,7 @@ begin
     select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
     from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
   ), prices as (
-    -- What a lot cost may change after it was sold: each period has what was true by its end.
+    -- The price of a lot may change after it was sold: each period has the price that was true by its end.
     select r.lot_id,
       (array_agg(r.amount_minor order by r.transaction_id desc)
         filter (where r.created_at < p_from and r.record_type <> 'adjustment'))[1] as opening,
@@ -19291,7 +19295,7 @@ begin
   end if;
   v_now := governance.now();
   v_object := governance.stripe_object(v_known.payload #> '{data,object}');
-  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  -- The cause may have been removed: a user made, a plan named, a pack added.
   v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
   if v_answer ->> 'status' = 'quarantined' then
     if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
@@ -19409,7 +19413,7 @@ declare
   v_effects jsonb := '[]';
 begin
   if cardinality(v_lots) < 2 then return v_effects; end if;
-  -- What was granted for another row of this payment, before the two were known to be one.
+  -- Lots granted for another row of this payment, before the two were known to be one.
   with grants as materialized (
     select r.lot_id, r.payment_id, r.transaction_id from governance.purchase_records r
     where r.lot_id = any (v_lots) and r.record_type = 'grant'
@@ -19453,7 +19457,7 @@ create table governance.lot_positions (
   -- As of the last entry that was counted: tokens in the lot, and given back of it in all.
   tokens bigint not null,
   given_back_tokens bigint not null,
-  -- What they came to, by the price of the lot as it was then.
+  -- Their money, by the price of the lot as it was then.
   amount_minor bigint not null,
   deferred_minor bigint not null,
   given_back_minor bigint not null
@@ -19570,7 +19574,7 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     case when v.place = 1 then v.amount_minor - coalesce(v.old_amount, 0) else 0 end,
     v.given_minor - v.was_given,
     v.deferred - case when v.days is null then coalesce(lag(v.deferred) over w, v.old_deferred, 0)
-      -- What is recognised by days until now is in revenue_rates.
+      -- Revenue that is recognised by days until now is in revenue_rates.
       else v.old_net - governance.recognised_minor(v.old_net, v.first_day, v.days, v.day) end,
     v.first_day, v.days, v.old_net
   from valued v window w as (partition by v.lot_id order by v.day)
@@ -19667,7 +19671,7 @@ begin
   ), days as materialized (
     select d.* from governance.revenue_days d where d.day <= p_to
     union all
-    -- What was booked since the last count.
+    -- Entries booked since the last count.
     select m.day, m.kind, m.currency, m.sold, m.given_back, m.sold - m.given_back - m.deferred_change,
       m.deferred_change
     from uncounted m where m.day <= p_to
@@ -19779,7 +19783,7 @@ create table governance.reconciliation_cases (
   period_to timestamptz not null,
   first_run_id text not null,
   last_run_id text not null,
-  -- What would be posted: the report's proposal, or the proposer's own.
+  -- The correction that would be posted: the report's proposal, or the proposer's own.
   correction jsonb not null,
   assigned_to text,
   proposed_by text,
@@ -19802,7 +19806,7 @@ create table governance.reconciliation_cases (
   checked_at timestamptz not null,
   -- When it took its status: a note later is no new decision.
   status_at timestamptz not null,
-  -- What was proposed: to post the correction, or to write the difference off.
+  -- The proposal: to post the correction, or to write the difference off.
   resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
   posted_by text,
   -- How many closes it was carried over.
@@ -19844,9 +19848,9 @@ create index lone_decisions_time on governance.lone_decisions (decided_at);
 create index lone_decisions_difference on governance.lone_decisions (difference_id);
 
 comment on table governance.lone_decisions is
-  'What one person posted, wrote off or corrected on an account without a second: added up, it has a limit. Not on the '
-  'case, which may be opened again and booked again. A write-off that is reopened, or an act that is undone, is taken '
-  'out.';
+  'Tokens and money that one person posted, wrote off or corrected on an account without a second: their sum has a '
+  'limit. Not on the case, which may be opened again and booked again. A write-off that is reopened, or an act that is '
+  'undone, is taken out.';
 
 -- Most cases that there ever were are decided, and the desk asks for the others all the time.
 create index reconciliation_cases_undecided on governance.reconciliation_cases (difference_id)
@@ -19930,8 +19934,8 @@ create function governance.stake_of(c governance.reconciliation_cases, p_effects
       then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) end)
 $$;
 comment on function governance.stake_of(governance.reconciliation_cases, jsonb) is
-  'What is decided when a case is booked with these effects, or (null) written off: tokens and minor units. What is '
-  'booked counts, not what was written beside it.';
+  'The tokens and minor units at stake when a case is booked with these effects, or (null) written off. The booked '
+  'effects count, not the figures of the proposal.';
 
 create function governance.why_approver(
   c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamptz,
@@ -19974,8 +19978,9 @@ create function governance.lock_person(p_operator text) returns void
   select pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(normalize(p_operator, NFKC), '[[:space:]]+', '',
     'g')), 7254102))
 $$;
-comment on function governance.lock_person(text) is 'What one person decides alone is added up: one decision at a time '
-  'for each. Taken before any case and account.';
+comment on function governance.lock_person(text) is
+  'Locks one operator: only one of their decisions runs at a time, as those made alone are added up. Taken before any '
+  'case and account.';
 
 create function public.console_reconciliation_cases(
   p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500,
@@ -20002,7 +20007,7 @@ begin
     with scope as (
       select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id,
         governance.is_undecided(c) as is_undecided,
-        -- What it is sorted by, as text that sorts like it; what is at stake, whichever way.
+        -- The sort key, as text that sorts like it; of an amount at stake its size, whichever way it goes.
         case p_sort when 'money' then lpad(abs(c.amount_minor)::text, 20, '0')
           when 'tokens' then lpad(abs(c.tokens)::text, 20, '0')
           when 'age' then to_char(coalesce(c.occurred_at, c.opened_at) at time zone 'UTC', 'YYYYMMDDHH24MISSUS')
@@ -20203,7 +20208,7 @@ begin
         then coalesce(governance.person_of(x.correction || governance.stripe_object(p_details -> 'correction')),
           x.user_id)
         else x.user_id end,
-      -- What is at stake is what the proposal moves.
+      -- The stake is the amount that the proposal moves.
       tokens = case when p_action = 'propose'
           and governance.stripe_whole(p_details #> '{correction,tokens}') is not null
         then -governance.stripe_whole(p_details #> '{correction,tokens}')
@@ -20258,8 +20263,8 @@ create function public.console_finance_counts() returns jsonb
     'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
     'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
 $$;
-comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a '
-  'second person must approve.';
+comment on function public.console_finance_counts() is
+  'How much waits on the finance desk, and the limits above which a second person must approve.';
 revoke all on function public.console_finance_counts() from public, anon, authenticated;
 grant execute on function public.console_finance_counts() to service_role;
 
@@ -20434,7 +20439,7 @@ begin
     return v_run.outcome;
   end if;
   v_read_at := v_run.ledger_read_at;
-  -- What was posted just before the reading may have been committed just after it: looking again is safer than
+  -- A correction posted just before the reading may have been committed just after it: looking again is safer than
   -- booking again.
   v_sees := v_read_at - interval '10 seconds';
 
@@ -20649,8 +20654,8 @@ begin
 end
 $$;
 comment on function public.console_compare_reconciliations(text, text, int) is
-  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and '
-  'has the same. Errors: invalid_argument, not_found.';
+  'Differences of the first run that the second had not (new), that it no longer has (gone), that it has with other '
+  'figures (changed), and that are the same. Errors: invalid_argument, not_found.';
 revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
 grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;
 
@@ -20946,8 +20951,8 @@ begin
 end
 $$;
 comment on function governance.preview_correction(governance.reconciliation_cases, timestamptz) is
-  'What a correction would do: effects, and for each account its entries, balances and changed lots before and after. '
-  'Changes nothing. Errors: those of governance.apply_correction.';
+  'A preview of a correction: its effects, and for each account its entries, balances and changed lots before and '
+  'after. Changes nothing. Errors: those of governance.apply_correction.';
 
 create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false,
   p_expected_version int default null) returns jsonb
@@ -21440,8 +21445,9 @@ begin
     v_period.sealed::text);
 end
 $$;
-comment on function public.console_sealed_period(text) is 'What was sealed, as the very text over whose UTF-8 bytes '
-  'the seal is the SHA-256: anybody can check it. Errors: not_found.';
+comment on function public.console_sealed_period(text) is
+  'The sealed record of a period, as the very text over whose UTF-8 bytes the seal is the SHA-256: anybody can check '
+  'it. Errors: not_found.';
 revoke all on function public.console_sealed_period(text) from public, anon, authenticated;
 grant execute on function public.console_sealed_period(text) to service_role;
 
@@ -21566,7 +21572,7 @@ create function governance.event_texts(p_object jsonb) returns table (what text,
   where nullif(btrim(x.value), '') is not null
 $$;
 comment on function governance.event_texts(jsonb) is
-  'What an object of Stripe''s has about who paid: customer, order, e-mail, reference.';
+  'Texts in an object of Stripe''s that tell who paid: customer, order, e-mail, reference.';
 
 create function public.console_suggest_payers(p_difference_id text default null, p_event_id text default null)
   returns jsonb
@@ -21767,7 +21773,7 @@ begin
       jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind')
         || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor')) end
     || jsonb_build_object('lot_id', v_before -> 'lot_id');
-  -- What was not known before cannot be brought back.
+  -- A figure that was not known before cannot be brought back.
   if v_inverse is null or exists (select from jsonb_each(v_inverse) x where x.value = 'null') then return null; end if;
   return v_inverse || jsonb_build_object('books', true, 'undoes', c.correction - 'undoes', 'user_id', c.user_id,
     'words', left('Undo: ' || coalesce(c.correction ->> 'words', 'what was posted'), 1000));
@@ -21820,7 +21826,7 @@ begin
     window w as (partition by t.account_id order by t.transaction_id)
   
   )
-  -- What calls were charged is in their entries for ever: what left the lots, and what was added to the debt.
+  -- The charge of a call is in its entry for ever: the tokens that left the lots, and those added to the debt.
   select c.account_id, count(*) as entries, count(c.decision_id) as calls,
     sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
     array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
@@ -21987,7 +21993,7 @@ create function governance.sum_usage(p_account_id bigint)
   language plpgsql stable set search_path = '' as $$
 begin
   return query
-  -- What was imported was counted too, and is no call of ours.
+  -- Imported usage was counted too, and is no call of ours.
   select d.account_id, d.model, d.task_type, d.scope_id, sum(d.calls) as calls, sum(d.messages) as messages,
     sum(d.input_tokens) as input_tokens,
     sum(d.output_tokens) as output_tokens, sum(d.charged_tokens) as charged_tokens, sum(d.cost_micros) as cost_micros,
@@ -22488,7 +22494,7 @@ create table governance.maintenance_runs (
   run_id bigint generated always as identity primary key,
   started_at timestamptz not null,
   milliseconds int not null,
-  -- What it did, by the names of run_maintenance's answer; what it did not do is left out.
+  -- Its counts, by the names of run_maintenance's answer; those that are zero are left out.
   counts jsonb not null
 );
 
@@ -22629,7 +22635,7 @@ begin
   delete from governance.alert_events e where e.alert_event_id in (
     select o.alert_event_id from governance.alert_events o
     where o.created_at < p_now - governance.alert_retention()
-      -- What waits for an operator is not cleared away unseen.
+      -- An alert that waits for an operator is not cleared away unseen.
       and (o.acknowledged_at is not null or not o.needs_operator or o.created_at < p_now - interval '400 days')
       and (o.period_key = '' or o.created_at < p_now - interval '400 days'
       or (length(o.period_key) > 8 and o.created_at < p_now - interval '40 days')) limit p_limit);
@@ -22821,9 +22827,9 @@ begin
   v_xid := case when v_is_first then pg_current_xact_id() end;
   v_counts := jsonb_build_object('alerts_triggered', governance.note_late_upkeep(v_now));
 
-  -- What no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout, undoes
-  -- itself alone: what the others did is kept, and it does half as much next time. The next round starts where this one
-  -- ended.
+  -- Steps that no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout,
+  -- undoes itself alone: what the others did is kept, and it does half as much next time. The next round starts where
+  -- this one ended.
   select s.value into v_state from governance.maintenance_state s where s.key = 'rounds' for update skip locked;
   v_next := coalesce((v_state ->> 'next')::int, 0);
   for v_turn in 0 .. cardinality(c_steps) - 1 loop

@@ -60,7 +60,7 @@ create function governance.invisible_characters() returns text
     '\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff'
 $$;
 comment on function governance.invisible_characters() is
-  'What nobody sees and may stand anywhere in a word: Default_Ignorable_Code_Point of Unicode.';
+  'Characters that nobody sees and that may stand anywhere in a word: Default_Ignorable_Code_Point of Unicode.';
 
 create function governance.rare_spaces() returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -75,8 +75,7 @@ create function governance.separators() returns text
     '\u2000-\u206f\u3000-\u3004\u3008-\u3030\u3036-\u3037\u303d-\u303f\u30a0\u30fb\ufe30-\ufe4f\uff00-\uff0f'
     '\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65'
 $$;
-comment on function governance.separators() is
-  'What ends a word when phrases are looked for.';
+comment on function governance.separators() is 'Characters that end a word when phrases are looked for.';
 
 create function governance.ideographs() returns text
   language sql immutable parallel safe set search_path = '' as $$
@@ -194,7 +193,8 @@ begin
     v_words := char_length(v_text)
       - char_length(regexp_replace(v_text, '[' || governance.ideographs() || ']+', '', 'g'))
       + regexp_count(v_text, '[' || governance.south_east_asian_letters() || ']{1,5}');
-    -- What is left, without the separators that touch what was counted. The one white space now is U+0020.
+    -- The rest of the text, without the separators beside words that are counted already. The one white space now is
+    -- U+0020.
     v_text := governance.collapse_spaces(regexp_replace(v_text, '(?:(?! )[' || governance.separators() || '])*['
       || governance.unspaced_characters() || ']+(?:(?! )[' || governance.separators() || '])*', ' ', 'g'));
   end if;

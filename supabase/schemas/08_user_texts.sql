@@ -88,5 +88,5 @@ create function governance.user_message(p_reason text, p_message text, p_languag
   from (select governance.user_word('reason.' || p_reason, p_language) as word) w
 $$;
 comment on function governance.user_message(text, text, text) is
-  'What the user of a stopped call reads: the rule''s own message in English, in other languages the standard '
+  'The message to the user of a stopped call: the rule''s own message in English, in other languages the standard '
   'message of its reason.';

@@ -20,7 +20,8 @@ create table governance.plans (
   retired_at timestamptz
 );
 
-comment on table governance.plans is 'What an account may use: monthly allowance, daily and monthly limits, warnings.';
+comment on table governance.plans is
+  'Plans, which set what an account may use: monthly allowance, daily and monthly limits, warnings.';
 
 create table governance.packs (
   pack_row_id bigint generated always as identity primary key,

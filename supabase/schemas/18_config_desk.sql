@@ -359,7 +359,7 @@ begin
           + u.output_tokens::numeric * (v_old ->> 'output_micros_per_million')::numeric) = 0
         then coalesce(round(sum(u.input_tokens::numeric * (p_record ->> 'input_micros_per_million')::numeric
           + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric) / 1000000), 0)
-        -- What was charged, scaled: cached and batch tokens keep their share.
+        -- The charged cost, scaled: cached and batch tokens keep their share.
         else round(sum(u.cost_micros) * sum(u.input_tokens::numeric
             * (p_record ->> 'input_micros_per_million')::numeric
             + u.output_tokens::numeric * (p_record ->> 'output_micros_per_million')::numeric)

@@ -10,7 +10,7 @@ create table governance.accounts (
   display_name text,
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
-  -- What operators did.
+  -- Flags and blocks that operators set.
   version int not null default 1,
   flagged_at timestamptz,
   flag_reason text,

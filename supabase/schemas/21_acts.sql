@@ -48,7 +48,7 @@ create index audit_log_operator on governance.audit_log (operator, audit_id desc
 
 create index audit_log_time on governance.audit_log (created_at desc);
 
-comment on table governance.audit_log is 'What operators and rules did to accounts and configuration; append-only.';
+comment on table governance.audit_log is 'Acts of operators and rules on accounts and configuration; append-only.';
 
 create function governance.begin_command(p_kind text, p_command_id text, p_parameters text) returns jsonb
   language plpgsql set search_path = '' as $$

@@ -139,7 +139,7 @@ declare
 begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select * into strict v_account from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What is held for calls under way stays until they end.
+  -- Tokens held for calls under way stay until those end.
   v_take := least(p_tokens, v_lot.remaining,
     v_account.subscription_tokens + v_account.purchased_tokens + v_account.promotional_tokens
       - v_account.reserved_tokens);

@@ -12,7 +12,7 @@ create table governance.token_transactions (
   debt_after bigint not null,
   -- Pairs lot_id, tokens: what this entry put into lots and took out of them. The tokens add up to amount.
   lot_changes bigint[] not null,
-  -- What caused it: the request of a usage, the idempotency key, charge or dispute of anything else.
+  -- Its cause: the request of a usage, the idempotency key, charge or dispute of anything else.
   reference text,
   -- The decision that a usage settles.
   decision_id bigint,

@@ -1,7 +1,7 @@
 -- A call that something stops, warns of or changes: what is decided of it, and what it does to its account.
 -- governance.authorize_calls (33_authorize.sql) asks here; most calls never do.
 
--- What is decided of one call.
+-- The decision about one call, before it becomes a row of governance.requests.
 create type governance.judgement as (account_id bigint, decision_id bigint, decision text, reason text,
   http_status int, message text, warnings text[],
   model text, truncate_to_words int, retry_after_seconds int, upgrade_plan text, upgrade jsonb, cost_factor numeric,

@@ -287,8 +287,8 @@ begin
         -- A total without the caches is the sum of the others.
         v_beside := v_beside - case when v_beside = 0 then 0 else v_caches end;
       end if;
-      -- What the total has more is reasoning beside the output, or the part that was left out. History is read as far
-      -- as it goes: unlike a call's own report it is not refused for a total that does not add up.
+      -- Where the total is larger, the rest is reasoning beside the output, or the part that was left out. History is
+      -- read as far as it goes: unlike a call's own report it is not refused for a total that does not add up.
       if v_beside > 0 and input_tokens is null then
         input_tokens := v_beside;
       elsif v_beside > 0 and (output_tokens is null or v_beside = v_reasoning) then

@@ -128,7 +128,7 @@ comment on view governance.usage_events is 'Settled calls.';
 -- rows stay where they are, and no index is written (HOT).
 create table governance.requests_default partition of governance.requests default with (fillfactor = 40);
 
--- What happens to a hold other than settlement (which is in the ledger). Readers of the feed find it here.
+-- Ends of holds other than by a settlement, which is in the ledger. Readers of the feed find them here.
 create table governance.hold_events (
   event_id bigint primary key default nextval('governance.event_ids'),
   created_at timestamptz not null,
@@ -188,7 +188,7 @@ create type governance.settlement as (model text, alerts jsonb, status text, bal
   request_id text, cost_micros bigint, debt_tokens bigint, decision_id bigint, charged_tokens bigint,
   transaction_id bigint, released_tokens bigint);
 
--- What the functions of a call take, without the p_ of their parameters.
+-- Arguments of the functions of a call, named as their parameters without p_.
 create type governance.authorize_arguments as (request_id text, user_id text, model text, estimated_tokens bigint,
   message text, conversation_id text, task_type text, scope_id text, complexity numeric);
 

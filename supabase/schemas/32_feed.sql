@@ -35,7 +35,7 @@ exception when data_exception then
 end
 $$;
 comment on function governance.read_feed_cursor(text) is
-  'What a cursor of the feed records; the beginning for null. Errors: invalid_argument.';
+  'A cursor of the feed, read; the beginning for null. Errors: invalid_argument.';
 
 create function governance.feed_cursor_text(k governance.feed_cursor, p_history text) returns text
   language sql stable set search_path = '' as $$
@@ -297,8 +297,8 @@ begin
 end
 $$;
 comment on function public.usage_events_since(text, int, jsonb) is
-  'What happened after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; '
-  'late commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
+  'Events after a cursor (null: from the beginning, or from p_filter.since; "now": from now on), oldest first; late '
+  'commits come late, nothing comes twice. Filter: user_id, decision, reason, model, kinds (authorized, blocked, '
   'settled, released, expired, quarantined), since, facts. A page shorter than p_limit is the end for now. After a '
   'restore restarted_after is an event id, else null: forget what you have with a higher id, it is not of this '
   'history; what is now comes again from there. Errors: invalid_argument.';
@@ -455,8 +455,8 @@ begin
 end
 $$;
 comment on function public.console_events_before(bigint, int, jsonb) is
-  'What happened, newest first; p_filter may have user_id, decision, reason, model, kinds. next_before_event_id goes '
-  'on from here, null at the end; where the filter is rare a page may hold fewer events than asked, and there are '
-  'more. Errors: invalid_argument.';
+  'Events, newest first; p_filter may have user_id, decision, reason, model, kinds. next_before_event_id goes on from '
+  'here, null at the end; where the filter is rare a page may hold fewer events than asked, and there are more. '
+  'Errors: invalid_argument.';
 revoke all on function public.console_events_before(bigint, int, jsonb) from public, anon, authenticated;
 grant execute on function public.console_events_before(bigint, int, jsonb) to service_role;

@@ -43,7 +43,7 @@ declare
   v_plan governance.plans;
   v_plan_id text;
   v_state governance.authorize_state;
-  -- What the rules see of it, what is decided where something stops, warns of or changes it, and the row it becomes
+  -- The facts that rules see; the decision where something stops, warns of or changes the call; the row it becomes
   v_facts governance.facts;
   v_judgement governance.judgement;
   v_request governance.requests;

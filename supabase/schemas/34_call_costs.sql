@@ -89,7 +89,7 @@ create function governance.cost_at(p governance.prices, p_input_tokens bigint, p
     governance.token_part(p_parts, 'reasoning_tokens') as reasoning) n
 $$;
 comment on function governance.cost_at(governance.prices, bigint, bigint, jsonb) is
-  'What tokens cost by a price, in millionths of a micro-unit, before rounding.';
+  'The cost of tokens by a price, in millionths of a micro-unit, before rounding.';
 
 create function governance.price_in_tier(p governance.prices, p_input_tokens bigint, p_tier text)
   returns governance.prices
@@ -162,7 +162,7 @@ begin
     p_price := governance.price_in_tier(p_price, p_input_tokens, v_tier);
   end if;
   v_cost := governance.cost_at(p_price, p_input_tokens, p_output_tokens, p_metadata);
-  -- What another model worked for costs what that model costs.
+  -- Tokens of another model are charged at the price of that model.
   if p_metadata ? 'by_other_models' then
     for v_part in select * from jsonb_array_elements(p_metadata -> 'by_other_models') loop
       v_price := governance.price_at(v_part ->> 'model', p_made_at);

@@ -291,7 +291,7 @@ begin
 end
 $$;
 comment on function governance.record_metadata(governance.record_arguments) is
-  'What record_token_usage notes with a settlement: the caller''s own bill.';
+  'The metadata that record_token_usage adds to a settlement: the caller''s own bill.';
 
 create function governance.record_answer(d governance.authorization, s governance.settlement) returns jsonb
   language plpgsql stable set search_path = '' as $$

@@ -5,7 +5,7 @@ create table governance.account_acts (
   command_id text not null unique,
   account_id bigint not null,
   kind text not null,
-  -- What was asked, as governance.check_act reads it.
+  -- The act as it was asked for, as governance.check_act reads it.
   fields jsonb not null,
   reason text not null,
   operator text not null,
@@ -293,7 +293,7 @@ begin
       perform governance.fail('PT409', 'already_refunded', 'This call is refunded already, or its refund is proposed');
     end if;
     v_metadata := v_metadata || jsonb_build_object('request_id', q.request_id, 'decision_id', q.decision_id);
-    -- What became debt is forgiven as far as it is still owed; the rest of it was paid out of lots since.
+    -- Debt of the call is forgiven as far as it is still owed; the rest of that debt was paid out of lots since.
     v_debt := least(q.unpaid_tokens, a.debt_tokens);
     if v_debt > 0 then
       perform governance.append_entry(a.account_id, 'refund', p_now, '{}', 0, 0, 0, -v_debt, c_reference, p_reason,
@@ -389,7 +389,7 @@ begin
     where y.account_id = a.account_id;
   end if;
   if v_undo ? 'lot_id' and v_undo ->> 'lot_id' is not null then
-    -- What of it has expired is gone already; what was spent becomes debt, as it was before the grant.
+    -- Tokens of it that expired are gone already; those that were spent become debt, as they were before the grant.
     select * into strict l from governance.lots y where y.lot_id = (v_undo ->> 'lot_id')::bigint;
     if l.granted - l.expired - l.clawed_back > 0 then
       perform governance.claw_back_lot(l.lot_id, l.granted - l.expired - l.clawed_back, 'reversal', p_now,

@@ -25,8 +25,8 @@ create table governance.account_listings (
 ) with (fillfactor = 80);
 
 comment on table governance.account_listings is
-  'What the console searches, filters and sorts accounts by. A copy, so that no index covers the counters that every '
-  'call changes.';
+  'Columns by which the console searches, filters and sorts accounts. A copy, so that no index covers the counters '
+  'that every call changes.';
 
 create index account_listings_name on governance.account_listings (sort_name, account_id);
 

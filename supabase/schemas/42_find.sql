@@ -29,7 +29,7 @@ create function governance.id_words(p_text text) returns text[]
   from (select * from likely where likeliness is not null order by likeliness, n limit 5) y
 $$;
 comment on function governance.id_words(text) is
-  'What of a text may be an id, a part of one or an e-mail, the likeliest five first: the text itself where it is one '
+  'Words of a text that may be an id, a part of one or an e-mail, the likeliest five: the text itself where it is one '
   'word; ids that say what they are of, and e-mails; words with letters and digits, with digits; long ones among few.';
 
 create function governance.find_named(p_words text[]) returns setof bigint

@@ -12,7 +12,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
     select e.*, coalesce(e.change, e.debt_after) as owed from entries e
     where e.transaction_id > coalesce((select max(z.transaction_id) from entries z where z.debt_after = 0), 0)
   ), causes as (
-    -- What was paid since goes to the oldest cause first.
+    -- Debt paid since then is taken off the oldest cause first.
     select s.*, least(s.owed, greatest(sum(s.owed) over (order by s.transaction_id)
       - (select coalesce(-sum(p.owed), 0) from since p where p.owed < 0), 0)) as open
     from since s where s.owed > 0)
@@ -25,7 +25,7 @@ create function governance.debt_causes(p_account_id bigint) returns jsonb
   left join governance.stripe_payments s on s.payment_id = governance.payment_of(r)
 $$;
 comment on function governance.debt_causes(bigint) is
-  'What an account owes, by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
+  'The debt of an account by cause, newest first: the ledger entry that it arose from, how many tokens of it are still '
   'owed, and the refund or dispute where one took back what was spent. cause is usage where a call used more than was '
   'there.';
 
@@ -121,8 +121,8 @@ create function governance.history_kinds() returns text[]
   select '{stopped,purchase,refund,dispute,grant,act,alert,message}'::text[]
 $$;
 comment on function governance.history_kinds() is
-  'What an account''s history is made of. Of items of the same moment, the kind that is later in this list counts '
-  'as newer.';
+  'Kinds of items in an account''s history. Of items of the same moment, the kind that is later in this list counts as '
+  'newer.';
 
 -- One source each, newest first, at most p_limit, older than a moment and, within it, than a number.
 create function governance.history_calls(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
@@ -169,7 +169,7 @@ create function governance.history_money(p_account_id bigint)
       'currency', coalesce(d.currency, p.currency), 'status', d.status, 'is_lost', d.is_lost)
   from payments p join governance.stripe_disputes d using (payment_id)
 $$;
-comment on function governance.history_money(bigint) is 'What an account paid, and what was refunded and disputed.';
+comment on function governance.history_money(bigint) is 'Payments, refunds and disputes of an account.';
 
 create function governance.history_grants(p_account_id bigint, p_at timestamptz, p_n bigint, p_limit int)
   returns table (at timestamptz, n bigint, item jsonb)
@@ -205,7 +205,7 @@ create function governance.history_acts(p_account_id bigint)
   from governance.notifications m where m.account_id = p_account_id and m.audience = 'user'
 $$;
 comment on function governance.history_acts(bigint) is
-  'What operators and rules did to an account, what alerted about it, and what was sent to its user.';
+  'Acts of operators and rules on an account, alerts about it, and messages sent to its user.';
 
 create function public.console_account_history(p_user_id text, p_filter jsonb default '{}',
   p_cursor text default null, p_limit int default 50) returns jsonb
@@ -279,7 +279,7 @@ begin
 end
 $$;
 comment on function public.console_account_history(text, jsonb, text, int) is
-  'What happened to an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
+  'The history of an account, newest first: calls stopped, purchases, refunds, disputes, grants (whatever else moved '
   'tokens without a call), acts of operators and rules, alerts, messages to the user. p_filter.kinds: only these. '
   'next_cursor is null on the last page. Errors: invalid_argument, unknown_user.';
 revoke all on function public.console_account_history(text, jsonb, text, int) from public, anon, authenticated;
@@ -307,7 +307,7 @@ create function governance.entry_origin(t governance.token_transactions) returns
         else 'backend' end, 'id', t.reference)) end
 $$;
 comment on function governance.entry_origin(governance.token_transactions) is
-  'What an entry of the ledger came from: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
+  'The origin of an entry of the ledger: call, payment, refund, dispute, an operator''s act, allowance, expiry, debt '
   'that was paid, or the product''s backend.';
 
 create function public.console_account_ledger(p_user_id text, p_filter jsonb default '{}',

@@ -81,7 +81,7 @@ begin
   end if;
 
   if p_action = 'settle' and q.status = 'quarantined' then
-    -- What the caller reported, let through; the caller's own repeat keeps finding its answer.
+    -- The settlement that the caller reported is let through; the caller's own repeat keeps finding its answer.
     v_answer := to_jsonb((governance.settle_calls(array[row(q.request_id, coalesce(p_input_tokens, q.input_tokens),
       coalesce(p_output_tokens, q.output_tokens), q.settled_model,
       coalesce(q.settle_metadata, '{}'))::governance.settle_arguments], true))[1]);

@@ -263,7 +263,7 @@ declare
   v_account_id bigint;
   v_by_account boolean;
   v_is_large boolean := false;
-  -- What the main figures are made of: sessions, agents and very many users are read for themselves.
+  -- The parts of the main figures. Sessions, agents and very many users are read separately.
   v_main text := p_by;
   v_answer jsonb;
 begin

@@ -144,13 +144,13 @@ create table governance.alert_events (
   value numeric,
   -- The same matter is raised once a period: a day, a month, or whatever else the kind repeats by.
   period_key text not null default '',
-  -- What it is about within the period: the limit in force, what a budget is of, a model, a time zone.
+  -- Its subject within the period: the limit in force, the subject of a budget, a model, a time zone.
   subject text not null default '',
   details jsonb not null default '{}',
   created_at timestamptz not null default now(),
   acknowledged_at timestamptz,
   acknowledged_by text,
-  -- What became of it, in the words of who resolved it.
+  -- How it was resolved, in the words of the person who did.
   resolution text,
   -- Who sees to it.
   owner text,

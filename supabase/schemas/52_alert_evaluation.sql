@@ -378,7 +378,7 @@ begin
   v_found := governance.warn_of_allowances(v_since, p_now, p_limit);
   v_is_all := v_is_all and v_found < p_limit;
   v_raised := v_raised + v_found;
-  -- What was raised is not raised again, so the next round finds the rest.
+  -- An alert that was raised is not raised again, so the next round finds the rest.
   insert into governance.maintenance_state as s (key, value)
   values ('allowance_warnings',
     jsonb_build_object('at', p_now, 'since', case when v_is_all then p_now else v_since end))

@@ -118,7 +118,7 @@ begin
 end
 $$;
 comment on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text) is
-  'What an operator does with open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
+  'An operator''s decision about open alerts, many at once: acknowledge; resolve with a reason; snooze until a moment '
   'within 30 days; take, to see to them; give_up. Those that are closed already stay as they are. Returns how many '
   'changed. Errors: invalid_argument, idempotency_conflict.';
 revoke all on function public.console_decide_alerts(text, bigint[], text, text, timestamptz, text)

@@ -209,7 +209,7 @@ begin
 end
 $$;
 comment on function governance.mail_steps(text, text, text) is
-  'What a user can do next about a topic, a line each, with the link of the project''s settings.';
+  'Steps that a user can take next about a topic, a line each, with the link of the project''s settings.';
 
 create function governance.write_mail(p_name text, p_plan_id text, p_timezone text, p_language text, p_topic text,
   p_sentence text, p_at timestamptz, p_turn_off text) returns jsonb
@@ -430,7 +430,7 @@ begin
 end
 $$;
 comment on function public.my_preferences(jsonb) is
-  'What the signed-in user chose: language, and which messages they get by topic. p_changes changes what it names: '
+  'Choices of the signed-in user: language, and which messages they get by topic. p_changes changes what it names: '
   '{"language": "de", "messages": {"low_balance": false}}; language null is the account''s own again. Errors: '
   'not_signed_in, not_configured, invalid_argument.';
 revoke all on function public.my_preferences(jsonb) from public, anon, authenticated;

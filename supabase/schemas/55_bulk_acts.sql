@@ -4,14 +4,14 @@
 create table governance.bulk_acts (
   bulk_id bigint generated always as identity primary key,
   command_id text not null unique,
-  -- What was asked, as governance.check_act reads it.
+  -- The act as it was asked for, as governance.check_act reads it.
   fields jsonb not null,
   reason text not null,
   operator text not null,
   -- proposed: a second person decides. stopped: goes on when somebody resumes it. undoing goes over to undone.
   status text not null check (status in ('proposed', 'rejected', 'running', 'stopped', 'done', 'undoing', 'undone')),
   why text,
-  -- What was worked out when it started.
+  -- Its effects as they were worked out when it started.
   plan jsonb not null,
   accounts int not null,
   done int not null default 0,
@@ -80,8 +80,8 @@ create function governance.bulk_lines(p_act jsonb, p_account_ids bigint[]) retur
   where a.account_id = any (p_account_ids)
 $$;
 comment on function governance.bulk_lines(jsonb, bigint[]) is
-  'What an act would do to each of these accounts: tokens that it adds (or takes, below zero), how many of them pay '
-  'debt, or the word it would be refused with.';
+  'Effects that an act would have on each of these accounts: tokens that it adds (or takes, below zero), how many of '
+  'them pay debt, or the word it would be refused with.';
 
 create function governance.check_bulk_act(p_act jsonb) returns jsonb
   language plpgsql stable set search_path = '' as $$
@@ -408,9 +408,9 @@ begin
 end
 $$;
 comment on function public.console_step_bulk_act(bigint, int) is
-  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. '
-  'What a step did is kept with it: a step that is lost with its connection did nothing, and the next step goes '
-  'on there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
+  'Does the next accounts of a bulk act that runs or is being undone, for about 100 ms, and answers how far it is. The '
+  'effects of a step are kept with it: a step that is lost with its connection did nothing, and the next step goes on '
+  'there. Several may step at once; no account is done twice. Errors: invalid_argument, not_found.';
 revoke all on function public.console_step_bulk_act(bigint, int) from public, anon, authenticated;
 grant execute on function public.console_step_bulk_act(bigint, int) to service_role;
 

@@ -104,7 +104,7 @@ begin
 end
 $$;
 comment on function public.console_alert_causes(bigint) is
-  'What is behind an alert: the first five users, models and rules that matched. Of a budget, users and models of its '
+  'The causes of an alert: the first five users, models and rules that matched. Of a budget, users and models of its '
   'period and rules of those users'' last day; of a spike, the hour before it; of a burst, the calls that were '
   'stopped; else the day before, of its user. Errors: not_found.';
 revoke all on function public.console_alert_causes(bigint) from public, anon, authenticated;

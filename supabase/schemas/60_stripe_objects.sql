@@ -129,8 +129,9 @@ create function governance.released_minor(o jsonb, p_version text) returns bigin
       as released) c
 $$;
 comment on function governance.released_minor(jsonb, text) is
-  'What a charge counts as refunded that was authorised and never captured: before 2025-03-31 Stripe made a refund of '
-  'it. The version of an event says how it is written, not how its charge was captured, so it has the last word alone.';
+  'The part of a charge that Stripe counts as refunded although it was only authorised and never captured: before '
+  '2025-03-31 Stripe made a refund of it. The version of an event says how it is written, not how its charge was '
+  'captured, so it has the last word alone.';
 
 create function governance.paid_by_records(o jsonb) returns bigint
   language sql immutable set search_path = '' as $$
@@ -220,7 +221,7 @@ begin
   v_collected := governance.apportion(case when v_is_outside then 0
     else greatest(v_paid - governance.paid_by_records(o), 0) end, v_weights);
   v_booked := governance.apportion(case when v_is_outside then greatest(v_total - v_tax, 0)
-    -- What was paid above the total was owed from before.
+    -- An amount paid above the total was owed from before.
     when v_total > 0 then least(v_paid, v_total) - trunc(v_tax::numeric * least(v_paid, v_total) / v_total)::bigint
     else 0 end, v_weights);
   -- A line's price, and the tax that is added to it, less what was collected for it: of a line that is free, all of it.
@@ -231,9 +232,10 @@ begin
 end
 $$;
 comment on function governance.invoice_shares(jsonb) is
-  'What each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax included), '
-  'covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own discounts and '
-  'billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe collected.';
+  'The money that each line of an invoice brought: booked (paid for it, net of tax), collected (through Stripe, tax '
+  'included), covered (by a discount, a credit, the customer''s balance or outside of Stripe). A line has its own '
+  'discounts and billing credits; all lines share the rest in proportion, so that collected adds up to what Stripe '
+  'collected.';
 
 create function governance.invoice_covered_by(o jsonb) returns text
   language sql immutable set search_path = '' as $$

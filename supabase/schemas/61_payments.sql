@@ -12,7 +12,7 @@ create table governance.stripe_payments (
   subscription_id text,
   order_id text,
   livemode boolean,
-  -- What was paid, once tokens were granted for it.
+  -- The amount paid, once tokens were granted for it.
   amount_minor bigint,
   currency text,
   paid_at timestamptz,
@@ -201,8 +201,8 @@ create index purchase_records_invoice_line on governance.purchase_records (invoi
 
 create index purchase_records_lot on governance.purchase_records (lot_id);
 
-comment on table governance.purchase_records is 'What each payment did to the ledger, entry by entry: the ledger''s '
-  'side of a reconciliation; append-only.';
+comment on table governance.purchase_records is
+  'Effects of each payment on the ledger, entry by entry: the ledger''s side of a reconciliation; append-only.';
 
 create table governance.stripe_customers (
   customer_id text primary key,
@@ -212,12 +212,13 @@ create table governance.stripe_customers (
 
 comment on table governance.stripe_customers is 'Whose customer at Stripe: learnt from checkouts and subscriptions.';
 
--- What an order cost: booked (net of tax), collected through Stripe, covered by a discount. booked_minor is null where
--- the order does not come to the pack's price.
+-- The price of an order: booked (net of tax), collected through Stripe, covered by a discount. booked_minor is null
+-- where the order does not come to the pack's price.
 create type governance.order_money as (booked_minor bigint, collected_minor bigint, covered_minor bigint,
   covered_by text, currency text, is_wrong_currency boolean);
 
--- What went back of a payment: refunded in all, and lost in disputes; whether one is open; the largest amount disputed.
+-- Money of a payment that went back: refunded in all, and lost in disputes; whether one is open; the largest amount
+-- disputed.
 create type governance.money_back as (refunded bigint, refund_id text, lost bigint, is_disputed boolean,
   dispute_id text, disputed bigint);
 

@@ -40,8 +40,8 @@ create table governance.stripe_prices (
 );
 
 comment on table governance.stripe_prices is
-  'What a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line has only the id '
-  'of the price.';
+  'The plan or tokens that a price at Stripe is for, as known from subscriptions: from 2025-03-31 an invoice''s line '
+  'has only the id of the price.';
 
 create table governance.paid_periods (
   lot_id bigint primary key,
@@ -91,7 +91,7 @@ declare
   v_remaining bigint := (select l.remaining from governance.lots l where l.lot_id = p_lot_id);
   v_take bigint;
 begin
-  -- What is held for calls under way expires when they end.
+  -- Tokens held for calls under way expire when those end.
   select least(v_remaining, a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens)
   into strict v_take from governance.accounts a where a.account_id = p_account_id;
   update governance.lots l set remaining = l.remaining - v_take, expired = l.expired + v_take,

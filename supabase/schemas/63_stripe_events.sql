@@ -40,7 +40,7 @@ create function governance.outcome(p_status text, p_reason text default null, p_
   language sql immutable set search_path = '' as $$
   select row(p_status, p_reason, coalesce(p_effects, '[]'), p_payment_id, p_waits_for)::governance.stripe_outcome
 $$;
-comment on function governance.outcome(text, text, jsonb, bigint, text) is 'What became of an event.';
+comment on function governance.outcome(text, text, jsonb, bigint, text) is 'The outcome of an event.';
 
 create function governance.on_checkout(p_event_id text, p_type text, p_now timestamptz, p_event_at timestamptz, o jsonb,
   p_livemode boolean) returns governance.stripe_outcome
@@ -313,7 +313,7 @@ begin
       else v_plan_id = any (p.plans) end
     into v_pack_tokens, v_price, v_currency, v_may_buy from governance.pack_at(p_pack_id, v_at) p;
   end if;
-  -- What was allowed when the checkout began is still allowed.
+  -- A purchase that was allowed when its checkout began is still allowed.
   v_may_buy := v_may_buy or exists (select from governance.checkouts c
     where v_has_checkout and c.account_id = v_account_id and c.pack_id = p_pack_id and c.closed_at is null);
   v_fits := v_account_id is not null and (v_tokens is null or v_tokens = v_pack_tokens::text)

@@ -282,7 +282,7 @@ begin
       then (v_account.local_month + (1 + v_plan.rollover_months) * interval '1 month')::timestamp
         at time zone governance.known_zone(v_account.timezone)
       else p_due.period_to + interval '90 minutes' + v_plan.rollover_months * interval '1 month' end;
-    -- What this period already gave is not given again.
+    -- Tokens that this period gave already are not given again.
     v_more := greatest(v_plan.monthly_allowance - coalesce((
       select sum(l.granted) from governance.lots l
       where l.account_id = p_account_id and l.kind = 'subscription' and l.stripe_invoice_line_id is null

@@ -85,7 +85,7 @@ begin
   select * into strict v_lot from governance.lots l where l.lot_id = p_lot_id;
   select a.subscription_tokens + a.purchased_tokens + a.promotional_tokens - a.reserved_tokens into strict v_free
   from governance.accounts a where a.account_id = v_lot.account_id;
-  -- What expired unused is not owed: only its name changes.
+  -- Tokens that expired unused are not owed: they only count as taken back, not as expired.
   v_expired := least(v_lot.expired, greatest(p_tokens - v_lot.frozen - least(v_lot.remaining, v_free), 0));
   if v_expired > 0 then
     update governance.lots l set expired = l.expired - v_expired, clawed_back = l.clawed_back + v_expired
@@ -386,8 +386,8 @@ begin
 end
 $$;
 comment on function governance.order_money(jsonb, jsonb, bigint, text) is
-  'What an order with tax, a discount, shipping or a converted currency cost, or one paid elsewhere or from a balance, '
-  'held against the pack''s price.';
+  'The price of an order with tax, a discount, shipping or a converted currency, or one paid elsewhere or from a '
+  'balance, held against the pack''s price.';
 
 create function governance.grant_paid(
   p_now timestamptz, p_pay governance.stripe_payments, p_user_id text, p_pack_id text, p_tokens bigint, p_cause text,

@@ -55,7 +55,7 @@ begin
           else ceil(v_lot.amount_minor::numeric * -v_tokens / v_lot.granted)::bigint end, 2, v_entry.created_at
         where v_entry.reference is not null on conflict do nothing;
       elsif v_type = 'dispute_clawback' then
-        -- What was frozen is taken with it, though it left the balance before.
+        -- Frozen tokens are taken with it, though they left the balance before.
         v_tokens := -(v_lot.granted - v_known.reversed);
         v_known.clawed := v_lot.granted - v_known.reversed;
         v_known.owed := v_known.owed + v_owed;
@@ -137,7 +137,7 @@ begin
       'lot_id', r.lot_id, 'grant_kind', case l.kind when 'purchased' then 'purchase' else l.kind end,
       'debt_tokens', nullif(r.debt_tokens, 0), 'tokens_remaining', case r.record_type
         when 'grant' then l.remaining + l.frozen end,
-      -- What Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
+      -- The amount that Stripe's own files show for it; booked_minor is the price of the tokens, net of tax.
       'amount_minor', coalesce(r.collected_minor, r.amount_minor), 'booked_minor', case
         -- A supplement's record has the price of its lot from then on.
         when r.record_type = 'supplement' then r.amount_minor
@@ -253,7 +253,7 @@ begin
     select t.lot_changes[n * 2 - 1] as lot_id, t.lot_changes[n * 2] as tokens, t.transaction_type as type, t.created_at
     from governance.token_transactions t cross join lateral generate_series(1, cardinality(t.lot_changes) / 2) n
   ), prices as (
-    -- What a lot cost may change after it was sold: each period has what was true by its end.
+    -- The price of a lot may change after it was sold: each period has the price that was true by its end.
     select r.lot_id,
       (array_agg(r.amount_minor order by r.transaction_id desc)
         filter (where r.created_at < p_from and r.record_type <> 'adjustment'))[1] as opening,

@@ -108,7 +108,7 @@ begin
   end if;
   v_now := governance.now();
   v_object := governance.stripe_object(v_known.payload #> '{data,object}');
-  -- What was wrong may have been put right: a user made, a plan named, a pack added.
+  -- The cause may have been removed: a user made, a plan named, a pack added.
   v_answer := governance.take_event(p_event_id, v_known.payload, v_now);
   if v_answer ->> 'status' = 'quarantined' then
     if v_known.event_type not in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
@@ -226,7 +226,7 @@ declare
   v_effects jsonb := '[]';
 begin
   if cardinality(v_lots) < 2 then return v_effects; end if;
-  -- What was granted for another row of this payment, before the two were known to be one.
+  -- Lots granted for another row of this payment, before the two were known to be one.
   with grants as materialized (
     select r.lot_id, r.payment_id, r.transaction_id from governance.purchase_records r
     where r.lot_id = any (v_lots) and r.record_type = 'grant'

@@ -6,7 +6,7 @@ create table governance.lot_positions (
   -- As of the last entry that was counted: tokens in the lot, and given back of it in all.
   tokens bigint not null,
   given_back_tokens bigint not null,
-  -- What they came to, by the price of the lot as it was then.
+  -- Their money, by the price of the lot as it was then.
   amount_minor bigint not null,
   deferred_minor bigint not null,
   given_back_minor bigint not null
@@ -123,7 +123,7 @@ create function governance.lot_moves(p_after bigint, p_upto bigint)
     case when v.place = 1 then v.amount_minor - coalesce(v.old_amount, 0) else 0 end,
     v.given_minor - v.was_given,
     v.deferred - case when v.days is null then coalesce(lag(v.deferred) over w, v.old_deferred, 0)
-      -- What is recognised by days until now is in revenue_rates.
+      -- Revenue that is recognised by days until now is in revenue_rates.
       else v.old_net - governance.recognised_minor(v.old_net, v.first_day, v.days, v.day) end,
     v.first_day, v.days, v.old_net
   from valued v window w as (partition by v.lot_id order by v.day)
@@ -220,7 +220,7 @@ begin
   ), days as materialized (
     select d.* from governance.revenue_days d where d.day <= p_to
     union all
-    -- What was booked since the last count.
+    -- Entries booked since the last count.
     select m.day, m.kind, m.currency, m.sold, m.given_back, m.sold - m.given_back - m.deferred_change,
       m.deferred_change
     from uncounted m where m.day <= p_to

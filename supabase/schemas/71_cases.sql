@@ -13,7 +13,7 @@ create table governance.reconciliation_cases (
   period_to timestamptz not null,
   first_run_id text not null,
   last_run_id text not null,
-  -- What would be posted: the report's proposal, or the proposer's own.
+  -- The correction that would be posted: the report's proposal, or the proposer's own.
   correction jsonb not null,
   assigned_to text,
   proposed_by text,
@@ -36,7 +36,7 @@ create table governance.reconciliation_cases (
   checked_at timestamptz not null,
   -- When it took its status: a note later is no new decision.
   status_at timestamptz not null,
-  -- What was proposed: to post the correction, or to write the difference off.
+  -- The proposal: to post the correction, or to write the difference off.
   resolution text not null default 'correct' check (resolution in ('correct', 'write_off')),
   posted_by text,
   -- How many closes it was carried over.
@@ -78,9 +78,9 @@ create index lone_decisions_time on governance.lone_decisions (decided_at);
 create index lone_decisions_difference on governance.lone_decisions (difference_id);
 
 comment on table governance.lone_decisions is
-  'What one person posted, wrote off or corrected on an account without a second: added up, it has a limit. Not on the '
-  'case, which may be opened again and booked again. A write-off that is reopened, or an act that is undone, is taken '
-  'out.';
+  'Tokens and money that one person posted, wrote off or corrected on an account without a second: their sum has a '
+  'limit. Not on the case, which may be opened again and booked again. A write-off that is reopened, or an act that is '
+  'undone, is taken out.';
 
 -- Most cases that there ever were are decided, and the desk asks for the others all the time.
 create index reconciliation_cases_undecided on governance.reconciliation_cases (difference_id)
@@ -164,8 +164,8 @@ create function governance.stake_of(c governance.reconciliation_cases, p_effects
       then abs(coalesce(governance.stripe_whole(c.correction -> 'amount_minor'), 0)) end)
 $$;
 comment on function governance.stake_of(governance.reconciliation_cases, jsonb) is
-  'What is decided when a case is booked with these effects, or (null) written off: tokens and minor units. What is '
-  'booked counts, not what was written beside it.';
+  'The tokens and minor units at stake when a case is booked with these effects, or (null) written off. The booked '
+  'effects count, not the figures of the proposal.';
 
 create function governance.why_approver(
   c governance.reconciliation_cases, p_operator text, p_effects jsonb, p_now timestamptz,
@@ -208,8 +208,9 @@ create function governance.lock_person(p_operator text) returns void
   select pg_advisory_xact_lock(hashtextextended(lower(regexp_replace(normalize(p_operator, NFKC), '[[:space:]]+', '',
     'g')), 7254102))
 $$;
-comment on function governance.lock_person(text) is 'What one person decides alone is added up: one decision at a time '
-  'for each. Taken before any case and account.';
+comment on function governance.lock_person(text) is
+  'Locks one operator: only one of their decisions runs at a time, as those made alone are added up. Taken before any '
+  'case and account.';
 
 create function public.console_reconciliation_cases(
   p_status text[] default null, p_difference_ids text[] default null, p_limit int default 500,
@@ -236,7 +237,7 @@ begin
     with scope as (
       select c.difference_id, c.class, c.status, c.assigned_to, c.currency, c.amount_minor, c.tokens, c.user_id,
         governance.is_undecided(c) as is_undecided,
-        -- What it is sorted by, as text that sorts like it; what is at stake, whichever way.
+        -- The sort key, as text that sorts like it; of an amount at stake its size, whichever way it goes.
         case p_sort when 'money' then lpad(abs(c.amount_minor)::text, 20, '0')
           when 'tokens' then lpad(abs(c.tokens)::text, 20, '0')
           when 'age' then to_char(coalesce(c.occurred_at, c.opened_at) at time zone 'UTC', 'YYYYMMDDHH24MISSUS')
@@ -437,7 +438,7 @@ begin
         then coalesce(governance.person_of(x.correction || governance.stripe_object(p_details -> 'correction')),
           x.user_id)
         else x.user_id end,
-      -- What is at stake is what the proposal moves.
+      -- The stake is the amount that the proposal moves.
       tokens = case when p_action = 'propose'
           and governance.stripe_whole(p_details #> '{correction,tokens}') is not null
         then -governance.stripe_whole(p_details #> '{correction,tokens}')
@@ -492,7 +493,7 @@ create function public.console_finance_counts() returns jsonb
     'approval_above_tokens', governance.setting_number('approval_above_tokens', 1000000),
     'approval_above_minor', governance.setting_number('approval_above_minor', 10000))
 $$;
-comment on function public.console_finance_counts() is 'What waits on the finance desk, and the limits above which a '
-  'second person must approve.';
+comment on function public.console_finance_counts() is
+  'How much waits on the finance desk, and the limits above which a second person must approve.';
 revoke all on function public.console_finance_counts() from public, anon, authenticated;
 grant execute on function public.console_finance_counts() to service_role;

@@ -168,7 +168,7 @@ begin
     return v_run.outcome;
   end if;
   v_read_at := v_run.ledger_read_at;
-  -- What was posted just before the reading may have been committed just after it: looking again is safer than
+  -- A correction posted just before the reading may have been committed just after it: looking again is safer than
   -- booking again.
   v_sees := v_read_at - interval '10 seconds';
 
@@ -383,7 +383,7 @@ begin
 end
 $$;
 comment on function public.console_compare_reconciliations(text, text, int) is
-  'What the first run has that the second had not (new), no longer has (gone), has with other figures (changed), and '
-  'has the same. Errors: invalid_argument, not_found.';
+  'Differences of the first run that the second had not (new), that it no longer has (gone), that it has with other '
+  'figures (changed), and that are the same. Errors: invalid_argument, not_found.';
 revoke all on function public.console_compare_reconciliations(text, text, int) from public, anon, authenticated;
 grant execute on function public.console_compare_reconciliations(text, text, int) to service_role;

@@ -289,8 +289,8 @@ begin
 end
 $$;
 comment on function governance.preview_correction(governance.reconciliation_cases, timestamptz) is
-  'What a correction would do: effects, and for each account its entries, balances and changed lots before and after. '
-  'Changes nothing. Errors: those of governance.apply_correction.';
+  'A preview of a correction: its effects, and for each account its entries, balances and changed lots before and '
+  'after. Changes nothing. Errors: those of governance.apply_correction.';
 
 create function public.console_post_correction(p_difference_id text, p_operator text, p_dry_run boolean default false,
   p_expected_version int default null) returns jsonb

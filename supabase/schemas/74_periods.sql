@@ -281,8 +281,9 @@ begin
     v_period.sealed::text);
 end
 $$;
-comment on function public.console_sealed_period(text) is 'What was sealed, as the very text over whose UTF-8 bytes '
-  'the seal is the SHA-256: anybody can check it. Errors: not_found.';
+comment on function public.console_sealed_period(text) is
+  'The sealed record of a period, as the very text over whose UTF-8 bytes the seal is the SHA-256: anybody can check '
+  'it. Errors: not_found.';
 revoke all on function public.console_sealed_period(text) from public, anon, authenticated;
 grant execute on function public.console_sealed_period(text) to service_role;
 

@@ -114,7 +114,7 @@ create function governance.event_texts(p_object jsonb) returns table (what text,
   where nullif(btrim(x.value), '') is not null
 $$;
 comment on function governance.event_texts(jsonb) is
-  'What an object of Stripe''s has about who paid: customer, order, e-mail, reference.';
+  'Texts in an object of Stripe''s that tell who paid: customer, order, e-mail, reference.';
 
 create function public.console_suggest_payers(p_difference_id text default null, p_event_id text default null)
   returns jsonb

@@ -93,7 +93,7 @@ begin
       jsonb_build_object('action', 'reclassify', 'kind', v_before ->> 'kind')
         || jsonb_strip_nulls(jsonb_build_object('amount_minor', v_before -> 'amount_minor')) end
     || jsonb_build_object('lot_id', v_before -> 'lot_id');
-  -- What was not known before cannot be brought back.
+  -- A figure that was not known before cannot be brought back.
   if v_inverse is null or exists (select from jsonb_each(v_inverse) x where x.value = 'null') then return null; end if;
   return v_inverse || jsonb_build_object('books', true, 'undoes', c.correction - 'undoes', 'user_id', c.user_id,
     'words', left('Undo: ' || coalesce(c.correction ->> 'words', 'what was posted'), 1000));

@@ -41,7 +41,7 @@ begin
     window w as (partition by t.account_id order by t.transaction_id)
   
   )
-  -- What calls were charged is in their entries for ever: what left the lots, and what was added to the debt.
+  -- The charge of a call is in its entry for ever: the tokens that left the lots, and those added to the debt.
   select c.account_id, count(*) as entries, count(c.decision_id) as calls,
     sum(c.debt - c.amount) filter (where c.decision_id is not null) as charged,
     array_agg(jsonb_build_object('transaction_id', c.transaction_id, 'problem', case
@@ -208,7 +208,7 @@ create function governance.sum_usage(p_account_id bigint)
   language plpgsql stable set search_path = '' as $$
 begin
   return query
-  -- What was imported was counted too, and is no call of ours.
+  -- Imported usage was counted too, and is no call of ours.
   select d.account_id, d.model, d.task_type, d.scope_id, sum(d.calls) as calls, sum(d.messages) as messages,
     sum(d.input_tokens) as input_tokens,
     sum(d.output_tokens) as output_tokens, sum(d.charged_tokens) as charged_tokens, sum(d.cost_micros) as cost_micros,

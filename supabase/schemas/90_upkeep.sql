@@ -12,7 +12,7 @@ create table governance.maintenance_runs (
   run_id bigint generated always as identity primary key,
   started_at timestamptz not null,
   milliseconds int not null,
-  -- What it did, by the names of run_maintenance's answer; what it did not do is left out.
+  -- Its counts, by the names of run_maintenance's answer; those that are zero are left out.
   counts jsonb not null
 );
 
@@ -153,7 +153,7 @@ begin
   delete from governance.alert_events e where e.alert_event_id in (
     select o.alert_event_id from governance.alert_events o
     where o.created_at < p_now - governance.alert_retention()
-      -- What waits for an operator is not cleared away unseen.
+      -- An alert that waits for an operator is not cleared away unseen.
       and (o.acknowledged_at is not null or not o.needs_operator or o.created_at < p_now - interval '400 days')
       and (o.period_key = '' or o.created_at < p_now - interval '400 days'
       or (length(o.period_key) > 8 and o.created_at < p_now - interval '40 days')) limit p_limit);
@@ -345,9 +345,9 @@ begin
   v_xid := case when v_is_first then pg_current_xact_id() end;
   v_counts := jsonb_build_object('alerts_triggered', governance.note_late_upkeep(v_now));
 
-  -- What no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout, undoes
-  -- itself alone: what the others did is kept, and it does half as much next time. The next round starts where this one
-  -- ended.
+  -- Steps that no call waits for, for at most two seconds. A step that fails, or is stopped by the statement timeout,
+  -- undoes itself alone: what the others did is kept, and it does half as much next time. The next round starts where
+  -- this one ended.
   select s.value into v_state from governance.maintenance_state s where s.key = 'rounds' for update skip locked;
   v_next := coalesce((v_state ->> 'next')::int, 0);
   for v_turn in 0 .. cardinality(c_steps) - 1 loop
