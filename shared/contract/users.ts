@@ -146,7 +146,7 @@ export const accountPage = z.looseObject({
 export type AccountPage = z.infer<typeof accountPage>;
 
 export const lot = z.looseObject({
-  grant_id: whole,
+  lot_id: whole,
   kind: z.enum(["subscription", "purchased", "promotional"]),
   granted: tokens,
   remaining: tokens,

@@ -5073,7 +5073,7 @@ begin
       p_amount, p_transaction_type, v_now, p_expires_at, p_idempotency_key, p_description, p_metadata);
     v_answer := jsonb_build_object('transaction_id', v_granted.transaction_id, 'previous_balance',
       v_granted.previous_balance,
-      'new_balance', v_granted.new_balance, 'grant_id', v_granted.lot_id, 'debt_recovered', v_granted.debt_recovered);
+      'new_balance', v_granted.new_balance, 'lot_id', v_granted.lot_id, 'debt_recovered', v_granted.debt_recovered);
   else
     if -p_amount > v_available then
       perform governance.fail('PT402', 'insufficient_tokens',
@@ -10740,7 +10740,7 @@ begin
       join governance.requests r on r.decision_id = h.decision_id and r.status = 'quarantined'
       where h.kind = 'quarantined' and h.account_id = v_account.account_id),
     'lots', (
-      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
+      select coalesce(jsonb_agg(jsonb_build_object('lot_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
         'remaining', l.remaining,
         'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
           l.expires_at,
@@ -21903,12 +21903,12 @@ begin
   
   )
   select l.account_id, case when l.found <> l.expected and l.remaining = l.net
-    then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected', l.expected)
-    else jsonb_build_object('problem', 'lot_mismatch', 'grant_id', l.lot_id, 'found', l.remaining, 'expected', l.net)
+    then jsonb_build_object('problem', 'seal_mismatch', 'lot_id', l.lot_id, 'found', l.found, 'expected', l.expected)
+    else jsonb_build_object('problem', 'lot_mismatch', 'lot_id', l.lot_id, 'found', l.remaining, 'expected', l.net)
       end, 2, l.lot_id
   from lot_problems l
   union all
-  select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'grant_id', x.lot_id), 2, x.lot_id
+  select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'lot_id', x.lot_id), 2, x.lot_id
   from source_problems x;
 end
 $$;

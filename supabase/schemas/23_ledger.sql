@@ -176,7 +176,7 @@ begin
       p_amount, p_transaction_type, v_now, p_expires_at, p_idempotency_key, p_description, p_metadata);
     v_answer := jsonb_build_object('transaction_id', v_granted.transaction_id, 'previous_balance',
       v_granted.previous_balance,
-      'new_balance', v_granted.new_balance, 'grant_id', v_granted.lot_id, 'debt_recovered', v_granted.debt_recovered);
+      'new_balance', v_granted.new_balance, 'lot_id', v_granted.lot_id, 'debt_recovered', v_granted.debt_recovered);
   else
     if -p_amount > v_available then
       perform governance.fail('PT402', 'insufficient_tokens',

@@ -80,7 +80,7 @@ begin
       join governance.requests r on r.decision_id = h.decision_id and r.status = 'quarantined'
       where h.kind = 'quarantined' and h.account_id = v_account.account_id),
     'lots', (
-      select coalesce(jsonb_agg(jsonb_build_object('grant_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
+      select coalesce(jsonb_agg(jsonb_build_object('lot_id', l.lot_id, 'kind', l.kind, 'granted', l.granted,
         'remaining', l.remaining,
         'frozen', l.frozen, 'spent', l.spent, 'expired', l.expired, 'clawed_back', l.clawed_back, 'expires_at',
           l.expires_at,

@@ -118,12 +118,12 @@ begin
   
   )
   select l.account_id, case when l.found <> l.expected and l.remaining = l.net
-    then jsonb_build_object('problem', 'seal_mismatch', 'grant_id', l.lot_id, 'found', l.found, 'expected', l.expected)
-    else jsonb_build_object('problem', 'lot_mismatch', 'grant_id', l.lot_id, 'found', l.remaining, 'expected', l.net)
+    then jsonb_build_object('problem', 'seal_mismatch', 'lot_id', l.lot_id, 'found', l.found, 'expected', l.expected)
+    else jsonb_build_object('problem', 'lot_mismatch', 'lot_id', l.lot_id, 'found', l.remaining, 'expected', l.net)
       end, 2, l.lot_id
   from lot_problems l
   union all
-  select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'grant_id', x.lot_id), 2, x.lot_id
+  select x.account_id, jsonb_build_object('problem', 'source_mismatch', 'lot_id', x.lot_id), 2, x.lot_id
   from source_problems x;
 end
 $$;

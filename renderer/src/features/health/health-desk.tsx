@@ -149,7 +149,7 @@ const works: Readonly<Record<string, (n: number) => string>> = {
   days_aggregated: (n) => counted(n, "day added up", "days added up"),
   entries_counted: (n) => counted(n, "entry counted for revenue", "entries counted for revenue"),
   events_followed: (n) => counted(n, "event followed", "events followed"),
-  expired_grants: (n) => counted(n, "grant expired", "grants expired"),
+  expired_grants: (n) => counted(n, "lot expired", "lots expired"),
   expired_reservations: (n) => counted(n, "hold expired", "holds expired"),
   notifications_queued: (n) => counted(n, "message queued", "messages queued"),
   partitions_created: (n) => counted(n, "partition made", "partitions made"),

@@ -214,7 +214,7 @@ export function LotsAndHolds({ detail }: { readonly detail: AccountDetail }): Re
           label="Lots"
           columns={lotColumns}
           rows={detail.lots}
-          rowKey={(lot) => String(lot.grant_id)}
+          rowKey={(lot) => String(lot.lot_id)}
           empty="No live lots: this account has no tokens."
         />
       </Section>
