@@ -194,7 +194,7 @@ function Exports(): ReactNode {
   const chooser = useRef<HTMLInputElement>(null);
   return (
     <section
-      className={css.drop}
+      className={own.drop}
       aria-label="Files"
       data-over={isOver || undefined}
       onDragOver={(event) => {
@@ -242,7 +242,7 @@ function FileList(): ReactNode {
   const { files, drop } = useUploads();
   if (files.length === 0) return null;
   return (
-    <div className={css.files}>
+    <div className={own.files}>
       {files.map((file) => (
         <FileLine key={file.key} file={file} onDrop={() => drop(file.key)} />
       ))}
@@ -253,7 +253,7 @@ function FileList(): ReactNode {
 function FileLine({ file, onDrop }: { readonly file: FileInHand; readonly onDrop: () => void }): ReactNode {
   const percent = file.sizeBytes === 0 ? 0 : (100 * file.sentBytes) / file.sizeBytes;
   return (
-    <div className={css.file}>
+    <div className={own.file}>
       {file.status === "ready" ? (
         <CheckIcon size={15} style={{ color: "var(--c-green)" }} />
       ) : file.status === "failed" ? (
@@ -261,7 +261,7 @@ function FileLine({ file, onDrop }: { readonly file: FileInHand; readonly onDrop
       ) : (
         <FileIcon size={15} />
       )}
-      <bdi className={css.fileName}>{clip(cleanText(file.name), 120)}</bdi>
+      <bdi className={own.fileName}>{clip(cleanText(file.name), 120)}</bdi>
       <span className={css.quiet}>{formatBytes(file.sizeBytes)}</span>
       <span className={css.quiet} style={{ minWidth: 110, textAlign: "right" }}>
         {file.status === "ready" ? (
@@ -278,7 +278,7 @@ function FileLine({ file, onDrop }: { readonly file: FileInHand; readonly onDrop
         <CloseIcon size={14} />
       </ActionIcon>
       {file.failure ? (
-        <span className={css.fileProblem}>
+        <span className={own.fileProblem}>
           {file.failure.message} {file.failure.advice}
         </span>
       ) : null}
