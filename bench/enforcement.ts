@@ -26,7 +26,7 @@ const pgbench = ["/usr/bin/pgbench", "/usr/lib/postgresql/15/bin/pgbench"].find(
 export const driver = pgbench ? "pgbench" : "pg client loop";
 
 /** Statements of one transaction each (`:a` an account, `:r` a number never used before), with their driver's form. */
-export interface Script {
+interface Script {
   readonly url: string;
   readonly accounts: number;
   readonly statements: readonly string[];

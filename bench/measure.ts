@@ -24,7 +24,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
 }
 
-export interface Rounds {
+interface Rounds {
   readonly ours: number;
   readonly floor: number;
   /** Median of the rounds' own ratios ours ÷ floor. */

@@ -136,7 +136,7 @@ async function connect(url: string): Promise<pg.Client> {
 }
 
 /** Fills a new database of a server for the searches; answers its address. */
-export async function prepare(serverUrl: string): Promise<string> {
+async function prepare(serverUrl: string): Promise<string> {
   const { url } = await createProjectDatabase(serverUrl, { preset: "default" });
   const sql = await connect(url);
   await fill(sql, size);

@@ -41,7 +41,7 @@ function readYaml(path: string): unknown {
 
 export const readRules = (path: string): readonly Rule[] => rulesOf(readYaml(path), path);
 
-export type PriceRecord = Readonly<Record<string, unknown>>;
+type PriceRecord = Readonly<Record<string, unknown>>;
 
 /** The prices of a preset. */
 export function presetPrices(name: string): readonly PriceRecord[] {

@@ -8,7 +8,7 @@ const packageDir = join(repositoryDir, "node_modules/electron");
 const probeMs = 3_000;
 const fetchMs = 90_000;
 
-export type Runtime =
+type Runtime =
   | { readonly path: string }
   /** Why not, to follow "Electron's window cannot be shown: ". */
   | { readonly reason: string };

@@ -17,7 +17,7 @@ import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { newJwtSecret } from "./keys.ts";
 
-export interface ProjectRecord {
+interface ProjectRecord {
   /** Of this file and the folder's layout. */
   readonly format: 1;
   readonly jwtSecret: string;

@@ -106,7 +106,7 @@ export function pgliteDatabase(db: PGlite): Database {
   };
 }
 
-export interface PostgresDatabaseOptions {
+interface PostgresDatabaseOptions {
   /** Connections at most, beside the one that listens. */
   readonly poolSize?: number;
   /** Called when the listening connection is lost or regained. */

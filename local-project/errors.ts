@@ -3,7 +3,7 @@
  * Codes, texts and the table follow https://docs.postgrest.org/en/stable/references/errors.html.
  */
 
-export interface ErrorBody {
+interface ErrorBody {
   readonly code: string;
   readonly message: string;
   readonly details: unknown;
@@ -41,7 +41,7 @@ export function refusal(
 }
 
 /** The fields of an error that PostgreSQL reported, through pg or PGlite alike. */
-export interface PostgresError {
+interface PostgresError {
   readonly code: string;
   readonly message: string;
   readonly detail?: string | undefined;

@@ -5,7 +5,7 @@
 import type { Database, Row } from "./database.ts";
 import { refusal } from "./errors.ts";
 
-export interface FunctionArgument {
+interface FunctionArgument {
   readonly name: string;
   /** As `format_type` writes it. */
   readonly type: string;

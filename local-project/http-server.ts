@@ -7,7 +7,7 @@ import type { Gate } from "./keys.ts";
 import type { RpcResponse } from "./rpc-messages.ts";
 import type { RpcEndpoint } from "./rpc.ts";
 
-export interface HttpServerOptions {
+interface HttpServerOptions {
   /** 0 for any free port. */
   readonly port: number;
   readonly gate: Gate;
@@ -18,7 +18,7 @@ export interface HttpServerOptions {
   readonly log: (sentence: string) => void;
 }
 
-export interface HttpServer {
+interface HttpServer {
   readonly port: number;
   /** Refuses new calls and lets those under way end, for a few seconds at most. */
   close(): Promise<void>;

@@ -7,8 +7,6 @@ import type { Row, RunSql } from "./database.ts";
 import type { LocalProjectOptions, ProjectAddress } from "./project.ts";
 import type { HostMessage, WorkerMessage } from "./worker.ts";
 
-export type { LocalProjectOptions, ProjectAddress } from "./project.ts";
-
 export interface LocalProject extends ProjectAddress {
   /** Statements in the project's own database, as one transaction: for the sample data alone. */
   readonly run: RunSql;

@@ -18,7 +18,7 @@ import {
   readPreset,
 } from "./migrations.ts";
 
-export interface DatabaseAddress {
+interface DatabaseAddress {
   /** postgresql://user@host:port/database; a password in it is used where no other is given. */
   readonly address: string;
   readonly password: string;
@@ -39,7 +39,7 @@ class InstallError extends Error {
   }
 }
 
-export interface Preset {
+interface Preset {
   readonly name: string;
   readonly description: string;
   readonly content: Readonly<Record<string, unknown>>;
@@ -47,8 +47,6 @@ export interface Preset {
 
 const loopback: ReadonlySet<string> = new Set(["127.0.0.1", "localhost", "[::1]", "::1"]);
 const connectMs = 15_000;
-
-export type Installer = ReturnType<typeof createInstaller>;
 
 export function createInstaller(resourcesDir: string) {
   return {

@@ -15,14 +15,14 @@ export interface SqlConnection {
   exec(text: string): Promise<unknown>;
 }
 
-export interface Migration {
+interface Migration {
   /** 14 digits; the order in which migrations apply. */
   readonly version: string;
   readonly name: string;
   readonly sql: string;
 }
 
-export interface MigrateOptions {
+interface MigrateOptions {
   /** Folder that holds `migrations/` and `presets/`; the checkout's `supabase/` unless said. */
   readonly resourcesDir?: string;
   /** Preset to apply afterwards. `ifFresh` applies it only where this run installed the first migration. */
@@ -33,7 +33,7 @@ export interface MigrateOptions {
   readonly onProgress?: (sentence: string) => void;
 }
 
-export interface MigrateOutcome {
+interface MigrateOutcome {
   /** File names, without `.sql`, that this run applied. */
   readonly applied: readonly string[];
   /** How many were there already. */

@@ -57,7 +57,7 @@ export interface ProjectAddress extends ProjectKeys {
   readonly url: string;
 }
 
-export interface ServedProject {
+interface ServedProject {
   readonly address: ProjectAddress;
   /** Statements in the project's own database, past every check of the endpoint: for sample data alone. */
   readonly run: RunSql;

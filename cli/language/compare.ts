@@ -11,17 +11,17 @@ import {
 } from "./files.ts";
 import { findTexts } from "./find-texts.ts";
 
-export interface MissingText {
+interface MissingText {
   readonly text: string;
   readonly file: string;
   readonly line: number;
   readonly catalogue: string;
 }
-export interface CatalogueText {
+interface CatalogueText {
   readonly text: string;
   readonly catalogue: string;
 }
-export interface Comparison {
+interface Comparison {
   readonly catalogues: ReturnType<typeof readCatalogues>;
   readonly missing: readonly MissingText[];
   /** In the catalogue without its German text. */

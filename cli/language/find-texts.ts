@@ -17,12 +17,12 @@ import {
 } from "./what-is-text.ts";
 
 /** A text as a source file has it; `{name}` stands for what the code puts there. */
-export interface FoundText {
+interface FoundText {
   readonly text: string;
   readonly line: number;
 }
 
-export interface FoundTexts {
+interface FoundTexts {
   readonly texts: readonly FoundText[];
   /** The file, rewritten; null where it has no text. */
   readonly code: MagicString | null;

@@ -19,7 +19,7 @@ import type { Dispatcher, Log } from "../main/console/dispatch.ts";
 import { findFile, securityHeaders } from "../main/renderer-files.ts";
 import { serveSocket } from "./socket.ts";
 
-export interface BrowserHostOptions {
+interface BrowserHostOptions {
   readonly dispatcher: Dispatcher;
   /** The built renderer: holds index.html. */
   readonly rendererDir: string;

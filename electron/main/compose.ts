@@ -17,7 +17,7 @@ import type { Log } from "./console/dispatch.ts";
 import type { Updates } from "./console/settings/updates.ts";
 import { stripeEndpoint } from "./console/finance/stripe-source-client.ts";
 
-export interface ComposeOptions {
+interface ComposeOptions {
   readonly dataDir: string;
   readonly host: About["host"];
   /** Whether an empty local project is filled with sample people and traffic by itself; else once a person asks. */

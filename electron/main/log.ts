@@ -6,7 +6,7 @@ import { redact } from "./backend/redact.ts";
 const maxLogBytes = 1_000_000;
 const maxReports = 20;
 
-export interface LocalLog {
+interface LocalLog {
   readonly folder: string;
   readonly log: (line: string) => void;
   /** Answers the report's path, null where it could not be written. */

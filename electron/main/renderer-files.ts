@@ -17,7 +17,7 @@ const mediaTypes: Readonly<Record<string, string>> = {
   ".map": "application/json",
 };
 
-export interface FoundFile {
+interface FoundFile {
   readonly path: string;
   readonly mediaType: string;
   /** Names under assets/ carry a hash of their content. */

@@ -26,7 +26,7 @@ export interface Catalogue {
   /** Why the project's rules block; nobody in the history is blocked for anything else but limits. */
   readonly reasons: readonly string[];
 }
-export interface Plan {
+interface Plan {
   readonly plan_id: string;
   readonly name: string;
   readonly monthly_allowance: number;
@@ -37,7 +37,7 @@ export interface Plan {
   readonly rollover_months: number;
   readonly warn_at: readonly number[];
 }
-export interface Pack {
+interface Pack {
   readonly pack_id: string;
   readonly tokens: number;
   readonly price_minor: number;
@@ -45,14 +45,14 @@ export interface Pack {
   /** Plans that may buy it; null for all that allow a top-up. */
   readonly plans: readonly string[] | null;
 }
-export interface Price {
+interface Price {
   readonly provider: string;
   readonly model: string;
   readonly input_micros_per_million: number;
   readonly output_micros_per_million: number;
 }
 
-export type LotKind = "subscription" | "purchased" | "promotional";
+type LotKind = "subscription" | "purchased" | "promotional";
 export interface Lot {
   /** 1 for the account's first lot, and so on. */
   readonly lot: number;
@@ -70,7 +70,7 @@ export interface Lot {
 }
 
 /** A payment, as Stripe and the ledger both know it. */
-export interface Payment {
+interface Payment {
   readonly charge_id: string;
   readonly payment_intent_id: string;
   readonly checkout_session_id: string | null;
@@ -87,7 +87,7 @@ export interface Payment {
   readonly plant: Plant | null;
 }
 
-export type EntryType =
+type EntryType =
   | "subscription_grant"
   | "purchase"
   | "bonus"
@@ -161,7 +161,7 @@ export interface Call {
 }
 
 /** Counters of the account's local day or month. */
-export interface Period {
+interface Period {
   /** First local date of the period. */
   readonly date: string;
   readonly ends_at: number;
@@ -189,7 +189,7 @@ export interface History {
   readonly block: { readonly at: number; readonly reason: string } | null;
 }
 
-export interface HistoryOptions {
+interface HistoryOptions {
   readonly seed: number;
   /** Local days before today that have history. */
   readonly days: number;

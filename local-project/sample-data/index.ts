@@ -10,14 +10,14 @@ import { inventPeople, type Person } from "./people.ts";
 import { writeStripeExports } from "./stripe-exports.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
-export interface SampleProject {
+interface SampleProject {
   readonly url: string;
   readonly serviceRoleKey: string;
   /** Runs statements as one transaction in the project's own database, as its owner or a superuser. */
   readonly run: RunSql;
 }
 
-export interface SampleOptions {
+interface SampleOptions {
   /** Default 500. What a project holds already was made with its own numbers, and keeps them. */
   readonly users?: number;
   /** Days of history; default 45. */
@@ -31,7 +31,7 @@ export interface SampleOptions {
   readonly onProgress?: (fraction: number) => void;
 }
 
-export interface SampleStatus {
+interface SampleStatus {
   /** Live calls are being made. */
   readonly running: boolean;
   /** Live calls made since the start. */

@@ -6,7 +6,7 @@ import { quoteLiteral } from "../database.ts";
 import type { Call, Entry, History, Lot, Snapshot } from "./history.ts";
 
 /** Places in the feed: one order of ids over all accounts, in order of time. */
-export interface Ids {
+interface Ids {
   readonly decision: ReadonlyMap<Call, number>;
   readonly entry: ReadonlyMap<Entry, number>;
   /** Of the ends that are not in the ledger: released and expired holds. */

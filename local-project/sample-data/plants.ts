@@ -7,7 +7,7 @@ import type { DifferenceClass } from "../../shared/governance/reconciliation/ind
  */
 export type Plant = Exclude<DifferenceClass, "ORPHAN" | "UNKNOWN_CATEGORY">;
 
-export type DisputeStatus = "needs_response" | "won" | "lost";
+type DisputeStatus = "needs_response" | "won" | "lost";
 
 /** A charge as Stripe has it. */
 export interface Charge {
@@ -38,7 +38,7 @@ export interface Charge {
 }
 
 /** Another charge of the same customer. */
-export type AnotherCharge = (fields: Partial<Charge> & Pick<Charge, "created">) => Charge;
+type AnotherCharge = (fields: Partial<Charge> & Pick<Charge, "created">) => Charge;
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;

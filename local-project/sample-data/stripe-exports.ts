@@ -11,7 +11,7 @@ import { type Charge, type Plant, stripeSide } from "./plants.ts";
 import { seedRandom } from "./random.ts";
 
 /** A planted difference: its class, and the Stripe object or ledger lot that it is about. */
-export interface Planted {
+interface Planted {
   readonly class: DifferenceClass;
   readonly about: string;
 }

@@ -48,7 +48,7 @@ export interface Scene {
  * Sends a turn and waits for its answer, then for the pause; null where no answer came. With a negative pause it does
  * not wait for the answer, as a machine would not.
  */
-export type Say = (turn: Turn, pauseMs: number) => Promise<Answer | null>;
+type Say = (turn: Turn, pauseMs: number) => Promise<Answer | null>;
 
 export type Script = (scene: Scene, actor: Actor, say: Say) => Promise<void>;
 

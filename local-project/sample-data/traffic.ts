@@ -18,7 +18,7 @@ import {
   type Turn,
 } from "./traffic-scripts.ts";
 
-export interface TrafficOptions {
+interface TrafficOptions {
   readonly url: string;
   readonly serviceRoleKey: string;
   readonly catalogue: Catalogue;

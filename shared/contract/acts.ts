@@ -422,13 +422,13 @@ export const acts = {
 
 export type ActName = keyof typeof acts;
 export const actNames = Object.keys(acts) as [ActName, ...ActName[]];
-export type ActOf<Subject extends SubjectName> = {
+type ActOf<Subject extends SubjectName> = {
   [Name in ActName]: (typeof acts)[Name]["subject"] extends Subject ? Name : never;
 }[ActName];
 export type ActInput<Name extends ActName> = z.output<(typeof acts)[Name]["input"]>;
 
 /** An act without its exact types, as the outbox and the forms use it. */
-export type AnyAct = Description<string, SubjectName, z.ZodRawShape>;
+type AnyAct = Description<string, SubjectName, z.ZodRawShape>;
 export const actNamed = (name: ActName): AnyAct => acts[name] as unknown as AnyAct;
 
 /** What an act sets, with what the operator gave. */

@@ -5,7 +5,7 @@ import { commandId, done, instant, nothing, operation, whole } from "./basics.ts
 import { intent } from "./sync.ts";
 
 /** A message about an alert, on its way to somebody. */
-export const notification = z.looseObject({
+const notification = z.looseObject({
   notification_id: whole,
   channel: z.string(),
   audience: z.enum(["operators", "user"]),
@@ -103,7 +103,7 @@ export const alertFacts = alert.pick({
 });
 
 /** Open alerts that are alike: one line, however many they are. */
-export const alertGroup = z.looseObject({
+const alertGroup = z.looseObject({
   group_id: z.string(),
   kind: z.string(),
   alert_name: z.string().nullable(),
@@ -159,7 +159,7 @@ const alertFilter = z
   .strict();
 export type AskedAlerts = z.infer<typeof alertFilter>;
 
-export const alertAction = z.enum(["acknowledge", "resolve", "snooze", "take", "give_up"]);
+const alertAction = z.enum(["acknowledge", "resolve", "snooze", "take", "give_up"]);
 export type AlertAction = z.infer<typeof alertAction>;
 
 export const alertsOperations = {

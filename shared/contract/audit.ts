@@ -10,7 +10,7 @@ export const auditRow = auditEntry.extend({
 });
 export type AuditRow = z.infer<typeof auditRow>;
 
-export const auditFilter = z
+const auditFilter = z
   .object({
     /** People alone, rules and upkeep alone, or both (null). */
     by: z.enum(["people", "rules"]).nullable(),

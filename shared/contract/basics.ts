@@ -46,7 +46,6 @@ export function operation<I extends z.ZodType, O extends z.ZodType>(input: I, ou
 }
 
 export const decision = z.enum(["allow", "warn", "block"]);
-export type Decision = z.infer<typeof decision>;
 
 export const ruleMode = z.enum(["enforce", "shadow", "off"]);
 export type RuleMode = z.infer<typeof ruleMode>;

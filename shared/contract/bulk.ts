@@ -136,7 +136,7 @@ export const bulkAct = z.looseObject({
 export type BulkAct = z.infer<typeof bulkAct>;
 
 const bulkRowStatus = z.enum(["waiting", "done", "refused", "undone", "kept"]);
-export const bulkRow = z.looseObject({
+const bulkRow = z.looseObject({
   user_id: z.string().nullable(),
   display_name: z.string().nullable(),
   email: z.string().nullable(),

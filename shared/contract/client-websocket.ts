@@ -17,7 +17,7 @@ import {
   subprotocol,
 } from "./wire.ts";
 
-export interface WebSocketClientOptions {
+interface WebSocketClientOptions {
   /** By default the page's own address. */
   readonly origin?: string;
   /** By default it is read from storage, or traded for the one-time token in the address. */

@@ -20,10 +20,10 @@ export type ProjectInfo = z.infer<typeof projectInfo>;
 
 /** What a project can be marked with, so that one is not taken for another. */
 export const profileColors = ["grey", "blue", "green", "amber", "red", "violet"] as const;
-export const profileColor = z.enum(profileColors);
+const profileColor = z.enum(profileColors);
 export type ProfileColor = z.infer<typeof profileColor>;
 
-export const profile = z.object({
+const profile = z.object({
   profile_id: z.string(),
   name: z.string(),
   url: z.string(),
@@ -41,7 +41,7 @@ export const profile = z.object({
 });
 export type Profile = z.infer<typeof profile>;
 
-export const connectionState = z.object({
+const connectionState = z.object({
   profile: profile.nullable(),
   status: z.enum(["starting", "connecting", "catching_up", "live", "offline", "refused"]),
   /** Since when it is in this status. */

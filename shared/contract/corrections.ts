@@ -123,7 +123,7 @@ const snapshot = z.looseObject({
 export type Snapshot = z.infer<typeof snapshot>;
 
 /** What an act does, exactly: the account before and after, ledger entries, and the lots that change. */
-export const effects = z.looseObject({
+const effects = z.looseObject({
   before: snapshot,
   after: snapshot,
   entries: z.array(
@@ -157,7 +157,7 @@ export const preview = z.looseObject({
 });
 export type Preview = z.infer<typeof preview>;
 
-export const accountAct = z.looseObject({
+const accountAct = z.looseObject({
   act_id: whole,
   command_id: z.string(),
   user_id: z.string(),

@@ -5,7 +5,7 @@ import { instant, operation, tokens, whole } from "./basics.ts";
 /** A calendar day, YYYY-MM-DD: each account's own. */
 const day = z.iso.date();
 
-export const costStep = z.enum(["day", "week", "month"]);
+const costStep = z.enum(["day", "week", "month"]);
 export type CostStep = z.infer<typeof costStep>;
 export const costDimension = z.enum([
   "model",

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { done, failure, instant, nothing, operation, whole } from "./basics.ts";
 
-export const upload = z.object({
+const upload = z.object({
   upload_id: z.string(),
   file_name: z.string(),
   size_bytes: whole,
@@ -12,7 +12,7 @@ export const upload = z.object({
 export type Upload = z.infer<typeof upload>;
 
 /** A file that the system handed to the program. */
-export const broughtFile = z.object({
+const broughtFile = z.object({
   file_name: z.string(),
   /** How far it was copied; null where it was not taken. */
   upload: upload.nullable(),
@@ -20,7 +20,7 @@ export const broughtFile = z.object({
 });
 export type BroughtFile = z.infer<typeof broughtFile>;
 
-export const reconciliationRun = z.object({
+const reconciliationRun = z.object({
   run_id: z.string(),
   started_at: instant,
   finished_at: instant.nullable(),
@@ -45,7 +45,7 @@ export type ReconciliationRun = z.infer<typeof reconciliationRun>;
 const stripePermission = z.object({ row: z.string(), name: z.string(), is_granted: z.boolean() });
 
 /** What Stripe reports about a key. */
-export const stripeKeyCheck = z.object({
+const stripeKeyCheck = z.object({
   account_id: z.string(),
   account_name: z.string().nullable(),
   mode: z.enum(["live", "test"]),
@@ -54,7 +54,7 @@ export const stripeKeyCheck = z.object({
 export type StripeKeyCheck = z.infer<typeof stripeKeyCheck>;
 
 /** The Stripe account that a project is reconciled with by the API. The key itself never comes here. */
-export const stripeConnection = stripeKeyCheck.omit({ permissions: true }).extend({
+const stripeConnection = stripeKeyCheck.omit({ permissions: true }).extend({
   key_storage: z.enum(["keychain", "session", "missing"]),
   connected_at: instant,
   /** Until when everything was read; null before the first time. */

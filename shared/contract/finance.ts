@@ -9,7 +9,7 @@ const differenceId = z.string().min(1).max(512);
 
 const money = z.object({ currency: z.string(), amount_minor: signed });
 
-export const caseStatus = z.enum([
+const caseStatus = z.enum([
   "open",
   "investigating",
   "proposed",
@@ -21,7 +21,7 @@ export const caseStatus = z.enum([
 ]);
 export type CaseStatus = z.infer<typeof caseStatus>;
 
-export const caseAction = z.enum([
+const caseAction = z.enum([
   "investigate",
   "assign",
   "note",
@@ -89,7 +89,7 @@ export const financeCase = z.looseObject({
 });
 export type FinanceCase = z.infer<typeof financeCase>;
 
-export const caseFilter = z
+const caseFilter = z
   .object({
     run_id: z.string().max(255).nullable(),
     /** True: what still keeps a period open. */

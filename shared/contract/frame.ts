@@ -17,7 +17,7 @@ export const waitingOf = ({ open_alerts: alerts = 0, conflicts = 0 }: Partial<Ra
   alerts + conflicts;
 
 /** Something worth interrupting a person for. */
-export const notice = z.object({
+const notice = z.object({
   level: z.enum(["info", "warning", "error"]),
   title: z.string(),
   /** Whom it is about, by their own name: shown after the title. */

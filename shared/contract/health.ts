@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { commandId, instant, nothing, operation, tokens, whole } from "./basics.ts";
 
-export const healthCheck = z.looseObject({
+const healthCheck = z.looseObject({
   /** Stable name, such as `upkeep` or `doors`. */
   check: z.string(),
   ok: z.boolean(),

@@ -13,7 +13,7 @@ export const historyKinds = [
   "alert",
   "message",
 ] as const;
-export const historyKind = z.enum(historyKinds);
+const historyKind = z.enum(historyKinds);
 export type HistoryKind = z.infer<typeof historyKind>;
 
 /** Whole, of either sign. */
@@ -29,7 +29,7 @@ const atStripe = {
   livemode: z.boolean().nullable(),
 };
 
-export const historyItem = z.discriminatedUnion("kind", [
+const historyItem = z.discriminatedUnion("kind", [
   z.looseObject({
     kind: z.literal("stopped"),
     ...base,
@@ -106,7 +106,7 @@ export const historyItem = z.discriminatedUnion("kind", [
 ]);
 export type HistoryItem = z.infer<typeof historyItem>;
 
-export const ledgerEntry = z.looseObject({
+const ledgerEntry = z.looseObject({
   transaction_id: whole,
   transaction_type: z.string(),
   amount: tokens,
@@ -125,7 +125,7 @@ export const ledgerEntry = z.looseObject({
 });
 export type LedgerEntry = z.infer<typeof ledgerEntry>;
 
-export const ledgerFilter = z
+const ledgerFilter = z
   .object({
     type: z.string().max(100).nullable(),
     text: z.string().max(200).nullable(),
@@ -135,14 +135,14 @@ export const ledgerFilter = z
   .strict();
 export type LedgerFilter = z.infer<typeof ledgerFilter>;
 
-export const ledgerProof = z.looseObject({
+const ledgerProof = z.looseObject({
   entries_checked: whole,
   /** Empty when everything is sound. */
   problems: z.array(z.looseObject({ problem: z.string() })),
 });
 export type LedgerProof = z.infer<typeof ledgerProof>;
 
-export const balanceExplained = z.looseObject({
+const balanceExplained = z.looseObject({
   /** The sum of `lines`. */
   total: tokens,
   subscription: tokens,

@@ -26,7 +26,7 @@ export const configRecord = z.looseObject({
 export type ConfigItemRecord = z.infer<typeof configRecord>;
 
 /** One version, with what it changed of the one before; null: the record was new. */
-export const configChange = configRecord.extend({
+const configChange = configRecord.extend({
   version_id: whole,
   is_retired: z.boolean(),
   difference: z.array(ruleDifference).nullable(),
@@ -107,7 +107,7 @@ export const configPreview = z.object({
 });
 
 /** What would become of one record by a preset or a return. */
-export const configStep = z.object({
+const configStep = z.object({
   kind: configKind,
   key: z.string(),
   step: z.enum(["new", "changed", "retired", "same"]),
@@ -132,7 +132,7 @@ export const configProposal = z.looseObject({
 export type ConfigProposal = z.infer<typeof configProposal>;
 
 /** A simulation under way; followed by the stream `simulation`. */
-export const simulationRun = z.object({
+const simulationRun = z.object({
   run_id: z.string(),
   since: instant,
   until: instant,

@@ -29,7 +29,7 @@ export const price = z.object({
 export type PriceRecord = z.infer<typeof price>;
 
 /** A line of the catalogue beside what the project has. */
-export const priceReview = z.object({
+const priceReview = z.object({
   /** missing: no price; different: another one; same; unknown: used and not in the catalogue. */
   kind: z.enum(["missing", "different", "same", "unknown"]),
   provider: z.string().nullable(),

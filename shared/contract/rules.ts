@@ -45,7 +45,7 @@ export const ruleDifference = z.object({
 const definition = z.looseObject({ rule_name: z.string() });
 
 /** One change of one rule: a version, with what it changed of the one before. */
-export const ruleChange = z.object({
+const ruleChange = z.object({
   version_id: whole,
   rule_name: z.string(),
   version: whole,
@@ -123,7 +123,7 @@ const thresholdCurve = replayThreshold.extend({
 export type ThresholdCurveRecord = z.infer<typeof thresholdCurve>;
 
 /** A draft replayed over past calls; followed by the stream `replay` while it runs. */
-export const replayRun = z.object({
+const replayRun = z.object({
   run_id: z.string(),
   rule_name: z.string(),
   since: instant,
@@ -143,7 +143,7 @@ export const replayRun = z.object({
 export type ReplayRun = z.infer<typeof replayRun>;
 
 /** What a change that waits to be sent does to the calls that the last sync kept here. Counts are calls or users. */
-export const rulePrediction = z.object({
+const rulePrediction = z.object({
   /** Calls that were judged, and when the first of them was. */
   calls: whole,
   since: instant.nullable(),

@@ -14,7 +14,7 @@ export const settings = z.object({
 });
 export type Settings = z.infer<typeof settings>;
 
-export const about = z.object({
+const about = z.object({
   version: z.string(),
   host: z.enum(["electron", "browser"]),
   keychain: z.object({

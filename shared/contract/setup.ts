@@ -16,7 +16,7 @@ const database = z
   .strict();
 export type DatabaseInput = z.output<typeof database>;
 
-export const presetChoice = z.object({
+const presetChoice = z.object({
   name: z.string(),
   /** What it is for, from the first lines of its file. */
   description: z.string(),

@@ -5,7 +5,7 @@ import { done, failure, instant, nothing, operation } from "./basics.ts";
 export const updateChannel = z.enum(["stable", "beta"]);
 export type UpdateChannel = z.infer<typeof updateChannel>;
 
-export const updateState = z.object({
+const updateState = z.object({
   /** off: this program is not updated from here; `why` gives the reason. ready: waits for the next start. */
   status: z.enum(["off", "idle", "checking", "downloading", "ready"]),
   why: z.string().nullable(),

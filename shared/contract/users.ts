@@ -24,7 +24,6 @@ const limitWindow = z.looseObject({
 });
 
 export const limits = z.looseObject({ daily: limitWindow, monthly: limitWindow });
-export type Limits = z.infer<typeof limits>;
 
 export const accountState = z.looseObject({
   user_id: z.string(),
@@ -166,7 +165,7 @@ export const hold = z.looseObject({
 });
 export type Hold = z.infer<typeof hold>;
 
-export const debtCause = z.looseObject({
+const debtCause = z.looseObject({
   transaction_id: whole,
   at: instant,
   /** `usage`: a call used more than was there; else the record or entry that took back what was spent. */

@@ -53,7 +53,7 @@ export const usageEventPage = z.looseObject({
 });
 
 /** Filter of the live feed; an absent key means all. */
-export const feedFilter = z
+const feedFilter = z
   .object({
     user_id: userId.optional(),
     decision: decision.optional(),
@@ -68,14 +68,14 @@ export type FeedFilter = z.infer<typeof feedFilter>;
 const callFilter = feedFilter.omit({ kinds: true });
 
 /** From a moment up to another one, which is not part of it. */
-export const stretch = z.object({ from: instant, to: instant }).strict();
+const stretch = z.object({ from: instant, to: instant }).strict();
 export type Stretch = z.infer<typeof stretch>;
 
 /**
  * One step of time. Asked for: tokens of calls decided in it, before anybody knows what they use. Used: tokens of calls
  * settled in it, as charged. A call is asked for in one step and may be settled in another, so the two need not agree.
  */
-export const overviewStep = z.looseObject({
+const overviewStep = z.looseObject({
   start: instant,
   /** Decided in the step: allowed, warned and blocked. */
   calls: whole,

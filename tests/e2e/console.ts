@@ -185,7 +185,7 @@ async function openProject(page: Page, workshop: Workshop): Promise<void> {
 }
 
 /** The answer of authorize_usage, as far as the tests look at it. */
-export interface Answer {
+interface Answer {
   readonly decision: "allow" | "warn" | "block";
   readonly reason: string | null;
   readonly http_status: number;

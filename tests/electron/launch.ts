@@ -29,7 +29,7 @@ export interface Desktop {
   close(): Promise<void>;
 }
 
-export interface DesktopOptions {
+interface DesktopOptions {
   readonly dataDir: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { repositoryDir } from "../../cli/build.ts";
 import type { CheckName } from "./checks.ts";
 
-export interface Plant {
+interface Plant {
   readonly what: string;
   readonly file: "main/index.js" | "preload/index.cjs";
   readonly from: RegExp;

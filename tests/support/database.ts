@@ -10,14 +10,14 @@ import {
 } from "../../local-project/migrations.ts";
 import { makeSupabaseLike } from "./postgres.ts";
 
-export interface ProjectDatabase {
+interface ProjectDatabase {
   /** Superuser: sees everything, RLS does not apply. */
   readonly url: string;
   /** The non-superuser who applied the migrations and owns what they made. */
   readonly ownerUrl: string;
 }
 
-export interface ProjectDatabaseOptions {
+interface ProjectDatabaseOptions {
   /** Applied after the migrations; none unless said. */
   readonly preset?: string;
   readonly resourcesDir?: string;

@@ -10,7 +10,7 @@ const binary = "/usr/sbin/pgbouncer";
 /** Debian's package `pgbouncer`. */
 export const hasPgbouncer = existsSync(binary);
 
-export interface Pooler {
+interface Pooler {
   /** The same database, through the pooler. */
   readonly url: string;
   stop(): Promise<void>;

@@ -29,7 +29,7 @@ import { freePort } from "./free-port.ts";
 const run = promisify(execFile);
 const repository = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
-export interface PostgresOptions {
+interface PostgresOptions {
   /** 18 is npm's embedded build and always there; 15 is Debian's, where it is installed. */
   readonly version?: 15 | 18;
   /** Extra server settings, e.g. `{ synchronous_commit: "on" }`. `fsync` is off unless asked for. */

@@ -3,10 +3,10 @@ import pg from "pg";
 import { expect, inject } from "vitest";
 import { createProjectDatabase } from "./database.ts";
 
-export type Version = 15 | 18;
+type Version = 15 | 18;
 type Role = "service_role" | "authenticated" | "anon";
 
-export interface Refusal {
+interface Refusal {
   readonly code: string;
   readonly hint: string | undefined;
   readonly message: string;
@@ -48,7 +48,7 @@ export function installedVersions(): Version[] {
   return postgresUrls()[15] === null ? [18] : [18, 15];
 }
 
-export interface ProjectOptions {
+interface ProjectOptions {
   readonly preset?: string;
   /** How many calls `call` makes at once. */
   readonly connections?: number;

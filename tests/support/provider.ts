@@ -7,7 +7,7 @@ import { type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createTestServer } from "./server.ts";
 
-export interface Asked {
+interface Asked {
   readonly path: string;
   readonly body: Readonly<Record<string, unknown>>;
 }

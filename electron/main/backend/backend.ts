@@ -41,7 +41,7 @@ export interface Backend {
   close(): Promise<void>;
 }
 
-export interface BackendOptions {
+interface BackendOptions {
   readonly url: string;
   readonly key: string;
   /** A read replica of the same project, which takes the same key; null or left out where there is none. */

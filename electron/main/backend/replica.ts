@@ -30,7 +30,7 @@ export const settleMs = 10_000;
 /** How long a replica that did not answer is left alone. */
 export const restMs = 30_000;
 
-export interface ReplicaRoute {
+interface ReplicaRoute {
   /** Whether this call may be asked of the replica now. */
   takes(name: string, nowMs: number): boolean;
   /** An act went to the primary. */

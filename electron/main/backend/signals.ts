@@ -12,7 +12,7 @@ const deafMs = 500;
 /** Realtime delivers; polling only notices if it stops. */
 const heardMs = 3_000;
 
-export interface Signals {
+interface Signals {
   /** Realtime delivered this signal. */
   heard(topic: SignalTopic, beats: number): void;
   /** Realtime is not available, or no longer. */

@@ -29,7 +29,7 @@ import { userHandlers } from "./users/users.ts";
 import type { createRail } from "./watch/rail.ts";
 import { watchHandlers } from "./watch/watch.ts";
 
-export interface Parts {
+interface Parts {
   readonly desk: DeskContext;
   readonly commands: Commands;
   readonly bulk: BulkDriver;

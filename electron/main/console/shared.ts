@@ -15,7 +15,7 @@ import { createUploads, type Uploads } from "./finance/uploads.ts";
 import { readSettings } from "./settings/settings.ts";
 import { createTopic, type Topic } from "./topic.ts";
 
-export interface SharedOptions {
+interface SharedOptions {
   readonly dataDir: string;
   readonly startLocalProject: StartLocalProject | null;
   readonly openKeychain: typeof openKeychain;

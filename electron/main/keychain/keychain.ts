@@ -26,7 +26,7 @@ export interface KeychainLibrary {
   deletePassword(service: string, account: string): Promise<boolean>;
 }
 
-export interface KeychainOptions {
+interface KeychainOptions {
   /** Entries of two installations must not mix. */
   readonly service: string;
   /** The one used before, if any. */

@@ -11,7 +11,7 @@ import { translated } from "../../../shared/language/index.ts";
 import type { Console } from "../console/console.ts";
 import type { Dispatcher, Log } from "../console/dispatch.ts";
 
-export interface NoticesOptions {
+interface NoticesOptions {
   /** Whether a window of the project is looked at. */
   readonly isSeen: () => boolean;
   /** Whether other projects are open too: then the project is named. */

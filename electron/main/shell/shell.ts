@@ -18,7 +18,7 @@ import { checkSpelling } from "./spelling.ts";
 import { createUpdates } from "./updates.ts";
 import { createWindows, type Windows } from "./windows.ts";
 
-export interface ShellOptions {
+interface ShellOptions {
   readonly dataDir: string;
   /** Folder of the built main, preload and renderer. */
   readonly outDir: string;

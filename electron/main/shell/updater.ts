@@ -18,7 +18,7 @@ import { z } from "zod";
 import type { Log } from "../console/dispatch.ts";
 import { serverOf } from "./feed-server.ts";
 
-export interface UpdaterOptions {
+interface UpdaterOptions {
   readonly feedPath: string;
   /** PEM. */
   readonly publicKey: string;

@@ -11,7 +11,7 @@ import { fail, ok } from "../../../shared/governance/result.ts";
 import type { Log } from "../console/dispatch.ts";
 import { noUpdates, updatesOff, type Updates } from "../console/settings/updates.ts";
 
-export interface UpdatesOptions {
+interface UpdatesOptions {
   readonly dataDir: string;
   /** Holds app-update.yml, which names the server. */
   readonly resourcesDir: string;

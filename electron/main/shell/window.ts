@@ -124,7 +124,7 @@ function writeWindowState(path: string, window: BrowserWindow, project: string |
   write(path, { ...state, places });
 }
 
-export interface WindowOptions {
+interface WindowOptions {
   /** The built preload, one CommonJS file. */
   readonly preloadPath: string;
   readonly statePath: string;

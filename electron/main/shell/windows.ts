@@ -12,7 +12,7 @@ import { showNotices, showWaiting } from "./notifications.ts";
 import { appOrigin, isAppUrl } from "./protocol.ts";
 import { keepOpenWindows, type OpenWindow, openWindow, readOpenWindows } from "./window.ts";
 
-export interface WindowsOptions {
+interface WindowsOptions {
   readonly consoles: Consoles;
   readonly preloadPath: string;
   readonly dataDir: string;

@@ -89,7 +89,7 @@ const storeVersion = migrations.length;
 /** What is read out of a damaged file where it still can be: what nobody else has. */
 const irreplaceable = ["settings", "profiles", "outbox"] as const;
 
-export interface OpenedDatabase {
+interface OpenedDatabase {
   readonly database: DatabaseSync;
   readonly path: string;
   /** What a person should know about how it was opened, e.g. that a damaged one was kept aside. */

@@ -15,7 +15,7 @@ import { prepareSql } from "./sql.ts";
 
 export type Store = ReturnType<typeof createStore>;
 
-export interface OpenedStore {
+interface OpenedStore {
   readonly store: Store;
   readonly path: string;
   readonly note: string | null;

@@ -16,7 +16,7 @@ import {
 } from "../ui/icons.tsx";
 import css from "./shell.module.css";
 
-export interface Desk {
+interface Desk {
   readonly id:
     | "watch"
     | "alerts"

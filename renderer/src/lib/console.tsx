@@ -60,7 +60,7 @@ export async function callOrThrow<N extends OperationName>(
   return result.value;
 }
 
-export interface CallOptions {
+interface CallOptions {
   readonly enabled?: boolean;
   /** Asks again so often while the window is looked at. */
   readonly refetchMs?: number | false;

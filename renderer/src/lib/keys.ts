@@ -4,9 +4,9 @@ import { type KeyboardEvent as FormKeyEvent, useLayoutEffect, useRef } from "rea
  * One listener for the whole window. Layers are asked from the newest to the oldest, so an open detail answers Esc
  * before the list behind it. A handler that returns false lets the key pass on.
  */
-export type KeyHandler = (event: KeyboardEvent) => boolean | void;
+type KeyHandler = (event: KeyboardEvent) => boolean | void;
 /** Keys as `event.key` gives them, or a sequence "g w", or "mod+k" (Ctrl, or Cmd on a Mac). */
-export type KeyMap = Readonly<Record<string, KeyHandler>>;
+type KeyMap = Readonly<Record<string, KeyHandler>>;
 
 interface Layer {
   readonly map: { readonly current: KeyMap };

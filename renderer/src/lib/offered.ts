@@ -2,7 +2,7 @@
 import { useEffect } from "react";
 import { create } from "zustand";
 
-export interface Offered {
+interface Offered {
   readonly id: string;
   readonly label: string;
   /** More words to find it by. */

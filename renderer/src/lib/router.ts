@@ -7,7 +7,7 @@ import { recall, remember, isText } from "./remember.ts";
  * Addresses live in the fragment (`#/users/42/ledger?day=…`): it works under app:// and on loopback alike, and
  * never reaches a server.
  */
-export interface Place {
+interface Place {
   /** Decoded path parts: ["users", "42", "ledger"]. */
   readonly parts: readonly string[];
   readonly query: URLSearchParams;

@@ -33,7 +33,7 @@ export interface Column<T> {
   readonly hint?: string;
 }
 
-export interface DataTableProps<T> {
+interface DataTableProps<T> {
   /** Names what is remembered: widths and columns. */
   readonly id: string;
   readonly label: string;

@@ -28,7 +28,7 @@ export interface Wording {
 }
 
 /** Outside the screens: in English, as it is. */
-export const plainWording: Wording = {
+const plainWording: Wording = {
   code: (code) => code.replaceAll("_", " "),
   text: (text) => text,
   period: (key) => sayPeriod(key, "en"),

@@ -51,7 +51,7 @@ export const tokens = (min = 0): FieldType => ({ is: "whole", min, max: most, un
 /** A text of at most so many characters. */
 export const text = (max = 255): FieldType => ({ is: "text", max });
 /** Of a channel. */
-export const channelPattern = /^[a-z][a-z0-9_]{0,31}$/;
+const channelPattern = /^[a-z][a-z0-9_]{0,31}$/;
 /** Channels such as email and slack. */
 export const channels: FieldType = { is: "texts", max: 20, each: 32, pattern: channelPattern };
 

@@ -1,6 +1,6 @@
 /** Estimates of what a period will cost, from its days so far. Pure; amounts are whole micro-units. */
 
-export interface Forecast {
+interface Forecast {
   /** So far, and the usual day for each day that is left. */
   readonly expected_micros: number;
   /** Four times in five the period ends between these, if its days go on as they did. */

@@ -24,7 +24,7 @@ export interface CsvRow {
   row: number;
 }
 
-export interface CsvHandler {
+interface CsvHandler {
   /** The header's cells. Called once, before any row. */
   onHeader(cells: string[], delimiter: "," | ";" | "tab"): void;
   onRow(row: CsvRow): void;

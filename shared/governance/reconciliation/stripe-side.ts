@@ -22,7 +22,7 @@ import {
 } from "./stripe-table.ts";
 import type { InputManifest, InputProblem, ReconcileOptions } from "./types.ts";
 
-export interface StripeFileReader {
+interface StripeFileReader {
   push(chunk: Uint8Array): void;
   /** The manifest; its hash is filled in by the caller. */
   finish(bytes: number): InputManifest;

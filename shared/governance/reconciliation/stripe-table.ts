@@ -107,7 +107,7 @@ const spec = {
 export type StripeTable = Table<typeof spec>;
 
 /** Ids that a payment may have beside its own. */
-export type LinkId = "intent" | "session" | "order" | "reference" | "invoice";
+type LinkId = "intent" | "session" | "order" | "reference" | "invoice";
 
 export interface StripeSide {
   readonly table: StripeTable;

@@ -11,7 +11,7 @@ const world = "Electron Isolated Context";
 const codec = makeCodec();
 let lastId = 0;
 
-export interface WebFrame {
+interface WebFrame {
   url: string;
   readonly frameId: string;
 }

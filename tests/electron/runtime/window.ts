@@ -5,7 +5,7 @@ import type { IpcMain } from "./ipc-main.ts";
 import type { Chromium, Session as DevTools } from "./chromium.ts";
 import type { StandInSession } from "./session.ts";
 
-export interface Bounds {
+interface Bounds {
   x: number;
   y: number;
   width: number;
@@ -21,7 +21,7 @@ interface WindowOptions extends Partial<Bounds> {
 }
 
 /** What a window stands on; set when the application is ready. */
-export interface Ground {
+interface Ground {
   readonly chromium: Chromium;
   readonly session: StandInSession;
   readonly ipc: IpcMain;

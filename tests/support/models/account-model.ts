@@ -22,7 +22,7 @@ export interface Policy {
 }
 
 /** A call as it is asked for. */
-export interface ModelCall {
+interface ModelCall {
   readonly request_id: string;
   readonly at_ms: number;
   readonly model: string;

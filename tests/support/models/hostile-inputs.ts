@@ -10,12 +10,12 @@ import { dice } from "../dice.ts";
 type Random = () => number;
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-export interface Parameter {
+interface Parameter {
   readonly name: string;
   readonly type: string;
   readonly isOptional: boolean;
 }
-export interface SqlFunction {
+interface SqlFunction {
   readonly name: string;
   readonly parameters: readonly Parameter[];
 }

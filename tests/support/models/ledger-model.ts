@@ -34,7 +34,7 @@ interface State {
 }
 
 /** The part of an answer that the model can know; `refused` is the hint of an error. */
-export type Answer = Readonly<Record<string, unknown>>;
+type Answer = Readonly<Record<string, unknown>>;
 
 const DAY = 86_400_000;
 const order: Readonly<Record<Kind, number>> = { subscription: 0, promotional: 1, purchased: 2 };
@@ -44,7 +44,7 @@ function monthEnd(now: number): number {
   return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 1);
 }
 
-export interface Plan {
+interface Plan {
   /** Tokens a month. */
   readonly allowance: number;
   readonly dailyLimit: number | null;

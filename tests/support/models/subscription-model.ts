@@ -21,7 +21,7 @@ const plans = {
   pro: { allowance: 300_000, price: 6_000, end: "expire" },
   loyal: { allowance: 70_000, price: 1_500, end: "keep" },
 } as const;
-export type PlanId = keyof typeof plans;
+type PlanId = keyof typeof plans;
 const paidPlans = ["basic", "pro", "loyal"] as const;
 
 export const subscriptionPreset = {
@@ -66,7 +66,7 @@ interface Subscription {
   endedOn: number | null;
 }
 
-export interface Delivery {
+interface Delivery {
   readonly day: number;
   readonly event: StripeEvent;
 }
@@ -131,7 +131,7 @@ function expectedAccount(subscriptions: readonly Subscription[], day: number): E
   return { plan: current?.plan ?? "free", subscription };
 }
 
-export interface HistoryOptions {
+interface HistoryOptions {
   readonly userId: string;
   readonly random: () => number;
   /** Seconds since 1970 of day 0. */

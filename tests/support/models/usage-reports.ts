@@ -323,7 +323,7 @@ export function usageReports(seed: number, count: number): readonly UsageReport[
 }
 
 /** A report whose parts and total need not fit together, and what it names: nobody's arithmetic can be relied on. */
-export interface StrangeReport {
+interface StrangeReport {
   readonly response: unknown;
   /** Input and output as they are named. */
   readonly parts: number;

@@ -1,5 +1,5 @@
 /** A paid invoice of a subscription, in Stripe's shape of before or since 2025-03-31. */
-export interface PaidInvoice {
+interface PaidInvoice {
   readonly name: string;
   readonly subscription: string;
   readonly customer: string;
@@ -14,7 +14,7 @@ export interface PaidInvoice {
   readonly lines: readonly PaidLine[];
 }
 
-export interface PaidLine {
+interface PaidLine {
   readonly amount: number;
   readonly isProration: boolean;
   /** Seconds since 1970. */

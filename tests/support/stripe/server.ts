@@ -37,13 +37,13 @@ const permissionOf: Readonly<Record<ListPath, string>> = {
   invoices: "rak_invoice_read",
 };
 
-export interface StripeKey {
+interface StripeKey {
   readonly account: StripeAccount;
   readonly lacks?: readonly string[];
   readonly isExpired?: boolean;
 }
 
-export interface StripeRequest {
+interface StripeRequest {
   readonly method: string;
   readonly path: string;
   readonly query: URLSearchParams;
@@ -51,10 +51,7 @@ export interface StripeRequest {
 }
 
 /** What a test makes of a request instead of the answer. */
-export type Fault =
-  | "hang"
-  | "drop"
-  | { readonly status: number; readonly body: object; readonly headers?: object };
+type Fault = "hang" | "drop" | { readonly status: number; readonly body: object; readonly headers?: object };
 
 export const rateLimited: Fault = {
   status: 429,

@@ -12,7 +12,7 @@ import { type DeskContext, readThrough } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import { createTopic, type Topic } from "../topic.ts";
 
-export type AlertHandlers = Pick<
+type AlertHandlers = Pick<
   Handlers,
   "alerts.list" | "alerts.groups" | "alerts.causes" | "alerts.decide" | "alerts.set" | "alerts.send_again"
 >;

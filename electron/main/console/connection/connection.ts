@@ -14,15 +14,15 @@ import { localProfileId, notLocal } from "./local.ts";
 import { type Profiles, unknownProfile } from "./profiles.ts";
 import { checkProject, missing } from "./project.ts";
 
-export interface ConnectionOptions extends Omit<LinkOptions, "store" | "local" | "keyOf"> {
+interface ConnectionOptions extends Omit<LinkOptions, "store" | "local" | "keyOf"> {
   readonly shared: Shared;
   /** Shows a project in a window of its own; null where there is one window. */
   readonly showElsewhere: ((profileId: string) => void) | null;
   readonly log: Log;
 }
 
-export type ProjectToAdd = z.output<(typeof connectionOperations)["connection.add"]["input"]>;
-export type ProjectToEdit = z.output<(typeof connectionOperations)["connection.edit"]["input"]>;
+type ProjectToAdd = z.output<(typeof connectionOperations)["connection.add"]["input"]>;
+type ProjectToEdit = z.output<(typeof connectionOperations)["connection.edit"]["input"]>;
 
 export interface Connection extends ReturnType<typeof createConnection> {}
 

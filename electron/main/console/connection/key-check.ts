@@ -48,7 +48,7 @@ export function parseProjectUrl(text: string): Result<string, Failure> {
 }
 
 /** `jwt`: a legacy key, `secret`: `sb_secret_…`. */
-export type KeyKind = "jwt" | "secret";
+type KeyKind = "jwt" | "secret";
 
 /** Answers the kind of a service key for the project at `origin`. */
 export function checkKey(key: string, origin: string, now: Date): Result<KeyKind, Failure> {

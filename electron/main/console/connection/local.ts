@@ -23,7 +23,7 @@ export interface LocalProject {
 }
 export type StartLocalProject = () => Promise<LocalProject>;
 
-export interface LocalOptions {
+interface LocalOptions {
   readonly store: Store;
   /** Null where this console has no local project to offer. */
   readonly startLocalProject: StartLocalProject | null;

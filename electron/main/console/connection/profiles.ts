@@ -8,7 +8,7 @@ import { type Local, localProfileId } from "./local.ts";
 
 const maxProfiles = 100;
 
-export interface NewProfile {
+interface NewProfile {
   readonly name: string;
   readonly url: string;
   readonly read_url: string | null;
@@ -18,7 +18,7 @@ export interface NewProfile {
   readonly color: Profile["color"];
 }
 
-export interface ProfilesOptions {
+interface ProfilesOptions {
   readonly store: Store;
   readonly keychain: () => Promise<Keychain>;
   readonly local: Local;

@@ -50,7 +50,7 @@ export async function askProject(
   });
 }
 
-export interface TypedProject {
+interface TypedProject {
   readonly url: string;
   readonly key: string;
   /** A read replica's address, or nothing. */

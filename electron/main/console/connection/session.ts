@@ -10,9 +10,9 @@ import type { SignalTopic } from "../../backend/signals.ts";
 import { askProject, missing, type ProjectAnswer } from "./project.ts";
 import { followReplica, type ReplicaState } from "./replica-state.ts";
 
-export type SessionStatus = Exclude<ConnectionState["status"], "starting">;
+type SessionStatus = Exclude<ConnectionState["status"], "starting">;
 
-export interface SessionOptions {
+interface SessionOptions {
   readonly backend: Backend;
   readonly migrations: readonly string[];
   /** Reads everything new; answers how much that was, once it has caught up. */

@@ -26,7 +26,7 @@ import { createStripeDesk, type StripeDesk } from "./stripe-source-desk.ts";
 import type { StripeProgress, StripeReading } from "./stripe-source.ts";
 import type { Uploads } from "./uploads.ts";
 
-export interface ReconciliationOptions {
+interface ReconciliationOptions {
   readonly desk: DeskContext;
   readonly dataDir: string;
   /** Those of all projects of the data folder. */

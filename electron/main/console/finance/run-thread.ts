@@ -10,7 +10,7 @@ import { readFacts, readLedger, readProjectTime } from "./project-reads.ts";
 import { badInput, crashed } from "./run-failures.ts";
 import type { StripeReading } from "./stripe-source.ts";
 
-export interface ThreadOptions {
+interface ThreadOptions {
   readonly runs: ActiveRuns;
   readonly active: ActiveRun;
   readonly job: Job;

@@ -73,7 +73,7 @@ export interface Span {
   readonly through: number;
 }
 
-export interface Reading {
+interface Reading {
   readonly covered: Span | null;
   readonly open: (Span & { readonly after: string | null }) | null;
 }

@@ -38,13 +38,13 @@ export interface StripeClientOptions {
 }
 
 /** What a page or a single object is asked with. */
-export interface PageQuery {
+interface PageQuery {
   readonly from: number;
   readonly through: number;
   readonly after: string | null;
 }
 
-export interface Page<R extends StripeResource> {
+interface Page<R extends StripeResource> {
   readonly records: readonly StripeRecords[R][];
   readonly has_more: boolean;
 }

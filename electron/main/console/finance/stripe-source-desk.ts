@@ -24,7 +24,7 @@ import {
   stripeCachePath,
 } from "./stripe-source.ts";
 
-export interface StripeDeskOptions {
+interface StripeDeskOptions {
   readonly store: Store;
   readonly keychain: () => Promise<Keychain>;
   readonly profileId: () => string | null;

@@ -38,7 +38,7 @@ const watchSeconds = 200 * day;
 const atOnce = 5;
 
 /** What is known of a key: whose it is, and what it may not read. */
-export interface StripeKeyCheck {
+interface StripeKeyCheck {
   readonly account_id: string;
   readonly account_name: string | null;
   readonly mode: "live" | "test";
@@ -94,7 +94,7 @@ export async function checkStripeKey(options: StripeClientOptions): Promise<Resu
   return ok({ account_id, account_name: name, mode: mode.value, permissions });
 }
 
-export interface ReadStripeOptions extends StripeClientOptions {
+interface ReadStripeOptions extends StripeClientOptions {
   readonly cache: StripeCache;
   /** Whose account the cache is of. */
   readonly account_id: string;

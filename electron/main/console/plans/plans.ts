@@ -26,7 +26,7 @@ import { readPreset } from "./preset-files.ts";
 import { configId, notThere, readConfiguration, toConfigRecord, version, type Version } from "./records.ts";
 import { createSimulation, type SimulationOptions } from "./simulation.ts";
 
-export interface ConfigurationOptions extends SimulationOptions {
+interface ConfigurationOptions extends SimulationOptions {
   /** The presets that this console came with, as YAML. */
   readonly presets: readonly { readonly name: string; readonly text: string }[];
 }

@@ -33,7 +33,7 @@ const catalogueFile = z.strictObject({
     }),
   ),
 });
-export type Catalogue = z.output<typeof catalogueFile>["prices"];
+type Catalogue = z.output<typeof catalogueFile>["prices"];
 
 /** Reads the catalogue that the console came with. Throws where the file does not hold: a test keeps it right. */
 export function readCatalogue(text: string): Catalogue {

@@ -18,7 +18,7 @@ interface Run {
 
 type Done = Extract<Judged, { is: "done" }>;
 
-export interface JudgedRunsOptions {
+interface JudgedRunsOptions {
   readonly judge: PastJudge;
   readonly log: Log;
   /** What a run is to people: "replay". */

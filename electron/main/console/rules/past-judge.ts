@@ -8,7 +8,7 @@ import type { ChosenProject } from "../connection/link.ts";
 import type { Log } from "../dispatch.ts";
 import type { FromReplay, JudgeJob, ToReplay } from "./replay-messages.ts";
 
-export interface PastJudgeOptions {
+interface PastJudgeOptions {
   /** The thread's entry where the program is bundled. */
   readonly workerUrl: URL | null;
   readonly log: Log;

@@ -11,7 +11,7 @@ import type {
 } from "../../../../shared/governance/index.ts";
 
 /** What is judged: all rules as they would be, and the number that can be dragged. */
-export interface ReplayJob {
+interface ReplayJob {
   readonly is: "rule";
   readonly rules: readonly Rule[];
   readonly rule_name: string;
@@ -21,7 +21,7 @@ export interface ReplayJob {
 }
 
 /** Plans and prices as they would be. */
-export interface SimulationJob {
+interface SimulationJob {
   readonly is: "plans";
   readonly scenario: Scenario;
 }

@@ -40,7 +40,7 @@ function writeSettings(store: Store, change: Partial<Settings>): Settings {
   return next;
 }
 
-export interface SettingsParts {
+interface SettingsParts {
   readonly store: Store;
   readonly keychain: () => Promise<Keychain>;
   readonly settings: Topic<Settings>;

@@ -20,7 +20,7 @@ import { isUnreachable } from "../../backend/failures.ts";
 import type { OutboxEntry } from "../../store/intents.ts";
 import type { Store } from "../../store/store.ts";
 
-export interface NewIntent {
+interface NewIntent {
   readonly command_id: string;
   readonly kind: Intent["kind"];
   readonly subject: string;
@@ -32,13 +32,13 @@ export interface NewIntent {
   readonly mine: Readonly<Record<string, unknown>>;
 }
 
-export interface Acted {
+interface Acted {
   readonly intent: Intent;
   /** What the project answered; null while the intent waits. */
   readonly answer: unknown;
 }
 
-export interface OutboxOptions {
+interface OutboxOptions {
   readonly store: Store;
   readonly now: () => Date;
   readonly onChange: () => void;

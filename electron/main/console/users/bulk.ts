@@ -15,7 +15,7 @@ import type { Handlers } from "../dispatch.ts";
 import { type BulkDriver, stepSize } from "./bulk-driver.ts";
 import type { Commands } from "./sent-once.ts";
 
-export type BulkHandlers = Pick<Handlers, keyof typeof bulkOperations>;
+type BulkHandlers = Pick<Handlers, keyof typeof bulkOperations>;
 
 const listed = bulkOperations["bulk.list"].output;
 const got = bulkOperations["bulk.get"].output.omit({ is_driven: true, operator: true });

@@ -5,7 +5,7 @@ import type { DeskContext } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 import type { Commands } from "./sent-once.ts";
 
-export type CorrectionHandlers = Pick<Handlers, keyof typeof correctionsOperations>;
+type CorrectionHandlers = Pick<Handlers, keyof typeof correctionsOperations>;
 
 const outcome = correctionsOperations["users.correct"].output;
 /** What a preview sends in the place of a command's id and reason: nothing of it is kept. */

@@ -14,7 +14,7 @@ import { notConnected } from "../connection/link.ts";
 import { type DeskContext, mayBeOld, readThrough, withWaiting } from "../desk-context.ts";
 import type { Handlers } from "../dispatch.ts";
 
-export type UserHandlers = Pick<Handlers, "users.search" | "users.get" | "users.usage" | "users.decisions">;
+type UserHandlers = Pick<Handlers, "users.search" | "users.get" | "users.usage" | "users.decisions">;
 
 type Search = Parameters<Handlers["users.search"]>[0];
 

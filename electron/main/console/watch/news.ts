@@ -15,7 +15,7 @@ export interface News {
   readonly flagged: number;
 }
 
-export interface NewsOptions {
+interface NewsOptions {
   readonly show: (notice: Notice) => void;
   readonly now: () => Date;
 }

@@ -29,7 +29,7 @@ const refreshMs = 2_000;
 /** Where an alert may have come, nobody should wait for it. */
 const alertMs = 250;
 
-export interface RailOptions {
+interface RailOptions {
   readonly desk: DeskContext;
   readonly notices: Topic<Notice>;
   /** Alerts may have changed. */

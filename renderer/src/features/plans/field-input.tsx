@@ -6,7 +6,7 @@ import { currencyExponent } from "../../../../shared/governance/money/currency.t
 import { cleanText } from "../../lib/text.ts";
 import css from "./plans.module.css";
 
-export interface PlanChoice {
+interface PlanChoice {
   readonly plan_id: string;
   readonly name: string;
 }

@@ -11,7 +11,7 @@ type Kind = "all" | "any" | "not";
 const kindOf = (condition: Definition): Kind | null =>
   "all" in condition ? "all" : "any" in condition ? "any" : "not" in condition ? "not" : null;
 
-export interface ConditionEditorProps {
+interface ConditionEditorProps {
   readonly condition: unknown;
   readonly path: Path;
   readonly problems: readonly RuleProblem[];

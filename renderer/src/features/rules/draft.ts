@@ -36,7 +36,7 @@ function withoutProblems(
   return isWrong ? null : condition;
 }
 
-export interface ReadDraft {
+interface ReadDraft {
   /** Null where there are problems. */
   readonly rule: Rule | null;
   readonly problems: readonly RuleProblem[];

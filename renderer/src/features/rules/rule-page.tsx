@@ -33,7 +33,7 @@ import { RuleHitsView } from "./rule-hits.tsx";
 import css from "./rules.module.css";
 import { useTakeBack } from "./take-back.ts";
 
-export type ReadRule =
+type ReadRule =
   | { readonly ok: true; readonly rule: Rule }
   | { readonly ok: false; readonly problems: readonly Problem[] };
 

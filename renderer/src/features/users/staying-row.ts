@@ -1,7 +1,7 @@
 import { useState } from "react";
 import type { AccountRow } from "../../../../shared/contract/users.ts";
 
-export interface Stay {
+interface Stay {
   readonly row: AccountRow;
   readonly index: number;
 }

@@ -4,7 +4,7 @@ import { useAnswered, useCall } from "../../lib/console.tsx";
 import { useNow } from "../../lib/clock.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
-import { useSettledText } from "../../lib/settled.ts";
+import { type SettledText, useSettledText } from "../../lib/settled.ts";
 import { isSort, useCriteria } from "./user-criteria.ts";
 
 export type UserSearch = ReturnType<typeof useUserSearch>;
@@ -13,7 +13,7 @@ export type UserSearch = ReturnType<typeof useUserSearch>;
 export function useUserSearch(isOpen: boolean) {
   const [chosen, setCriteria] = useCriteria();
   const { filter, query, planId, days, sort, descending } = chosen;
-  const text = useSettledText(query, (value) => setCriteria({ query: value.trim() }));
+  const text: SettledText = useSettledText(query, (value) => setCriteria({ query: value.trim() }));
   const [limit, setLimit] = useRemembered("users.limit", 20, isNumber);
   const [isHeld, setHeld] = useState(false);
   const searched = query.trim();

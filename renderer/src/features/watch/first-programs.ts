@@ -1,5 +1,5 @@
 /** The first governed call, for each stack: what a project without calls shows to paste. Compiled by the tests. */
-export interface FirstProgram {
+interface FirstProgram {
   readonly name: string;
   /** What to install first. */
   readonly install: string;

@@ -20,8 +20,6 @@ export interface Sums {
   readonly byClass: ReadonlyMap<string, Readonly<Sum>>;
 }
 
-export type Bridge = ReturnType<typeof createBridge>;
-
 export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable, { from, to }: Frame) {
   const stripe = stripeTable.columns;
   const ledger = ledgerTable.columns;

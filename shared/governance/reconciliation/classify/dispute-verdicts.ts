@@ -6,7 +6,7 @@ import type { DifferenceClass } from "../classes.ts";
 import { count, type Findings } from "./findings.ts";
 
 /** A dispute of one payment beside the lots that it is about. */
-export interface Disputed {
+interface Disputed {
   readonly grants: readonly number[];
   /** Of Stripe's, and of the lots as the ledger has them. */
   readonly state: number;

@@ -3,7 +3,7 @@ import type { PackPrice } from "../types.ts";
 import { count, type Findings } from "./findings.ts";
 
 /** Whether a payment that has no grant was for tokens, and how that is known. A price alone never decides. */
-export type Sale =
+type Sale =
   | {
       readonly is: "tokens";
       readonly pack: PackPrice | null;

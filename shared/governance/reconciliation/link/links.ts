@@ -25,7 +25,7 @@ export const PASSES = [
 export type ChargeKey = "object" | "intent" | "session" | "order" | "reference" | "invoice" | "transaction";
 
 /** Lists of ledger rows by stripe row. */
-export interface RowLists {
+interface RowLists {
   readonly first: Int32Array;
   readonly next: Int32Array;
 }
