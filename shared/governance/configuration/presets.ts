@@ -1,5 +1,6 @@
 /** A preset as records, and where a project differs from one. */
 import { canonicalJson } from "../rules/difference.ts";
+import { isRecord } from "../values.ts";
 import { type ConfigKind, configKey, type ConfigRecord } from "./fields.ts";
 import { wholeRecord } from "./records.ts";
 
@@ -19,11 +20,7 @@ const lists = [
 ] as const;
 
 const objects = (value: unknown): readonly ConfigRecord[] =>
-  Array.isArray(value)
-    ? value.filter(
-        (each): each is ConfigRecord => typeof each === "object" && each !== null && !Array.isArray(each),
-      )
-    : [];
+  Array.isArray(value) ? value.filter((each): each is ConfigRecord => isRecord(each)) : [];
 
 /** Settings that are lists of records. */
 const settingLists = [

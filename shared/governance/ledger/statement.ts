@@ -1,5 +1,5 @@
 import { fail, ok, type Result } from "../result.ts";
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { sha256, toHex, utf8 } from "./sha256.ts";
 
 /** One ledger entry as the hash covers it. Tokens are whole. Source: supabase/CONVENTIONS.md, `entry_payload`. */

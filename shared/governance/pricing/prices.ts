@@ -2,7 +2,8 @@ import { type MicroUnits, microUnits } from "../money/index.ts";
 import type { Price } from "../plans/plan.ts";
 import { fail, ok, type Result } from "../result.ts";
 import { compareBytes } from "../rules/evaluate.ts";
-import { isRecord, type Problem, show } from "../rules/problems.ts";
+import { type Problem, show } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { type UsageCounts } from "../usage/counts.ts";
 
 /** Highest price that is accepted: a thousand million major units per million tokens. */

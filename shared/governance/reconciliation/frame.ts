@@ -1,5 +1,5 @@
 import { isoTime, parseTime } from "./cells.ts";
-import { BadInput } from "./problem.ts";
+import { BadInput, fileProblem } from "./problem.ts";
 import type { StripeSide } from "./stripe-table.ts";
 import type { InputProblem, ReconcileOptions } from "./types.ts";
 
@@ -21,14 +21,6 @@ export interface Frame {
   readonly paidSince: number;
 }
 
-const problem = (code: string, file: string, message: string): InputProblem => ({
-  code,
-  file,
-  row: null,
-  column: null,
-  message,
-});
-
 /** A time of the options; NaN where it is not given. */
 function optionTime(
   options: ReconcileOptions,
@@ -37,7 +29,7 @@ function optionTime(
   const text = options[name];
   if (text === undefined || text === "") return Number.NaN;
   const time = parseTime(text);
-  if (time !== time) throw new BadInput(problem(`bad_${name}`, "", `"${text}" is not a time.`));
+  if (time !== time) throw new BadInput(fileProblem(`bad_${name}`, "", `"${text}" is not a time.`));
   return time;
 }
 
@@ -94,7 +86,7 @@ function warnOfGaps(
   const names = side.files.map((file) => file.name).join(", ");
   if (last === Number.NEGATIVE_INFINITY) {
     warn(
-      problem(
+      fileProblem(
         "no_payments",
         names,
         "No file has payments: only refunds and disputes can be judged. Add the Payments or a balance export.",
@@ -107,7 +99,7 @@ function warnOfGaps(
   const reachesTo = through > last ? through : last;
   if ((last < from || first >= to) && !(since <= from && through > from)) {
     warn(
-      problem(
+      fileProblem(
         "period_not_covered",
         names,
         `The files have no rows in the period; they reach from ${isoTime(first)} to ${isoTime(last)}. Export them again for the period.`,
@@ -117,7 +109,7 @@ function warnOfGaps(
   }
   if (reachesFrom > from + 24 * HOUR)
     warn(
-      problem(
+      fileProblem(
         "starts_late",
         names,
         `The first row is of ${isoTime(first)}, the period begins ${isoTime(from)}. What lies before is not known from these files.`,
@@ -125,7 +117,7 @@ function warnOfGaps(
     );
   if (reachesTo < to - 24 * HOUR)
     warn(
-      problem(
+      fileProblem(
         "ends_early",
         names,
         `The last row is of ${isoTime(last)}, the period ends ${isoTime(to)}. What lies after is not known from these files.`,

@@ -7,7 +7,7 @@ import { Interner } from "./interner.ts";
 import { addLedgerRecord, createLedgerTable, GRANT, type LedgerTable } from "./ledger-side.ts";
 import { link } from "./link/index.ts";
 import { takeLedgerPart, takeStripePart } from "./part.ts";
-import { BadInput, Cancelled } from "./problem.ts";
+import { BadInput, Cancelled, fileProblem } from "./problem.ts";
 import { readLedgerExport, readStripeExport, type Sources } from "./read-file.ts";
 import { makeReport } from "./report.ts";
 import {
@@ -71,14 +71,6 @@ export async function inspectExports(
   }
   return problems.length > 0 ? fail({ code: "bad_input", problems }) : ok(side.files);
 }
-
-const problem = (code: string, file: string, message: string): InputProblem => ({
-  code,
-  file,
-  row: null,
-  column: null,
-  message,
-});
 
 async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailure>> {
   const options = input.options ?? {};
@@ -153,16 +145,16 @@ function checkInput(input: ReconcileInput): { readonly from: number; readonly to
   const to = parseTime(input.period.to);
   if (!(from < to))
     throw new BadInput(
-      problem(
+      fileProblem(
         "bad_period",
         "",
         `The period ${input.period.from} – ${input.period.to} is not one: from must come before to.`,
       ),
     );
   if (input.stripeFiles.length === 0)
-    throw new BadInput(problem("no_files", "", "Choose at least one export from Stripe."));
+    throw new BadInput(fileProblem("no_files", "", "Choose at least one export from Stripe."));
   if (input.stripeFiles.length > 255)
-    throw new BadInput(problem("too_many_files", "", "At most 255 files at once."));
+    throw new BadInput(fileProblem("too_many_files", "", "At most 255 files at once."));
   return { from, to };
 }
 
@@ -297,7 +289,8 @@ async function readStripeFiles(
   const { files } = sources.side;
   const hashes = files.map((file) => file.sha256).filter((hash) => hash !== null);
   const twice = files.find((file, i) => file.sha256 !== null && hashes.indexOf(file.sha256) !== i);
-  if (twice) problems.push(problem("same_file_twice", twice.name, "This file was given twice: remove one."));
+  if (twice)
+    problems.push(fileProblem("same_file_twice", twice.name, "This file was given twice: remove one."));
   return problems;
 }
 

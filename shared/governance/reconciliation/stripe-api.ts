@@ -5,6 +5,7 @@
  *
  * Money in minor units, times in seconds since 1970, as Stripe has them.
  */
+import { isRecord } from "../values.ts";
 import { metadataFields } from "./exports.ts";
 
 export const STRIPE_RESOURCES = [
@@ -99,7 +100,7 @@ export function stripeRecord<R extends StripeResource>(
   resource: R,
   object: unknown,
 ): StripeRecords[R] | null {
-  if (!isObject(object)) return null;
+  if (!isRecord(object)) return null;
   const id = text(object["id"]);
   const created = whole(object["created"]);
   if (id === null || created === null) return null;
@@ -147,7 +148,7 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
     const amount = (isPaid ? whole(object["amount_captured"]) : null) ?? authorised;
     const settled = settlement(object["balance_transaction"]);
     const isExpired = !captured && object["refunded"] === true;
-    const billing = isObject(object["billing_details"]) ? object["billing_details"] : {};
+    const billing = isRecord(object["billing_details"]) ? object["billing_details"] : {};
     return {
       id,
       created,
@@ -202,11 +203,11 @@ const readers: Readonly<Record<StripeResource, Reader>> = {
 
   invoices(object, id, created) {
     const status = text(object["status"]);
-    const list = isObject(object["payments"]) ? object["payments"]["data"] : null;
+    const list = isRecord(object["payments"]) ? object["payments"]["data"] : null;
     const payments = [object["payment_intent"], object["charge"]];
     for (const one of Array.isArray(list) ? list : []) {
-      const payment: unknown = isObject(one) ? one["payment"] : null;
-      if (isObject(payment)) payments.push(payment["payment_intent"], payment["charge"]);
+      const payment: unknown = isRecord(one) ? one["payment"] : null;
+      if (isRecord(payment)) payments.push(payment["payment_intent"], payment["charge"]);
     }
     return {
       id,
@@ -226,17 +227,14 @@ function movement(object: Fields): Pick<RefundRecord, "amount" | "currency" | "c
 }
 
 function settlement(value: unknown): ChargeRecord["settled"] {
-  if (!isObject(value)) return null;
+  if (!isRecord(value)) return null;
   const amount = whole(value["amount"]);
   const fee = whole(value["fee"]);
   const currency = text(value["currency"]);
   return amount === null || fee === null || currency === null ? null : { amount, fee, currency };
 }
 
-function isObject(value: unknown): value is Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 const text = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
 const whole = (value: unknown): number | null =>
   typeof value === "number" && Number.isSafeInteger(value) ? value : null;
-const idOf = (value: unknown): string | null => (isObject(value) ? text(value["id"]) : text(value));
+const idOf = (value: unknown): string | null => (isRecord(value) ? text(value["id"]) : text(value));

@@ -3,7 +3,7 @@ import { adjusted, CATEGORIES, createReader, DISPUTE_STATUS, PAYMENT_STATUS } fr
 import { type CsvRow, CsvScanner } from "./csv-scanner.ts";
 import { type ExportLayout, recogniseExport } from "./exports.ts";
 import type { Interner } from "./interner.ts";
-import { BadInput } from "./problem.ts";
+import { BadInput, fileProblem } from "./problem.ts";
 import { yesOrNo } from "./text.ts";
 import { createRowCells, INTENT, OBJECT, type RowCells, SESSION, TRANSACTION } from "./row-cells.ts";
 import {
@@ -99,10 +99,10 @@ export function readStripeFile(
     finish(bytes) {
       scanner.finish();
       cells.finish();
-      if (reading === null) throw new BadInput(problem("empty", name, "The file is empty."));
+      if (reading === null) throw new BadInput(fileProblem("empty", name, "The file is empty."));
       if (scanner.rows === 0)
         warn(
-          problem(
+          fileProblem(
             "no_rows",
             name,
             "The file has a header and no rows: check the export's dates and filters.",
@@ -129,14 +129,6 @@ export function readStripeFile(
     },
   };
 }
-
-const problem = (code: string, file: string, message: string): InputProblem => ({
-  code,
-  file,
-  row: null,
-  column: null,
-  message,
-});
 
 function noteWhatItTells({ has, ids }: StripeSide, layout: ExportLayout): void {
   const { at } = layout;

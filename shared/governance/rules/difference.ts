@@ -1,3 +1,4 @@
+import { isRecord } from "../values.ts";
 import { describeAction, describeCondition, type RuleNames } from "./words.ts";
 import type { Condition, Rule } from "./types.ts";
 
@@ -15,7 +16,7 @@ export type ComparedRule = Omit<Rule, "version"> & { readonly description?: stri
 export function canonicalJson(value: unknown): string {
   return (
     JSON.stringify(value, (_key, inner: unknown) =>
-      typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      isRecord(inner)
         ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
         : inner,
     ) ?? "null"

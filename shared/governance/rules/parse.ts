@@ -1,6 +1,7 @@
 import { fail, ok, type Result } from "../result.ts";
 import { type FactName, factNames, factType, type Operator, operatorsOf, planKeys } from "./facts.ts";
-import { isRecord, nearestWord, type Problem, show, suggest } from "./problems.ts";
+import { isRecord } from "../values.ts";
+import { nearestWord, type Problem, show, suggest } from "./problems.ts";
 import { countCharacters, soughtPhrase } from "./text.ts";
 import type { Action, Condition, Leaf, LeafValue, Rule, RuleMode } from "./types.ts";
 

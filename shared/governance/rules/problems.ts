@@ -1,3 +1,6 @@
+// The guard imports it from here.
+export { isRecord } from "../values.ts";
+
 /** What is wrong with outside input: where, what, and how to mend it. */
 export interface Problem {
   /** Place in the input, e.g. `conditions.all[2].value`; empty for the whole. */
@@ -51,9 +54,4 @@ export function show(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "an object";
   return typeof value === "number" || typeof value === "boolean" ? String(value) : typeof value;
-}
-
-/** True for an object that is no list. */
-export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,5 +1,5 @@
 /** The chunks of a stream: where their parts lie, and what libraries put around them. */
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import type { Report } from "./reports.ts";
 
 // Every runtime has it; the core is compiled without the types of any.

@@ -1,5 +1,5 @@
 import { fail, ok, type Result } from "../result.ts";
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import {
   isCount,
   makeCounts,

@@ -1,5 +1,5 @@
 import { fail, type Result } from "../result.ts";
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { type Chunk, chunkWithin, messagesOfNodes, usageInTrace } from "./chunks.ts";
 import { isCount, readCount, type UsageCounts, type UsageProblem } from "./counts.ts";
 import { lengthOfOutput, lengthOfPart } from "./output.ts";

@@ -3,6 +3,7 @@ import { parse } from "yaml";
 import type { Failure } from "../../../../shared/contract/index.ts";
 import type { ConfigRecord } from "../../../../shared/governance/configuration/index.ts";
 import { fail, ok, type Result } from "../../../../shared/governance/result.ts";
+import { isRecord } from "../../../../shared/governance/values.ts";
 
 const unreadable = (message: string, details: string | null = null): Result<never, Failure> =>
   fail({
@@ -22,9 +23,8 @@ export function readPreset(text: string): Result<ConfigRecord, Failure> {
   } catch (error) {
     return unreadable("The file is neither YAML nor JSON.", (error as Error).message.slice(0, 500));
   }
-  if (typeof content !== "object" || content === null || Array.isArray(content))
-    return unreadable("The file holds no preset.");
-  const preset = content as ConfigRecord;
+  if (!isRecord(content)) return unreadable("The file holds no preset.");
+  const preset: ConfigRecord = content;
   if (!Array.isArray(preset["plans"]) || preset["plans"].length === 0)
     return unreadable("The file names no plan: it is no whole preset.");
   return ok(preset);

@@ -3,6 +3,7 @@ import { Button, Select, Textarea } from "@mantine/core";
 import { type ReactNode, useState } from "react";
 import type { OperationOutput } from "../../../../shared/contract/operations.ts";
 import type { StripeEvent } from "../../../../shared/contract/finance.ts";
+import { isRecord } from "../../../../shared/governance/values.ts";
 import { useCall, useConsole } from "../../lib/console.tsx";
 import { formatTokens } from "../../lib/format.ts";
 import { useWhyNot } from "../../lib/live.ts";
@@ -37,10 +38,7 @@ interface EventDetails {
 
 const textOf = (value: unknown): string | null =>
   typeof value === "string" && value.trim() !== "" ? value : null;
-const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : {};
+const objectOf = (value: unknown): Readonly<Record<string, unknown>> => (isRecord(value) ? value : {});
 
 /** The content of an event, whatever its shape: anybody can write metadata. */
 export function readEvent(payload: unknown): EventDetails {

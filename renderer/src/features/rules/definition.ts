@@ -6,13 +6,13 @@ import {
   factType,
   type Operator,
 } from "../../../../shared/governance/rules/index.ts";
+import { isRecord } from "../../../../shared/governance/values.ts";
 import { numberSigns, plainNumber, splitNumbers, typedNumber } from "../../lib/typed.ts";
 
 export type Definition = Readonly<Record<string, unknown>>;
 export type Path = readonly (string | number)[];
 
-export const isObject = (value: unknown): value is Definition =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+export const isObject: (value: unknown) => value is Definition = isRecord;
 
 /** What a field holds: text or a figure as it was typed; nothing for anything else. */
 export const textOf = (value: unknown): string =>

@@ -6,10 +6,9 @@ import {
   type Rule,
   type RuleNames,
 } from "../../../../shared/governance/rules/index.ts";
+import { isRecord } from "../../../../shared/governance/values.ts";
 
 type Json = Readonly<Record<string, unknown>>;
-const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** The conditions without those that problems are about; counts what was left out. */
 function withoutProblems(
@@ -18,7 +17,7 @@ function withoutProblems(
   problems: readonly RuleProblem[],
   left: { out: number },
 ): unknown {
-  if (!isObject(condition)) return null;
+  if (!isRecord(condition)) return null;
   for (const kind of ["all", "any"] as const) {
     const children = condition[kind];
     if (!Array.isArray(children)) continue;
