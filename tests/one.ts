@@ -5,7 +5,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { ensureBuilt } from "../cli/build.ts";
-import { repository, runTool } from "./stages.ts";
+import { runTool } from "./stages.ts";
+import { repository } from "./support/repository.ts";
 
 const [wanted, ...more] = process.argv.slice(2);
 if (!wanted) {

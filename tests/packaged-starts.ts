@@ -7,7 +7,7 @@ import { existsSync, globSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { repository } from "./stages.ts";
+import { repository } from "./support/repository.ts";
 
 const patterns: Partial<Record<NodeJS.Platform, string>> = {
   linux: "dist/linux*-unpacked/token-governance",

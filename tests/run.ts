@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { runtimeInWords } from "./electron/launch.ts";
-import { repository, runStaticChecks, runTool, type Tally } from "./stages.ts";
+import { runStaticChecks, runTool, type Tally } from "./stages.ts";
+import { repository } from "./support/repository.ts";
 
 const stages = ["check", "vitest", "build", "e2e"] as const;
 type Stage = (typeof stages)[number];

@@ -3,9 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-
-export const repository = join(dirname(fileURLToPath(import.meta.url)), "..");
+import { repository } from "./support/repository.ts";
 
 export interface Tally {
   passed: number;

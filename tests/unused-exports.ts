@@ -5,7 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { repository } from "./stages.ts";
+import { repository } from "./support/repository.ts";
 
 /** Files that are read from outside: every name of theirs is used. */
 const entries = [

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 
 let copy: string;
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { acts } from "../../shared/contract/acts.ts";
 import { operations, streams } from "../../shared/contract/index.ts";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 
 const sources = (folder: string): { readonly file: string; readonly text: string }[] =>
   readdirSync(join(repository, folder), { recursive: true, encoding: "utf8" })

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 
 const page = readFileSync(join(repository, "docs/ARCHITECTURE.md"), "utf8");
 const [, walk = ""] = page.split("## A stranger's walk\n");

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@playwright/test";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 import { run } from "./console.ts";
 
 const sources = [

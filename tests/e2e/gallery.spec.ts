@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, type Page, test } from "@playwright/test";
 import { serveRenderer, type RendererServer } from "../../cli/dev-renderer.ts";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 import { faintTexts } from "./readable.ts";
 
 const PICTURES = "test-results/gallery";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { firstPrograms } from "../../renderer/src/features/watch/first-programs.ts";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "first-programs-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -21,13 +21,12 @@ import {
 import { cp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import pg from "pg";
 import { freePort } from "./free-port.ts";
+import { repository } from "./repository.ts";
 
 const run = promisify(execFile);
-const repository = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
 interface PostgresOptions {
   /** 18 is npm's embedded build and always there; 15 is Debian's, where it is installed. */

@@ -5,6 +5,7 @@ import type { ComposeOption } from "echarts/core";
 import type { AccountUsage } from "../../../shared/contract/users.ts";
 import type { OverviewStep } from "../../../shared/contract/watch.ts";
 import {
+  dayMs,
   formatCompact,
   formatCost,
   formatHourMinute,
@@ -224,7 +225,7 @@ export function groupUsage(
   };
   const zero = { prompt_tokens: 0, completion_tokens: 0, message_count: 0, cost_micros: 0 };
   const end = Date.parse(`${to}T00:00:00Z`);
-  for (let at = Date.parse(`${from}T00:00:00Z`); at <= end; at += 86_400_000) {
+  for (let at = Date.parse(`${from}T00:00:00Z`); at <= end; at += dayMs) {
     const start = startOf(new Date(at).toISOString().slice(0, 10));
     if (!periods.has(start)) periods.set(start, { start, ...zero });
   }

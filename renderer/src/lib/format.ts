@@ -93,8 +93,8 @@ export function formatRelative(at: string | number, nowMs: number): string {
   if (ago < 5000) return "just now";
   if (ago < 60_000) return `${Math.floor(ago / 1000)} s ago`;
   if (ago < 3_600_000) return `${Math.floor(ago / 60_000)} m ago`;
-  if (ago < 86_400_000) return `${Math.floor(ago / 3_600_000)} h ago`;
-  return `${whole.format(Math.floor(ago / 86_400_000))} d ago`;
+  if (ago < dayMs) return `${Math.floor(ago / 3_600_000)} h ago`;
+  return `${whole.format(Math.floor(ago / dayMs))} d ago`;
 }
 
 const dateFormats = new Map<string, Intl.DateTimeFormat>();
@@ -186,6 +186,13 @@ export function isoDay(at: string | number, zone: string): string {
   );
   const part = (type: string): string => parts.find((each) => each.type === type)?.value ?? "";
   return `${part("year")}-${part("month")}-${part("day")}`;
+}
+
+export const dayMs = 86_400_000;
+
+/** How many days these are, the first and the last included. */
+export function daysIn({ from, to }: { readonly from: string; readonly to: string }): number {
+  return Math.round((Date.parse(to) - Date.parse(from)) / dayMs) + 1;
 }
 
 /** Moves a YYYY-MM-DD by whole days. */

@@ -3,14 +3,14 @@ import { Select, TextInput } from "@mantine/core";
 import { type ReactNode, useEffect, useEffectEvent, useId } from "react";
 import type { BulkKind } from "../../../shared/contract/bulk.ts";
 import type { CorrectionKind } from "../../../shared/contract/corrections.ts";
-import { viewerZone } from "../lib/format.ts";
+import { dayMs, viewerZone } from "../lib/format.ts";
 import { useLive } from "../lib/live.ts";
 import { cleanText, clip } from "../lib/text.ts";
 import { AmountChips } from "./amount-chips.tsx";
 import { type Amount, AmountInput } from "./amount-input.tsx";
 import css from "./correction.module.css";
 
-export const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString();
+export const inDays = (days: number): string => new Date(Date.now() + days * dayMs).toISOString();
 
 type Fields = Readonly<Record<string, unknown>>;
 

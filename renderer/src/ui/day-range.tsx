@@ -1,6 +1,7 @@
 /** From one day to another, both included, as the desks have it in their address. */
 import { TextInput } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { daysIn } from "../lib/format.ts";
 import { useSettledText } from "../lib/settled.ts";
 import css from "./parts.module.css";
 
@@ -20,7 +21,7 @@ export const longestRange = 3_660;
 export function rangeProblem({ from, to }: Days, longestDays = longestRange): string | null {
   if (from < earliest || to < earliest) return "Choose a day.";
   if (from > to) return "The end is before the start.";
-  const days = (Date.parse(to) - Date.parse(from)) / 86_400_000 + 1;
+  const days = daysIn({ from, to });
   return days > longestDays ? `At most ${longestDays.toLocaleString("en")} days.` : null;
 }
 

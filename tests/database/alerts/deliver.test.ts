@@ -6,7 +6,6 @@ import { type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { SMTPServer, type SMTPServerOptions } from "smtp-server";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
@@ -22,8 +21,8 @@ import { oneLine } from "../../../supabase/functions/deliver-notifications/words
 import { createProjectDatabase } from "../../support/database.ts";
 import { createTestServer } from "../../support/server.ts";
 import { postgresUrls } from "../../support/project.ts";
+import { repository } from "../../support/repository.ts";
 
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const password = "p@ss/word:1";
 const hasty: Patience = { connectMs: 400, answerMs: 400, totalMs: 1_500 };
 

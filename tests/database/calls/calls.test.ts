@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readPreset } from "../../../local-project/migrations.ts";
 import { installedVersions, openProject, type Project } from "../../support/project.ts";
-import { repository } from "../../stages.ts";
+import { repository } from "../../support/repository.ts";
 
 interface Decision {
   readonly decision: string;

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setTimeout as pause } from "node:timers/promises";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createProjectDatabase } from "../../support/database.ts";
 import { startPostgres } from "../../support/postgres.ts";
@@ -69,8 +70,6 @@ function startClients(
     },
   };
 }
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe.each(installedVersions())("on PostgreSQL %i", (version) => {
   // The server that we ship dies often; the other one enough to notice where it differs.

@@ -5,7 +5,6 @@ import { type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { jwtVerify, SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
@@ -13,8 +12,7 @@ import { createProjectDatabase } from "../../support/database.ts";
 import { freePort } from "../../support/free-port.ts";
 import { createTestServer } from "../../support/server.ts";
 import { postgresUrls } from "../../support/project.ts";
-
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
+import { repository } from "../../support/repository.ts";
 
 let project: LocalProject;
 let gateway: Server;

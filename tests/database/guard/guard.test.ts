@@ -5,6 +5,7 @@
  */
 import { seeded } from "../../support/size.ts";
 import { DatabaseSync } from "node:sqlite";
+import { setTimeout as pause } from "node:timers/promises";
 import { createClient } from "@supabase/supabase-js";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -107,7 +108,6 @@ function makeGuard(
 
 /** What the provider says it used, by request: the truth that the ledger must agree with. */
 const used = new Map<string, number>();
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 type Kind = "openai" | "responses" | "anthropic" | "google" | "perplexity";
 

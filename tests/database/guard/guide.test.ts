@@ -9,8 +9,8 @@ import { type IncomingMessage, type Server, type ServerResponse } from "node:htt
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
@@ -18,9 +18,9 @@ import { createProjectDatabase } from "../../support/database.ts";
 import { freePort } from "../../support/free-port.ts";
 import { postgresUrls } from "../../support/project.ts";
 import { createTestServer } from "../../support/server.ts";
+import { repository } from "../../support/repository.ts";
 
 const run = promisify(execFile);
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const sourceOf = (part: string): string => join(repository, `packages/guard/src/${part}.ts`);
 const guide = readFileSync(join(repository, "docs/guides/guard.md"), "utf8");
 const page = readFileSync(join(repository, "docs/guides/integrate.md"), "utf8");
@@ -134,7 +134,6 @@ async function serve(answer: (body: string, request: IncomingMessage, response: 
 
 const input = 11;
 const output = 7;
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function provide(body: string, _request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { messages, stream } = JSON.parse(body || "{}") as {

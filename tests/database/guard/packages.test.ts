@@ -20,7 +20,7 @@ import { freePort } from "../../support/free-port.ts";
 import { postgresUrls } from "../../support/project.ts";
 import { type Provider, startProvider, words } from "../../support/provider.ts";
 import { sized } from "../../support/size.ts";
-import { repository } from "../../stages.ts";
+import { repository } from "../../support/repository.ts";
 
 const bin = join(repository, "node_modules/.bin");
 const env = {

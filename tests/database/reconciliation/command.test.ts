@@ -3,7 +3,6 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
@@ -11,8 +10,7 @@ import type { Report } from "../../../shared/governance/reconciliation/index.ts"
 import { checkoutSession, event } from "../../support/stripe/events.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { postgresUrls } from "../../support/project.ts";
-
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
+import { repository } from "../../support/repository.ts";
 
 describe("npm run reconcile", () => {
   const folder = mkdtempSync(join(tmpdir(), "reconcile-command-"));

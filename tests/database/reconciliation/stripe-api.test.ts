@@ -6,7 +6,6 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
@@ -32,8 +31,8 @@ import { createProjectDatabase } from "../../support/database.ts";
 import { accountOfExports, type StripeShape } from "../../support/stripe/objects.ts";
 import { type StripeAccount, startStripeServer } from "../../support/stripe/server.ts";
 import { postgresUrls } from "../../support/project.ts";
+import { repository } from "../../support/repository.ts";
 
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const key = `rk_live_${"a1B2".repeat(8)}`;
 const day = 86_400_000;
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { expect, it } from "vitest";
 import { factNames, facts } from "../../../shared/governance/rules/facts.ts";
-import { repository } from "../../stages.ts";
+import { repository } from "../../support/repository.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { postgresUrls } from "../../support/project.ts";
 

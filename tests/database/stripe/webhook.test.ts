@@ -3,7 +3,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { checkoutSession, event, invoiceSinceBasil } from "../../support/stripe/events.ts";
@@ -15,8 +14,8 @@ import {
 } from "../../support/stripe/server.ts";
 import { createProjectDatabase } from "../../support/database.ts";
 import { postgresUrls } from "../../support/project.ts";
+import { repository } from "../../support/repository.ts";
 
-const repository = fileURLToPath(new URL("../../..", import.meta.url));
 const secret = "whsec_test_0123456789";
 const apiKey = "rk_live_reads_invoices";
 const created = Math.floor(Date.now() / 1000);

@@ -4,11 +4,11 @@ import type { CostAlert } from "../../../../shared/contract/alerts.ts";
 import type { Costs } from "../../../../shared/contract/costs.ts";
 import { runsOut } from "../../../../shared/governance/costs/forecast.ts";
 import { useCall, useCalls } from "../../lib/console.tsx";
-import { addDays, formatCost, formatTokens } from "../../lib/format.ts";
+import { addDays, daysIn, formatCost, formatTokens } from "../../lib/format.ts";
 import { bandWords, dayWords } from "../../lib/run-out.ts";
 import { capitalise, cleanText, codeWords } from "../../lib/text.ts";
 import { Note } from "../../ui/parts.tsx";
-import { daysIn, lastOfMonth } from "./ranges.ts";
+import { lastOfMonth } from "./ranges.ts";
 
 const lookBackDays = 28;
 

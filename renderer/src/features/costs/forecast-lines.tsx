@@ -1,11 +1,11 @@
 import type { ReactNode } from "react";
 import { forecastPeriod } from "../../../../shared/governance/costs/forecast.ts";
 import { useCall } from "../../lib/console.tsx";
-import { formatCost } from "../../lib/format.ts";
+import { daysIn, formatCost } from "../../lib/format.ts";
 import { Note } from "../../ui/parts.tsx";
 import { BudgetLines, lookBackFrom, pastDays } from "./budget-lines.tsx";
 import css from "./costs.module.css";
-import { daysIn, lastOfMonth } from "./ranges.ts";
+import { lastOfMonth } from "./ranges.ts";
 
 /**
  * Estimates: what this month comes to, and when its budgets run out. Labelled as estimates, with what they are based

@@ -1,13 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  changeSince,
-  changeWords,
-  daysIn,
-  fittingStep,
-  lastOfMonth,
-  presetRange,
-  readRange,
-} from "./ranges.ts";
+import { daysIn } from "../../lib/format.ts";
+import { changeSince, changeWords, fittingStep, lastOfMonth, presetRange, readRange } from "./ranges.ts";
 
 const today = "2026-03-02";
 

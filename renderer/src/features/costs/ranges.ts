@@ -1,6 +1,6 @@
 /** Ranges of days, as the costs desk has them in its address. Days are YYYY-MM-DD. */
 import type { CostStep } from "../../../../shared/contract/costs.ts";
-import { addDays } from "../../lib/format.ts";
+import { addDays, daysIn } from "../../lib/format.ts";
 import { rangeProblem } from "../../ui/day-range.tsx";
 
 export interface Range {
@@ -40,10 +40,6 @@ export function readRange(
   if (isDay(from) && isDay(to) && rangeProblem({ from, to }) === null) return { from, to, preset: null };
   const preset = presets.find(({ id }) => id === query.get("range"))?.id ?? "30";
   return { ...presetRange(preset, today), preset };
-}
-
-export function daysIn({ from, to }: Range): number {
-  return Math.round((Date.parse(`${to}T00:00:00Z`) - Date.parse(`${from}T00:00:00Z`)) / 86_400_000) + 1;
 }
 
 /** The step that gives a chart that can be read. */

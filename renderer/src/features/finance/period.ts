@@ -1,4 +1,5 @@
 /** Which days a reconciliation covers: days in UTC, both included. */
+import { dayMs } from "../../lib/format.ts";
 
 export const PERIOD_CHOICES = ["this_month", "last_month", "since_close", "files", "custom"] as const;
 export type PeriodChoice = (typeof PERIOD_CHOICES)[number];
@@ -9,7 +10,6 @@ export interface Days {
   readonly to: string;
 }
 
-const dayMs = 86_400_000;
 const dayOf = (moment: number): string => new Date(moment).toISOString().slice(0, 10);
 
 /** The days of a choice. `closedTo` is where the last closed period ends, that moment excluded. */

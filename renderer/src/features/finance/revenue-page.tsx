@@ -6,7 +6,7 @@ import { Chart, type ChartTable } from "../../charts/chart.tsx";
 import { revenueOverTime } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useAnswered, useCall } from "../../lib/console.tsx";
-import { addDays, formatDay } from "../../lib/format.ts";
+import { addDays, daysIn, formatDay } from "../../lib/format.ts";
 import { useSampleFilling } from "../../lib/live.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { capitalise, codeWords } from "../../lib/text.ts";
@@ -92,7 +92,7 @@ export function RevenuePage(): ReactNode {
   const { query: address } = usePlace();
   const today = new Date(useNow(60_000)).toISOString().slice(0, 10);
   const { id, from, to } = readDays(address, today);
-  const days = (Date.parse(to) - Date.parse(from)) / 86_400_000 + 1;
+  const days = daysIn({ from, to });
   const step = days <= 45 ? "day" : days <= 200 ? "week" : "month";
   const asked = { from, to, step } as const;
   const query = useCall("finance.revenue", asked, { keepPrevious: true, refetchMs: 60_000 });

@@ -6,7 +6,7 @@ import { decimal, readDecimal } from "../../../../shared/governance/configuratio
 import { currencyExponent } from "../../../../shared/governance/money/currency.ts";
 import type { PlanOutcome, RunsOut } from "../../../../shared/governance/simulation/index.ts";
 import { useConsole } from "../../lib/console.tsx";
-import { formatCost } from "../../lib/format.ts";
+import { dayMs, formatCost } from "../../lib/format.ts";
 import { useIsLive, useLive, useOpenProject, useProjectCurrency } from "../../lib/live.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { cleanText, codeWords, counted } from "../../lib/text.ts";
@@ -17,7 +17,6 @@ import { PlainTable } from "../../ui/plain-table.tsx";
 import { RunState } from "../../ui/run-state.tsx";
 import css from "./plans.module.css";
 
-const dayMs = 86_400_000;
 const periods = [
   { value: "7", label: "the last 7 days" },
   { value: "30", label: "the last 30 days" },

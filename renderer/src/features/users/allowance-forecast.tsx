@@ -4,7 +4,7 @@ import type { AccountDetail } from "../../../../shared/contract/users.ts";
 import { runsOut } from "../../../../shared/governance/costs/forecast.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useCall } from "../../lib/console.tsx";
-import { addDays, formatTokens, isoDay } from "../../lib/format.ts";
+import { addDays, daysIn, formatTokens, isoDay } from "../../lib/format.ts";
 import { bandWords, dayWords } from "../../lib/run-out.ts";
 import css from "./users.module.css";
 
@@ -26,7 +26,7 @@ export function allowanceWords(
   const end = ends.toSorted()[0] ?? detail.limits.monthly.resets_at;
   // Days of the user's: where a month ends at midnight in the west, UTC has the next date already.
   const lastDay = isoDay(Date.parse(end) - 1, zone);
-  const within = Math.max(1, (Date.parse(lastDay) - Date.parse(today)) / 86_400_000 + 1);
+  const within = Math.max(1, daysIn({ from: today, to: lastDay }));
   const used = new Map(byDay.map((each) => [each.day, each.charged_tokens ?? 0]));
   const first = byDay.map((each) => each.day).toSorted()[0];
   const past = Array.from({ length: lookBackDays }, (_, n) => addDays(today, n - lookBackDays))

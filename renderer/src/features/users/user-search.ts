@@ -2,6 +2,7 @@ import { useState } from "react";
 import type { AccountFilter } from "../../../../shared/contract/users.ts";
 import { useAnswered, useCall } from "../../lib/console.tsx";
 import { useNow } from "../../lib/clock.ts";
+import { dayMs } from "../../lib/format.ts";
 import { useKeys } from "../../lib/keys.ts";
 import { isNumber, useRemembered } from "../../lib/remember.ts";
 import { type SettledText, useSettledText } from "../../lib/settled.ts";
@@ -19,7 +20,7 @@ export function useUserSearch(isOpen: boolean) {
   const searched = query.trim();
   // To the hour, so that the same question stays the same.
   const hour = Math.floor(useNow(60_000) / 3_600_000) * 3_600_000;
-  const since = days === 0 ? null : new Date(hour - days * 86_400_000).toISOString();
+  const since = days === 0 ? null : new Date(hour - days * dayMs).toISOString();
 
   // Keyset paging: the cursors of the pages before this one, and the one of this page.
   const [cursors, setCursors] = useState<readonly string[]>([]);

@@ -11,7 +11,15 @@ import {
 } from "../../charts/options.ts";
 import { useNow } from "../../lib/clock.ts";
 import { useAnswered, useCall } from "../../lib/console.tsx";
-import { addDays, formatCost, formatDay, formatPercent, formatTokens, isoDay } from "../../lib/format.ts";
+import {
+  addDays,
+  daysIn,
+  formatCost,
+  formatDay,
+  formatPercent,
+  formatTokens,
+  isoDay,
+} from "../../lib/format.ts";
 import { isOneOf, useRemembered } from "../../lib/remember.ts";
 import { changeQuery, usePlace } from "../../lib/router.ts";
 import { cleanText, clip, codeWords, counted } from "../../lib/text.ts";
@@ -85,10 +93,10 @@ export function UserUsage({
     { keepPrevious: true, refetchMs: 15_000 },
   );
   const shown = useAnswered(query, { from, to });
-  const days = daysBetween(shown.from, shown.to);
+  const days = daysIn(shown);
   const before = useCall(
     "users.usage",
-    { user_id: userId, from: addDays(from, -daysBetween(from, to)), to: addDays(from, -1) },
+    { user_id: userId, from: addDays(from, -daysIn({ from, to })), to: addDays(from, -1) },
     { enabled: breakdown, staleMs: 60_000 },
   ).data;
   const earlier = query.isPlaceholderData ? undefined : before;
@@ -170,9 +178,6 @@ export function UserUsage({
   );
 }
 
-const daysBetween = (from: string, to: string): number =>
-  Math.round((Date.parse(`${to}T00:00:00Z`) - Date.parse(`${from}T00:00:00Z`)) / 86_400_000) + 1;
-
 /** The range that the address names; the last days where it names none that can be shown. */
 export function readRange(
   query: URLSearchParams,
@@ -185,7 +190,7 @@ export function readRange(
   };
   const to = day("to") ?? today;
   const from = day("from") ?? addDays(to, 1 - usualDays);
-  const days = daysBetween(from, to);
+  const days = daysIn({ from, to });
   return days >= 1 && days <= longestRange
     ? { from, to }
     : { from: addDays(today, 1 - usualDays), to: today };
@@ -215,7 +220,7 @@ function Range({
           key={days}
           type="button"
           className={css.preset}
-          aria-pressed={to === today && daysBetween(from, to) === days}
+          aria-pressed={to === today && daysIn({ from, to }) === days}
           onClick={() => last(days)}
         >
           {counted(days, "day")}

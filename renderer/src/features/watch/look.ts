@@ -1,5 +1,6 @@
 /** What Watch shows: filters and time, as in its address. Figures, chart, rankings and list follow them. */
 import type { FeedFilter, Stretch } from "../../../../shared/contract/watch.ts";
+import { dayMs } from "../../lib/format.ts";
 import { codeWords } from "../../lib/text.ts";
 
 export type CallFilter = Omit<FeedFilter, "kinds">;
@@ -41,7 +42,7 @@ export function readLook(query: URLSearchParams): Look {
     },
     minutes: windows.find((each) => each.minutes === minutes)?.minutes ?? usualMinutes,
     stretch:
-      from < to && to - from <= 367 * 86_400_000
+      from < to && to - from <= 367 * dayMs
         ? { from: new Date(from).toISOString(), to: new Date(to).toISOString() }
         : null,
   };
