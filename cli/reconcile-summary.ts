@@ -50,10 +50,10 @@ function rowsLine(side: string, one: string, rows: RowCounts): string {
       ([why, n]): Line => [`set aside (${why.replaceAll("_", " ")})`, count(n)],
     ),
   ];
-  const told = parts
+  const shown = parts
     .filter(([name, n]) => n !== "0" || name === "matched")
     .map(([name, n]) => `${n} ${name}`);
-  return `${side}: ${count(rows.rows)} ${one}${rows.rows === 1 ? "" : "s"}: ${told.join(", ")}.`;
+  return `${side}: ${count(rows.rows)} ${one}${rows.rows === 1 ? "" : "s"}: ${shown.join(", ")}.`;
 }
 
 const count = (n: number): string => n.toLocaleString("en-US");

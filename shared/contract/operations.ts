@@ -9,18 +9,18 @@ import type { z } from "zod";
 import { alertsOperations, alertsStreams } from "./alerts.ts";
 import { auditOperations } from "./audit.ts";
 import { bulkOperations } from "./bulk.ts";
-
 import { connectionOperations, connectionStreams } from "./connection.ts";
 import { correctionsOperations } from "./corrections.ts";
 import { costsOperations } from "./costs.ts";
 import { financeOperations } from "./finance.ts";
 import { runOperations, runStreams } from "./finance-runs.ts";
-import { frameOperations, frameStreams } from "./frame.ts";
 import { historyOperations } from "./history.ts";
 import { configOperations, configStreams } from "./plans.ts";
 import { paymentOperations } from "./payments.ts";
 import { pricesOperations } from "./prices.ts";
+import { railStreams } from "./rail.ts";
 import { rulesOperations, rulesStreams } from "./rules.ts";
+import { searchOperations } from "./search.ts";
 import { healthOperations } from "./health.ts";
 import { setupOperations } from "./setup.ts";
 import { settingsOperations, settingsStreams } from "./settings.ts";
@@ -50,7 +50,7 @@ export const operations = {
   ...settingsOperations,
   ...updatesOperations,
   ...syncOperations,
-  ...frameOperations,
+  ...searchOperations,
 } as const;
 
 export const streams = {
@@ -61,7 +61,7 @@ export const streams = {
   ...rulesStreams,
   ...configStreams,
   ...syncStreams,
-  ...frameStreams,
+  ...railStreams,
   ...updatesStreams,
   ...settingsStreams,
 } as const;

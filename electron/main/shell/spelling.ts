@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import type { Session } from "electron";
-import { serverOf } from "./feed-server.ts";
+import { serverOf } from "./update-server.ts";
 
 export function checkSpelling(
   session: Session,

@@ -16,7 +16,7 @@ import {
 } from "electron-updater/out/providers/Provider.js";
 import { z } from "zod";
 import type { Log } from "../console/dispatch.ts";
-import { serverOf } from "./feed-server.ts";
+import { serverOf } from "./update-server.ts";
 
 interface UpdaterOptions {
   readonly feedPath: string;

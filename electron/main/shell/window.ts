@@ -20,7 +20,7 @@ function isWhole(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value);
 }
 
-/** The displays that are there, as one word: a desk with another screen has a place of its own. */
+/** The displays that are connected, as one word: where another screen is plugged in, a window has another place. */
 function displaysNow(): string {
   return screen
     .getAllDisplays()

@@ -46,7 +46,7 @@ function sayUnknown(host: string): void {
 }
 
 /** All windows, and what they share. */
-interface Desk extends WindowsOptions {
+interface WindowSet extends WindowsOptions {
   readonly statePath: string;
   /** In the order of their use: the last one is the newest. */
   readonly windows: Map<BrowserWindow, Console>;
@@ -55,11 +55,11 @@ interface Desk extends WindowsOptions {
   isEnding: boolean;
 }
 
-const last = ({ windows }: Desk): BrowserWindow | null => [...windows.keys()].at(-1) ?? null;
-const windowsOf = ({ windows }: Desk, served: Console): BrowserWindow[] =>
+const last = ({ windows }: WindowSet): BrowserWindow | null => [...windows.keys()].at(-1) ?? null;
+const windowsOf = ({ windows }: WindowSet, served: Console): BrowserWindow[] =>
   [...windows].filter(([, each]) => each === served).map(([window]) => window);
 
-function keep({ windows, isEnding, statePath }: Desk): void {
+function keep({ windows, isEnding, statePath }: WindowSet): void {
   if (isEnding || windows.size === 0) return;
   const open = [...windows].map(([{ webContents }, served]): OpenWindow => {
     const url = webContents.isDestroyed() ? "" : webContents.getURL();
@@ -69,47 +69,47 @@ function keep({ windows, isEnding, statePath }: Desk): void {
   keepOpenWindows(statePath, open);
 }
 
-function showBadge({ waiting }: Desk): void {
+function showBadge({ waiting }: WindowSet): void {
   app.setBadgeCount([...waiting.values()].reduce((sum, each) => sum + each, 0));
 }
 
 /** Notices of a project, also while it has no window. */
-function attend(desk: Desk, served: Console): void {
-  const { waiting, consoles, log } = desk;
+function attend(all: WindowSet, served: Console): void {
+  const { waiting, consoles, log } = all;
   if (waiting.has(served)) return;
   waiting.set(served, 0);
   showNotices(served, {
-    isSeen: () => windowsOf(desk, served).some((window) => window.isFocused()),
+    isSeen: () => windowsOf(all, served).some((window) => window.isFocused()),
     isOneOfSeveral: () => consoles.list().length > 1,
     open(place) {
-      const window = windowsOf(desk, served).at(-1);
-      if (window) come(desk, window, place ?? null);
-      else open(desk, served, place ?? null);
+      const window = windowsOf(all, served).at(-1);
+      if (window) come(all, window, place ?? null);
+      else open(all, served, place ?? null);
     },
     log,
   });
   showWaiting(served.dispatcher, (count) => {
     waiting.set(served, count);
-    showBadge(desk);
+    showBadge(all);
   });
   let project = served.project()?.profile_id;
   served.dispatcher.follow("connection", {}, () => {
     if (project === served.project()?.profile_id) return;
     project = served.project()?.profile_id;
-    keep(desk);
+    keep(all);
   });
 }
 
-async function release(desk: Desk, served: Console): Promise<void> {
-  await desk.consoles.release(served);
-  if (desk.consoles.list().includes(served)) return;
-  desk.waiting.delete(served);
-  showBadge(desk);
+async function release(all: WindowSet, served: Console): Promise<void> {
+  await all.consoles.release(served);
+  if (all.consoles.list().includes(served)) return;
+  all.waiting.delete(served);
+  showBadge(all);
 }
 
-function open(desk: Desk, served: Console, place: string | null): void {
-  const { windows, statePath, preloadPath, reportCrash, onMade, log } = desk;
-  attend(desk, served);
+function open(all: WindowSet, served: Console, place: string | null): void {
+  const { windows, statePath, preloadPath, reportCrash, onMade, log } = all;
+  attend(all, served);
   const project = (): string | null => served.project()?.profile_id ?? null;
   const window = openWindow({ preloadPath, statePath, place, project, others: windows.size });
   const { webContents } = window;
@@ -118,71 +118,69 @@ function open(desk: Desk, served: Console, place: string | null): void {
   window.on("focus", () => {
     windows.delete(window);
     windows.set(window, served);
-    keep(desk);
+    keep(all);
   });
   window.on("closed", () => {
     windows.delete(window);
-    keep(desk);
-    if (!desk.isEnding && windowsOf(desk, served).length === 0)
-      release(desk, served).catch((error: unknown) =>
-        log(`error while closing: ${(error as Error).message}`),
-      );
+    keep(all);
+    if (!all.isEnding && windowsOf(all, served).length === 0)
+      release(all, served).catch((error: unknown) => log(`error while closing: ${(error as Error).message}`));
   });
-  webContents.on("did-navigate-in-page", () => keep(desk));
-  webContents.on("did-finish-load", () => keep(desk));
+  webContents.on("did-navigate-in-page", () => keep(all));
+  webContents.on("did-finish-load", () => keep(all));
   bringBack(webContents, reportCrash);
   onMade(webContents, served.dispatcher);
 }
 
-function goIn({ log }: Desk, window: BrowserWindow, place: string): void {
+function goIn({ log }: WindowSet, window: BrowserWindow, place: string): void {
   // Only the fragment differs: the page stays, and its router goes there.
   window.webContents
     .loadURL(`${appOrigin}/#${place}`)
     .catch((error: unknown) => log(`A place could not be shown: ${(error as Error).message}`));
 }
 
-function come(desk: Desk, window: BrowserWindow, place: string | null): void {
+function come(all: WindowSet, window: BrowserWindow, place: string | null): void {
   if (window.isMinimized()) window.restore();
   window.show();
   window.focus();
-  if (place) goIn(desk, window, place);
+  if (place) goIn(all, window, place);
 }
 
-function openOne(desk: Desk, project: string | undefined, place: string | null): void {
-  const served = desk.consoles.open(project);
-  if (served) open(desk, served, place);
+function openOne(all: WindowSet, project: string | undefined, place: string | null): void {
+  const served = all.consoles.open(project);
+  if (served) open(all, served, place);
 }
 
-function showProject(desk: Desk, profileId: string, place: string | null): void {
-  const window = [...desk.windows].findLast(([, each]) => each.project()?.profile_id === profileId)?.[0];
-  if (window) come(desk, window, place);
-  else openOne(desk, profileId, place);
+function showProject(all: WindowSet, profileId: string, place: string | null): void {
+  const window = [...all.windows].findLast(([, each]) => each.project()?.profile_id === profileId)?.[0];
+  if (window) come(all, window, place);
+  else openOne(all, profileId, place);
 }
 
-function follow(desk: Desk, target: Target | null): void {
+function follow(all: WindowSet, target: Target | null): void {
   if (!target?.project) {
-    const window = last(desk);
-    if (window) come(desk, window, target?.place ?? null);
-    else openOne(desk, undefined, target?.place ?? null);
+    const window = last(all);
+    if (window) come(all, window, target?.place ?? null);
+    else openOne(all, undefined, target?.place ?? null);
     return;
   }
-  const profile = desk.consoles.projectAt(target.project);
-  if (profile) showProject(desk, profile.profile_id, target.place);
+  const profile = all.consoles.projectAt(target.project);
+  if (profile) showProject(all, profile.profile_id, target.place);
   else sayUnknown(target.project);
 }
 
-function openAsLeft(desk: Desk, target: Target | null): void {
-  const wanted = target?.project ? desk.consoles.projectAt(target.project) : null;
+function openAsLeft(all: WindowSet, target: Target | null): void {
+  const wanted = target?.project ? all.consoles.projectAt(target.project) : null;
   if (target?.project && !wanted) sayUnknown(target.project);
   const known = target?.project && !wanted ? null : target;
-  for (const { project, place } of asLeft(readOpenWindows(desk.statePath), known, wanted?.profile_id ?? null))
-    openOne(desk, project ?? undefined, place);
-  if (desk.windows.size === 0) openOne(desk, undefined, known?.place ?? null);
+  for (const { project, place } of asLeft(readOpenWindows(all.statePath), known, wanted?.profile_id ?? null))
+    openOne(all, project ?? undefined, place);
+  if (all.windows.size === 0) openOne(all, undefined, known?.place ?? null);
 }
 
 export function createWindows(options: WindowsOptions): Windows {
   const { consoles } = options;
-  const desk: Desk = {
+  const all: WindowSet = {
     ...options,
     statePath: join(options.dataDir, "window.json"),
     windows: new Map(),
@@ -190,23 +188,23 @@ export function createWindows(options: WindowsOptions): Windows {
     isEnding: false,
   };
   app.on("before-quit", () => {
-    desk.isEnding = true;
+    all.isEnding = true;
   });
-  consoles.onShow((profileId) => showProject(desk, profileId, null));
+  consoles.onShow((profileId) => showProject(all, profileId, null));
   return {
-    openAsLeft: (target) => openAsLeft(desk, target),
-    last: () => last(desk),
+    openAsLeft: (target) => openAsLeft(all, target),
+    last: () => last(all),
     dispatcherOf: (contents) =>
-      [...desk.windows].find(([{ webContents }]) => webContents === contents)?.[1].dispatcher ?? null,
+      [...all.windows].find(([{ webContents }]) => webContents === contents)?.[1].dispatcher ?? null,
     openAnother() {
-      const window = last(desk);
-      const served = (window && desk.windows.get(window)) ?? consoles.list()[0] ?? consoles.open();
-      if (served) open(desk, served, null);
+      const window = last(all);
+      const served = (window && all.windows.get(window)) ?? consoles.list()[0] ?? consoles.open();
+      if (served) open(all, served, null);
     },
-    follow: (target) => follow(desk, target),
+    follow: (target) => follow(all, target),
     go(place) {
-      const window = last(desk);
-      if (window) goIn(desk, window, place);
+      const window = last(all);
+      if (window) goIn(all, window, place);
     },
   };
 }

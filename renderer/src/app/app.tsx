@@ -2,7 +2,7 @@ import { MantineProvider, useMantineColorScheme } from "@mantine/core";
 import { type QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { type ReactNode, useEffect } from "react";
 import type { ConsoleClient } from "../../../shared/contract/client.ts";
-import { noticeTitle } from "../../../shared/contract/frame.ts";
+import { noticeTitle } from "../../../shared/contract/rail.ts";
 import { useZoneChoice } from "../lib/clock.ts";
 import { ConsoleProvider, useCall } from "../lib/console.tsx";
 import { chooseLanguage } from "../lib/language.ts";

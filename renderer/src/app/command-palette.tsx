@@ -1,7 +1,7 @@
 import { useDebouncedValue } from "@mantine/hooks";
 import { createSpotlight, Spotlight } from "@mantine/spotlight";
 import { type ReactNode, useEffect, useRef, useState } from "react";
-import type { SearchHit } from "../../../shared/contract/frame.ts";
+import type { SearchHit } from "../../../shared/contract/search.ts";
 import { useCall } from "../lib/console.tsx";
 import { useOffered } from "../lib/offered.ts";
 import { hitAddress } from "../lib/hit-address.ts";

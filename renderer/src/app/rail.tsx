@@ -16,7 +16,7 @@ import {
 } from "../ui/icons.tsx";
 import css from "./shell.module.css";
 
-interface Desk {
+interface NavItem {
   readonly id:
     | "watch"
     | "alerts"
@@ -34,7 +34,7 @@ interface Desk {
   readonly icon: ComponentType<SVGProps<SVGSVGElement> & { readonly size?: number }>;
 }
 
-export const desks: readonly Desk[] = [
+export const desks: readonly NavItem[] = [
   { id: "watch", name: "Watch", key: "w", icon: WatchIcon },
   { id: "alerts", name: "Alerts", key: "a", icon: WarningIcon },
   { id: "users", name: "Users", key: "u", icon: UsersIcon },
@@ -50,23 +50,24 @@ export const desks: readonly Desk[] = [
 export function Rail(): ReactNode {
   const place = usePlace();
   const rail = useLive((state) => state.rail);
-  const counts: Partial<Record<Desk["id"], { n: number; tone: "amber" | "red" | "grey"; title: string }>> = {
-    alerts: {
-      n: rail?.open_alerts ?? 0,
-      tone: "red",
-      title: counted(rail?.open_alerts ?? 0, "open alert"),
-    },
-    users: {
-      n: rail?.flagged ?? 0,
-      tone: "amber",
-      title: `${counted(rail?.flagged ?? 0, "flagged user")}, ${rail?.blocked ?? 0} blocked`,
-    },
-    finance: {
-      n: rail?.differences ?? 0,
-      tone: "amber",
-      title: counted(rail?.differences ?? 0, "open difference"),
-    },
-  };
+  const counts: Partial<Record<NavItem["id"], { n: number; tone: "amber" | "red" | "grey"; title: string }>> =
+    {
+      alerts: {
+        n: rail?.open_alerts ?? 0,
+        tone: "red",
+        title: counted(rail?.open_alerts ?? 0, "open alert"),
+      },
+      users: {
+        n: rail?.flagged ?? 0,
+        tone: "amber",
+        title: `${counted(rail?.flagged ?? 0, "flagged user")}, ${rail?.blocked ?? 0} blocked`,
+      },
+      finance: {
+        n: rail?.differences ?? 0,
+        tone: "amber",
+        title: counted(rail?.differences ?? 0, "open difference"),
+      },
+    };
   return (
     <nav className={css.rail} aria-label="Desks">
       {desks.map((desk) => {

@@ -3,7 +3,7 @@ import { useElementSize } from "@mantine/hooks";
 import { Notifications } from "@mantine/notifications";
 import { useQueryClient } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useEffect, useLayoutEffect, useState } from "react";
-import { waitingOf } from "../../../shared/contract/frame.ts";
+import { waitingOf } from "../../../shared/contract/rail.ts";
 import { useConsole } from "../lib/console.tsx";
 import { useKeys } from "../lib/keys.ts";
 import { useLive, useOpenProject } from "../lib/live.ts";

@@ -1,4 +1,4 @@
-import type { SearchHit } from "../../../shared/contract/frame.ts";
+import type { SearchHit } from "../../../shared/contract/search.ts";
 import { placeAddress } from "./router.ts";
 
 /** Where a hit leads. */

@@ -7,7 +7,7 @@ import {
   type ProjectInfo,
   staysLive,
 } from "../../../shared/contract/connection.ts";
-import type { RailCounts } from "../../../shared/contract/frame.ts";
+import type { RailCounts } from "../../../shared/contract/rail.ts";
 import type { OperationName, StreamItem } from "../../../shared/contract/operations.ts";
 import type { Intent } from "../../../shared/contract/sync.ts";
 import { absoluteAddress } from "./router.ts";

@@ -53,9 +53,9 @@ function daysFromCivil(year: number, month: number, day: number): number {
   return era * 146_097 + dayOfEra - 719_468;
 }
 
-/** The day asked for last, as yyyymmdd: rows that follow one another are mostly of one day. */
+/** A cache of one day: rows that follow one another are mostly of the same one. The day as yyyymmdd, and in days since 1970. */
 let lastDay = 0;
-let lastDayIs = 0;
+let lastDayNumber = 0;
 
 function epochSeconds(
   year: number,
@@ -76,9 +76,9 @@ function epochSeconds(
     if (day > 28 && daysFromCivil(month === 12 ? year + 1 : year, month === 12 ? 1 : month + 1, 1) <= days)
       return Number.NaN;
     lastDay = named;
-    lastDayIs = days;
+    lastDayNumber = days;
   }
-  return lastDayIs * 86_400 + hour * 3600 + minute * 60 + second;
+  return lastDayNumber * 86_400 + hour * 3600 + minute * 60 + second;
 }
 
 /** Two digits as a number; 100 or more where they are none. */
@@ -129,7 +129,7 @@ export function readTime(
             twoDigits(bytes, start + 14),
             length >= 19 ? twoDigits(bytes, start + 17) : 0,
           );
-    if (time === time) return time;
+    if (!Number.isNaN(time)) return time;
   }
   return parseTime(decodeUtf8(bytes, start, end), dateOrder);
 }

@@ -164,10 +164,10 @@ function findColumns(
   for (const field of FIELDS) {
     const named = (form.columns[field] ?? []).map((name) => plain.indexOf(name)).filter((i) => i >= 0);
     const keys = METADATA[field] ?? [];
-    const told = metadata
+    const fromMetadata = metadata
       .flatMap((one, i) => (one !== null && keys.includes(one.key) ? [{ ...one, i }] : []))
       .sort((a, b) => rankOf(a.of) - rankOf(b.of) || keys.indexOf(a.key) - keys.indexOf(b.key) || a.i - b.i);
-    columns[field] = [...named, ...told.map(({ i }) => i)];
+    columns[field] = [...named, ...fromMetadata.map(({ i }) => i)];
   }
   return columns;
 }

@@ -17,12 +17,12 @@ import type { InputProblem, LedgerRecord } from "./types.ts";
 
 const REQUIRED = ["transaction_id", "record_type", "user_id", "tokens", "created_at"];
 
-/** A field of the records, and where the file has it: −1 for nowhere. */
+/** A field of the records, and its column in the file: −1 where it has none. */
 interface Column {
   readonly field: keyof LedgerRecord;
   index: number;
 }
-/** Columns that every row is asked for: by name, so that asking costs nothing. */
+/** The columns that are read of every row, each by name: a lookup in a map would cost time at each cell. */
 function createColumns() {
   const of = (field: keyof LedgerRecord): Column => ({ field, index: -1 });
   return {
@@ -138,7 +138,7 @@ export class LedgerFile {
     const currency = this.currencyOf(row);
     if (amount !== -1 && currency === 0) this.fail(row, at.currency, "An amount without a currency.");
     const transaction = this.whole(row, at.transaction, Number.NaN);
-    if (transaction !== transaction) this.fail(row, at.transaction, "The transaction_id is empty.");
+    if (Number.isNaN(transaction)) this.fail(row, at.transaction, "The transaction_id is empty.");
     const record = this.table.add();
     const { columns } = this.table;
     columns.type[record] = type;
@@ -152,12 +152,11 @@ export class LedgerFile {
     columns.created[record] = created;
     this.readOptional(row, record);
     this.readTexts(row, record);
-    const told = modeOf(row, at.livemode.index);
-    const mode = told === 0 ? modeOfSession(this.interner, columns.session[record]) : told;
+    const mode = modeOf(row, at.livemode.index) || modeOfSession(this.interner, columns.session[record]);
     if (mode !== 0) columns.test[record] = mode;
   }
 
-  /** Numbers of which 0 says that there is none: it is there already. */
+  /** Columns where 0 stands for none. A new row is zero, so an empty cell is not written. */
   private readOptional(row: CsvRow, record: number): void {
     const { at } = this;
     const { columns } = this.table;
@@ -226,7 +225,7 @@ export class LedgerFile {
 
   private timeOf(row: CsvRow, column: Column): number {
     const time = readTime(row, row.starts[column.index], row.ends[column.index], undefined);
-    if (time !== time) this.fail(row, column, `"${this.cell(row, column)}" is not a time.`);
+    if (Number.isNaN(time)) this.fail(row, column, `"${this.cell(row, column)}" is not a time.`);
     return time;
   }
 
@@ -239,12 +238,12 @@ export class LedgerFile {
   }
 }
 
-/** Reads a cell as one of few words: its place among them, −1 for another. */
+/** Reads a cell that holds one of few words: its index among them, −1 for any other. */
 type Words = (row: CsvRow, column: number) => number;
 
 function createWords(interner: Interner, words: readonly string[]): Words {
   const known = new Map<number, number>();
-  /** Mostly the same as in the record before. */
+  /** The last word and its index: mostly the next record has the same. */
   let last = 0;
   let place = words.indexOf("");
   return (row, column) => {
@@ -263,6 +262,6 @@ function modeOf({ bytes, starts, ends }: CsvRow, column: number): number {
   if (column < 0 || starts[column] === ends[column]) return 0;
   // Nearly every cell says true.
   if ((bytes[starts[column]] | 0x20) === 0x74) return 2;
-  const told = yesOrNo(decodeUtf8(bytes, starts[column], ends[column]));
-  return told === null ? 0 : told ? 2 : 1;
+  const isLive = yesOrNo(decodeUtf8(bytes, starts[column], ends[column]));
+  return isLive === null ? 0 : isLive ? 2 : 1;
 }

@@ -136,9 +136,9 @@ export function addLedgerRecord(
       fail(field, `${field} is not a whole number.`);
   }
   const created = parseTime(String(record.created_at));
-  if (created !== created) fail("created_at", `"${String(record.created_at)}" is not a time.`);
+  if (Number.isNaN(created)) fail("created_at", `"${String(record.created_at)}" is not a time.`);
   const charged = record.charged_at ? parseTime(record.charged_at) : 0;
-  if (charged !== charged) fail("charged_at", `"${String(record.charged_at)}" is not a time.`);
+  if (Number.isNaN(charged)) fail("charged_at", `"${String(record.charged_at)}" is not a time.`);
   const currency = currencies.readText(record.currency);
   if (currency < 0) fail("currency", `"${String(record.currency)}" is not a currency code.`);
   if (record.amount_minor !== null && record.amount_minor !== undefined && currency === 0)

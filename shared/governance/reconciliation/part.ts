@@ -34,7 +34,7 @@ interface ReadPart extends Part {
   readonly stripe: Pick<StripeSide, "files" | "kinds" | "has" | "ids" | "namesTokens"> | null;
 }
 
-/** What the numbers in the columns of a part mean. */
+/** The columns of a part that hold numbers of its own texts and currencies, which the run numbers in another way. */
 interface NumbersOf<Name> {
   /** Ids, of which a row mostly has its own. */
   readonly ids: readonly Name[];
@@ -101,17 +101,18 @@ export const memoryOf = ({ columns, texts }: ReadPart): ArrayBuffer[] =>
 export function takeStripePart(taken: Part, sources: Omit<Sources, "ledgerTable">): InputManifest {
   const { side } = sources;
   const part = taken as ReadPart;
-  const told = part.stripe;
-  const manifest = told?.files[0];
-  if (!told || !manifest) throw new TypeError("The part is not of a Stripe export.");
+  const { stripe } = part;
+  const manifest = stripe?.files[0];
+  if (!stripe || !manifest) throw new TypeError("The part is not of a Stripe export.");
   const from = side.table.length;
   takeRows(part, sources, side.table, STRIPE_NUMBERS);
   side.table.columns.file.fill(side.files.length, from, side.table.length);
   side.files.push(manifest);
-  side.kinds.push(...told.kinds);
-  side.namesTokens.push(...told.namesTokens);
-  for (const id of told.ids) side.ids.add(id);
-  for (const what of ["refunds", "disputes", "cash", "payments"] as const) side.has[what] ||= told.has[what];
+  side.kinds.push(...stripe.kinds);
+  side.namesTokens.push(...stripe.namesTokens);
+  for (const id of stripe.ids) side.ids.add(id);
+  for (const what of ["refunds", "disputes", "cash", "payments"] as const)
+    side.has[what] ||= stripe.has[what];
   return manifest;
 }
 
@@ -165,16 +166,20 @@ function takeRows<S extends ColumnSpec>(
     for (let row = from; row < rows; row++) column[row] = codes[column[row]];
 }
 
-/** Keeps the last answer: mostly the same is asked again right away. */
+/** Calls `find` once for each value. The value asked for last is kept apart: mostly it is asked for again. */
 function eachOnce(find: (value: number) => number): (value: number) => number {
   const known = new Map<number, number>();
-  let last = 0;
-  let lastIs = 0;
+  let lastValue = 0;
+  let lastFound = 0;
   return (value) => {
-    if (value === last) return lastIs;
+    if (value === lastValue) return lastFound;
     let found = known.get(value);
-    if (found === undefined) known.set(value, (found = find(value)));
-    last = value;
-    return (lastIs = found);
+    if (found === undefined) {
+      found = find(value);
+      known.set(value, found);
+    }
+    lastValue = value;
+    lastFound = found;
+    return found;
   };
 }

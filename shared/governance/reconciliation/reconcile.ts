@@ -1,7 +1,7 @@
 import { fail, ok, type Result } from "../result.ts";
 import { Currencies, parseTime } from "./cells.ts";
 import { classify } from "./classify/index.ts";
-import { makeFrame } from "./frame.ts";
+import { findRunTimes } from "./run-times.ts";
 import { warnOfTimeZones } from "./time-zone.ts";
 import { Interner } from "./interner.ts";
 import { addLedgerRecord, createLedgerTable, GRANT, type LedgerTable } from "./ledger-side.ts";
@@ -94,13 +94,13 @@ async function run(input: ReconcileInput): Promise<Result<Report, ReconcileFailu
   decideModes(side, ledgerTable, options);
   nameCharges(side, interner, options.known_payments?.returns ?? {});
   const keys = Math.max(stripeKeys, nameInvoices(side, interner, options.known_payments?.invoices ?? {}));
-  const frame = makeFrame(side, from, to, options, warn);
-  const links = link({ side, ledgerTable, interner, currencies, stripeKeys: keys, frame });
+  const times = findRunTimes(side, from, to, options, warn);
+  const links = link({ side, ledgerTable, interner, currencies, stripeKeys: keys, times });
   warnOfTimeZones(side, ledgerTable, links, warn);
   progress.step("matching");
-  const classified = classify(side, ledgerTable, links, interner, currencies, frame, options);
+  const classified = classify(side, ledgerTable, links, interner, currencies, times, options);
   progress.step("reporting");
-  return ok(makeReport({ ...sources, links, classified, frame, ledgerHash, warnings }));
+  return ok(makeReport({ ...sources, links, classified, times, ledgerHash, warnings }));
 }
 
 /** Refunds and disputes whose row names no payment, by what the project knows of them. */
@@ -219,16 +219,16 @@ function readApart(input: ReconcileInput, progress: Progress): ReadonlyMap<Input
     const of = file === input.ledger ? "ledger" : "stripe";
     const count = progress.counter(of);
     let isAwaited = false;
-    const tell = (): void => progress.step(`reading_${of}`, file.name);
+    const report = (): void => progress.step(`reading_${of}`, file.name);
     const reading = file.read_apart?.({ of, options, is_hashed: hashed !== undefined }, (rows, bytes) => {
       count(rows, bytes);
-      if (isAwaited) tell();
+      if (isAwaited) report();
     });
     // It may fail before anybody waits for it; the wait then gets the failure.
     reading?.done.catch(() => undefined);
     const begin = (): void => {
       isAwaited = true;
-      tell();
+      report();
     };
     if (reading) started.set(file, { reading, begin });
   }
@@ -343,8 +343,8 @@ function unmatchableFields({ ids, has }: StripeSide): ReadonlySet<keyof LedgerRe
 function decideModes(side: StripeSide, ledgerTable: LedgerTable, options: ReconcileOptions): void {
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
-  const isTold = [stripe.test, ledger.test].some((modes) => modes.includes(1) || modes.includes(2));
-  if (!isTold) return;
+  const isModeKnown = [stripe.test, ledger.test].some((modes) => modes.includes(1) || modes.includes(2));
+  if (!isModeKnown) return;
   let live = 0;
   const count = (modes: Uint8Array, length: number, counts: (row: number) => boolean): boolean => {
     let test = 0;

@@ -3,7 +3,7 @@ import { type Currencies, isoTime } from "./cells.ts";
 import { DIFFERENCE_CLASSES } from "./classes.ts";
 import type { Sums } from "./classify/bridge.ts";
 import type { Classified } from "./classify/index.ts";
-import type { Frame } from "./frame.ts";
+import type { RunTimes } from "./run-times.ts";
 import { GRANT, type LedgerTable } from "./ledger-side.ts";
 import { type Links, PASSES } from "./link/index.ts";
 import { DUPLICATE, EXCLUDED, EXCLUSIONS, IN_DIFFERENCE, MATCHED, MERGED } from "./places.ts";
@@ -27,17 +27,17 @@ interface Outcome {
   readonly links: Links;
   readonly classified: Classified;
   readonly currencies: Currencies;
-  readonly frame: Frame;
+  readonly times: RunTimes;
   readonly options: ReconcileOptions;
   readonly ledgerHash: string | null;
   readonly warnings: readonly InputProblem[];
 }
 
 export function makeReport(outcome: Outcome): Report {
-  const { side, ledgerTable, links, classified, currencies, frame, options } = outcome;
+  const { side, ledgerTable, links, classified, currencies, times, options } = outcome;
   const { differences, sums, byPass } = classified;
   const bridge = makeBridge(sums, currencies);
-  const tieOut = makeTieOut(side, links, currencies, frame, options);
+  const tieOut = makeTieOut(side, links, currencies, times, options);
   const rollForward = (options.roll_forward ?? []).map(checkRollForward);
   const classes = DIFFERENCE_CLASSES.flatMap((name) => summarise(name, differences));
   const tiedOut =
@@ -50,7 +50,7 @@ export function makeReport(outcome: Outcome): Report {
     );
   return {
     report_version: 1,
-    period: { from: isoTime(frame.from) as string, to: isoTime(frame.to) as string },
+    period: { from: isoTime(times.from) as string, to: isoTime(times.to) as string },
     tied_out: tiedOut,
     inputs: side.files,
     ledger_input: {
@@ -58,14 +58,14 @@ export function makeReport(outcome: Outcome): Report {
       records: ledgerTable.length,
       window: ledgerWindow(ledgerTable),
     },
-    watermark: isoTime(frame.watermark),
+    watermark: isoTime(times.watermark),
     stripe_rows: countRows(links.stripePlace),
     ledger_rows: countRows(links.ledgerPlace),
     matched_by_pass: PASSES.flatMap((by, pass) => (pass === 0 ? [] : [{ pass, by, count: byPass[pass] }])),
     tie_out: tieOut,
     bridge,
     roll_forward: rollForward,
-    deferred_revenue: deferredRevenue(ledgerTable, links, currencies, frame.to),
+    deferred_revenue: deferredRevenue(ledgerTable, links, currencies, times.to),
     classes,
     differences,
     warnings: outcome.warnings,
@@ -221,7 +221,10 @@ function deferredRevenue(
     if ((remaining <= 0 && byDays <= 0) || amount < 0 || granted <= 0) continue;
     const currency = ledger.currency[record];
     let sum = sums.get(currency);
-    if (sum === undefined) sums.set(currency, (sum = { lots: 0, tokens: 0, amount: 0 }));
+    if (sum === undefined) {
+      sum = { lots: 0, tokens: 0, amount: 0 };
+      sums.set(currency, sum);
+    }
     sum.lots++;
     sum.tokens += Math.max(0, remaining);
     sum.amount += byDays >= 0 ? byDays : proRata(amount, remaining, granted);

@@ -216,7 +216,7 @@ function createValueCells(
     if (start === end) return 0;
     const exponent = currencies.exponent(currency);
     const plain = decimal === "," ? Number.NaN : readPlainAmount(row.bytes, start, end, exponent);
-    return plain === plain ? plain : anyMoney(row, column, currency);
+    return Number.isNaN(plain) ? anyMoney(row, column, currency) : plain;
   }
   function anyMoney(row: CsvRow, column: number, currency: number): number {
     const code = currencies.code(currency) || "usd";
@@ -246,7 +246,7 @@ function createValueCells(
     const start = row.starts[column];
     const end = row.ends[column];
     const seconds = readTime(row, start, end, dateOrder);
-    if (seconds !== seconds)
+    if (Number.isNaN(seconds))
       fail(
         row,
         column,

@@ -60,7 +60,7 @@ export function readStripeFile(
       delimiter = found;
       const layout = recogniseExport(name, header);
       cells.setOthers(layout.others);
-      noteWhatItTells(side, layout);
+      noteContents(side, layout);
       read = isCash(layout.kind) ? readCash : layout.kind === "disputes" ? readDispute : readPayment;
       reading = {
         side,
@@ -130,7 +130,8 @@ export function readStripeFile(
   };
 }
 
-function noteWhatItTells({ has, ids }: StripeSide, layout: ExportLayout): void {
+/** Notes which ids and which kinds of rows an export has. */
+function noteContents({ has, ids }: StripeSide, layout: ExportLayout): void {
   const { at } = layout;
   if (at.intent >= 0) ids.add("intent");
   if (at.session >= 0) ids.add("session");
@@ -174,7 +175,7 @@ function isTotal({ layout: { at }, cells }: Reading, row: CsvRow): boolean {
   return true;
 }
 
-/** Zero is there already, and memory that nobody wrote to costs nothing. */
+/** Writes all but zero: a new row is zero, and memory that is never written to costs nothing. */
 function set(column: Uint8Array | Uint32Array | Float64Array, row: number, value: number): void {
   if (value !== 0) column[row] = value;
 }
@@ -208,8 +209,8 @@ function readLinks(reading: Reading, row: CsvRow, event: number): void {
 /** 1 test mode, 2 live, 0 unknown. */
 function modeOf({ cells, layout: { at }, interner }: Reading, row: CsvRow, session: number): number {
   if (at.livemode >= 0) {
-    const told = cells.text(row, at.livemode);
-    const isLive = /^test(?: mode)?$/i.test(told) ? false : /^live(?: mode)?$/i.test(told) || yesOrNo(told);
+    const mode = cells.text(row, at.livemode);
+    const isLive = /^test(?: mode)?$/i.test(mode) ? false : /^live(?: mode)?$/i.test(mode) || yesOrNo(mode);
     if (isLive !== null) return isLive ? 2 : 1;
   }
   if (session === 0) return 0;

@@ -1,6 +1,6 @@
 import { proRata } from "../money/index.ts";
 import type { Currencies } from "./cells.ts";
-import type { Frame } from "./frame.ts";
+import type { RunTimes } from "./run-times.ts";
 import type { Links } from "./link/index.ts";
 import { DUPLICATE } from "./places.ts";
 import {
@@ -67,12 +67,12 @@ export function makeTieOut(
   side: StripeSide,
   links: Links,
   currencies: Currencies,
-  frame: Frame,
+  times: RunTimes,
   options: ReconcileOptions,
 ): TieOut[] {
   const sums = new Sums(currencies.count);
-  if (side.has.cash) addMovements(side, links, frame, sums);
-  else addPayments(side, links, frame, sums);
+  if (side.has.cash) addMovements(side, links, times, sums);
+  else addPayments(side, links, times, sums);
   const lines: TieOut[] = [];
   for (let currency = 1; currency < currencies.count; currency++) {
     const value = (part: Part | "net" | "rows"): number => sums[part][currency] || 0;
@@ -103,7 +103,7 @@ export function makeTieOut(
 }
 
 /** Every balance transaction of the period, once. */
-function addMovements(side: StripeSide, links: Links, { from, to }: Frame, sums: Sums): void {
+function addMovements(side: StripeSide, links: Links, { from, to }: RunTimes, sums: Sums): void {
   const stripe = side.table.columns;
   for (let event = 0; event < side.table.length; event++) {
     const currency = stripe.cashCurrency[event];
@@ -121,7 +121,7 @@ function addMovements(side: StripeSide, links: Links, { from, to }: Frame, sums:
  * The payments list has no movements: a refund or a dispute counts when it was made where the list says, else with its
  * payment. Fees of disputes are not in it.
  */
-function addPayments(side: StripeSide, links: Links, { from, to }: Frame, sums: Sums): void {
+function addPayments(side: StripeSide, links: Links, { from, to }: RunTimes, sums: Sums): void {
   const stripe = side.table.columns;
   const isInPeriod = (time: number): boolean => time >= from && time < to;
   for (let event = 0; event < side.table.length; event++) {

@@ -36,7 +36,7 @@ export function warnOfTimeZones(
         lag < AFTER || (lag > BEFORE && Math.abs(lag - Math.round(lag / QUARTER) * QUARTER) < 5 * MINUTE),
     );
     if (off.length * 2 < list.length) continue;
-    const middle = off.sort((a, b) => a - b)[off.length >> 1];
+    const middle = off.sort((a, b) => a - b)[Math.floor(off.length / 2)];
     const hours = Math.abs(Math.round(middle / QUARTER) / 4);
     warn({
       code: "other_time_zone",

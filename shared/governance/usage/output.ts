@@ -51,7 +51,7 @@ export function lengthOfPart(part: unknown, depth = 0): number {
   let length = 0;
   for (const key in part) {
     const value = (part as Record<string, unknown>)[key];
-    if (isToldAgain(part as Record<string, unknown>, key)) continue;
+    if (isRepeated(part as Record<string, unknown>, key)) continue;
     if (typeof value === "string") length += written.has(key) || argumentsOfCalls.has(key) ? value.length : 0;
     else if (typeof value !== "object" || value === null) continue;
     else if (argumentsOfCalls.has(key)) length += lengthOfJson(value);
@@ -60,8 +60,8 @@ export function lengthOfPart(part: unknown, depth = 0): number {
   return length;
 }
 
-/** Gateways report the same reasoning under several names (openrouter.ai/docs, "Reasoning tokens"). */
-function isToldAgain(part: Record<string, unknown>, key: string): boolean {
+/** Whether a part is there under another name too: gateways report the same reasoning under several (openrouter.ai/docs, "Reasoning tokens"). */
+function isRepeated(part: Record<string, unknown>, key: string): boolean {
   if (key !== "reasoning_details" && key !== "reasoning_content") return false;
   const { reasoning } = part;
   if (typeof reasoning !== "string" || reasoning === "") return false;

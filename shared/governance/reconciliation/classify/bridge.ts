@@ -1,4 +1,4 @@
-import type { Frame } from "../frame.ts";
+import type { RunTimes } from "../run-times.ts";
 import type { LedgerTable } from "../ledger-side.ts";
 import { paidForAll } from "../link/passes.ts";
 import type { StripeTable } from "../stripe-table.ts";
@@ -20,7 +20,7 @@ export interface Sums {
   readonly byClass: ReadonlyMap<string, Readonly<Sum>>;
 }
 
-export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable, { from, to }: Frame) {
+export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable, { from, to }: RunTimes) {
   const stripe = stripeTable.columns;
   const ledger = ledgerTable.columns;
   const sums = {

@@ -28,7 +28,7 @@ const NOT_BOOKED: ReadonlySet<CorrectionAction> = new Set([
 
 /** The differences as the report has them: in a fixed order, each under an id that the next run gives it again. */
 export function writeDifferences(findings: Findings): Difference[] {
-  const { side, links, currencies, frame, stripe, ledger, drafts, text } = findings;
+  const { side, links, currencies, times, stripe, ledger, drafts, text } = findings;
   const order = new Map(DIFFERENCE_CLASSES.map((name, i) => [name, i]));
   drafts.sort(
     (a, b) =>
@@ -42,9 +42,9 @@ export function writeDifferences(findings: Findings): Difference[] {
   const taken = new Map<string, number>();
   for (const draft of drafts) {
     const id = `${draft.class}/${draft.key}`;
-    const times = (taken.get(id) ?? 0) + 1;
-    taken.set(id, times);
-    ids.set(draft, times === 1 ? id : `${id}#${times}`);
+    const nth = (taken.get(id) ?? 0) + 1;
+    taken.set(id, nth);
+    ids.set(draft, nth === 1 ? id : `${id}#${nth}`);
   }
   const rowsOf = new Map<number, number[]>();
   for (const draft of drafts) if (draft.event >= 0) rowsOf.set(draft.event, [draft.event]);
@@ -53,13 +53,13 @@ export function writeDifferences(findings: Findings): Difference[] {
     if (into >= 0) rowsOf.get(into)?.push(event);
   }
   return drafts.map((draft) => {
-    const age = (frame.to - draft.occurred) / 86_400;
+    const age = (times.to - draft.occurred) / 86_400;
     const event = draft.event;
     const record = draft.record;
     const isCharge = event >= 0 && stripe.kind[event] === CHARGE;
     const isDispute =
       event >= 0 && (stripe.kind[event] === DISPUTE || stripe.kind[event] === DISPUTE_REVERSAL);
-    const told = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
+    const fromEither = (column: "intent" | "session" | "invoice" | "customer"): string | null =>
       (event >= 0 ? text(stripe[column][event]) : null) ??
       (record >= 0 ? text(ledger[column][record]) : null);
     const correction: Correction = {
@@ -68,7 +68,7 @@ export function writeDifferences(findings: Findings): Difference[] {
       words: draft.words,
       tokens: draft.correctionTokens ?? null,
       user_id: record >= 0 ? text(ledger.user[record]) : event >= 0 ? text(stripe.user[event]) : null,
-      customer_id: told("customer"),
+      customer_id: fromEither("customer"),
       lot_id: record >= 0 && ledger.lot[record] !== 0 ? ledger.lot[record] : null,
       grant_kind:
         draft.action !== "grant" ? null : draft.class === "SUB_PERIOD_GAP" ? "subscription" : "purchase",
@@ -76,9 +76,9 @@ export function writeDifferences(findings: Findings): Difference[] {
       charge_id:
         (event >= 0 ? text((isCharge ? stripe.object[event] : stripe.charge[event]) as number) : null) ??
         (record >= 0 ? text(ledger.charge[record]) : null),
-      payment_intent_id: told("intent"),
-      checkout_session_id: told("session"),
-      invoice_id: told("invoice"),
+      payment_intent_id: fromEither("intent"),
+      checkout_session_id: fromEither("session"),
+      invoice_id: fromEither("invoice"),
       dispute_id: isDispute ? text(stripe.object[event]) : null,
       amount_minor:
         draft.correctionAmount ?? (draft.action === "grant" && event >= 0 ? stripe.amount[event] : null),

@@ -26,7 +26,7 @@ export interface Verdict {
 
 /** Judges a dispute beside its lots: null where the tokens followed it. */
 export function createVerdicts(findings: Findings): (event: number, dispute: Disputed) => Verdict | null {
-  const { links, frame, stripe, ledger, money, granted } = findings;
+  const { links, times, stripe, ledger, money, granted } = findings;
   return verdictOn;
 
   function verdictOn(event: number, dispute: Disputed): Verdict | null {
@@ -37,7 +37,7 @@ export function createVerdicts(findings: Findings): (event: number, dispute: Dis
     if (lot !== HELD && lot !== CLAWED) return null;
     // Stripe's files have no dispute. They may begin after it was opened, or end before: then nothing is reported.
     const since = links.lotDisputeAt[grants[0]];
-    if (state === NO_DISPUTE && (since < frame.from || since >= Math.min(frame.to, frame.coveredTo)))
+    if (state === NO_DISPUTE && (since < times.from || since >= Math.min(times.to, times.coveredTo)))
       return null;
     return stillHeldVerdict(dispute);
   }

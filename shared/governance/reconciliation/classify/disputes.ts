@@ -9,7 +9,7 @@ export type Disputes = ReturnType<typeof disputeClasses>;
 
 /** Disputes: whether tokens followed them. */
 export function disputeClasses(findings: Findings) {
-  const { ledgerTable, links, frame, stripe, ledger, stripePlace, ledgerPlace, byPass } = findings;
+  const { ledgerTable, links, times, stripe, ledger, stripePlace, ledgerPlace, byPass } = findings;
   const { money, eventKey, grantMoney, linkWords, isInPeriod, isJudged, aboutEvent } = findings;
   const { disputesInDifference } = findings;
   const verdictOn = createVerdicts(findings);
@@ -17,7 +17,7 @@ export function disputeClasses(findings: Findings) {
   /** The dispute of a charge. What came after the period's end, on either side, may settle it and opens nothing. */
   function checkCharge(event: number, grants: readonly number[], paid: number): void {
     const at = links.disputedAt[event];
-    if (at > 0 ? at >= frame.to : !isJudged(stripe.created[event])) return;
+    if (at > 0 ? at >= times.to : !isJudged(stripe.created[event])) return;
     judge(event, grants, [links.disputeOf[event], links.disputeNow[event]], links.disputedOf[event], paid);
   }
 

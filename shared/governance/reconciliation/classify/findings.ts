@@ -1,7 +1,7 @@
 import { formatMoney } from "../../money/index.ts";
 import { type Currencies, isoTime } from "../cells.ts";
 import type { Interner } from "../interner.ts";
-import type { Frame } from "../frame.ts";
+import type { RunTimes } from "../run-times.ts";
 import type { LedgerTable } from "../ledger-side.ts";
 import { type Links, PASSES } from "../link/index.ts";
 import { IN_DIFFERENCE } from "../places.ts";
@@ -105,7 +105,7 @@ export function createFindings(
   links: Links,
   interner: Interner,
   currencies: Currencies,
-  frame: Frame,
+  times: RunTimes,
   options: ReconcileOptions,
 ) {
   const stripe = side.table.columns;
@@ -114,12 +114,12 @@ export function createFindings(
   const drafts: Draft[] = [];
   /** Matches by pass. */
   const byPass: number[] = PASSES.map(() => 0);
-  const bridge = createBridge(side.table, ledgerTable, frame);
+  const bridge = createBridge(side.table, ledgerTable, times);
   const { isInPeriod } = bridge;
   const words = createWords(side, ledgerTable, links, interner, currencies);
   const { eventKey, grantKey, grantMoney, stillGranted } = words;
   /** What happened after the period is not one of its differences. */
-  const isJudged = (time: number): boolean => !(time >= frame.to);
+  const isJudged = (time: number): boolean => !(time >= times.to);
 
   /** A difference about a row of Stripe's. */
   function aboutEvent(event: number, finding: Finding): void {
@@ -172,7 +172,7 @@ export function createFindings(
     links,
     interner,
     currencies,
-    frame,
+    times,
     stripe,
     ledger,
     stripePlace,

@@ -13,7 +13,7 @@ export function grantClasses(findings: Findings) {
     side,
     ledgerTable,
     links,
-    frame,
+    times,
     ledger,
     stripe,
     ledgerPlace,
@@ -42,7 +42,7 @@ export function grantClasses(findings: Findings) {
         explanation:
           event >= 0
             ? `${count(granted(record))} tokens were granted, but ${failureWords(event)}.`
-            : `${count(granted(record))} tokens were granted, but Stripe's files have no payment for them${ledger.created[record] > frame.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
+            : `${count(granted(record))} tokens were granted, but Stripe's files have no payment for them${ledger.created[record] > times.watermark ? "; their last row is older, so they may have been made before it" : ""}.`,
       },
       (back) => `Take back ${back} tokens, or reclassify the lot as promotional.`,
     );
@@ -112,7 +112,7 @@ export function grantClasses(findings: Findings) {
       else if (isFree(record)) ledgerPlace[record] = exclude("nothing_to_pay");
       else if (!hasPayments) ledgerPlace[record] = exclude("not_covered");
       else if (!isInPeriod(ledger.created[record])) ledgerPlace[record] = exclude("outside_period");
-      else if (ledger.created[record] > frame.coveredTo)
+      else if (ledger.created[record] > times.coveredTo)
         aboutGrant(record, -1, {
           class: "TIMING",
           trail: ["the Stripe files do not reach this time"],
@@ -130,9 +130,9 @@ export function grantClasses(findings: Findings) {
 }
 
 /** Whether its payment may lie before what the files cover: made just before midnight, or a debit that took days. */
-function isPaidBefore({ ledger, frame }: Findings, record: number): boolean {
+function isPaidBefore({ ledger, times }: Findings, record: number): boolean {
   const charged = ledger.charged[record];
-  return charged > 0 ? charged < frame.coveredFrom : ledger.created[record] < frame.paidSince;
+  return charged > 0 ? charged < times.coveredFrom : ledger.created[record] < times.paidSince;
 }
 
 function aboutEarlier({ ledger, aboutGrant }: Findings, record: number): void {

@@ -184,7 +184,7 @@ function createChoice({ ledger, stripe, grantMoney, paidAmount }: Findings): Cho
 
 /** Judges a charge that no grant claims. */
 function createUnclaimed(findings: Findings): (event: number) => void {
-  const { links, frame, stripe, stripePlace, bridge, text, money, eventKey, paymentOf } = findings;
+  const { links, times, stripe, stripePlace, bridge, text, money, eventKey, paymentOf } = findings;
   const { isInPeriod, aboutEvent } = findings;
   const { saleOf, isOtherSale } = learnSales(findings);
   const siblingOf = createSiblings(findings);
@@ -209,7 +209,7 @@ function createUnclaimed(findings: Findings): (event: number) => void {
       return;
     }
     stripePlace[event] = IN_DIFFERENCE;
-    if (stripe.created[event] > frame.grantedBy) tooYoung(event);
+    if (stripe.created[event] > times.grantedBy) tooYoung(event);
     else if (sibling >= 0) chargedTwice(event, sibling);
     else if (sale === null) periodNotGranted(event);
     else notGranted(event, sale);

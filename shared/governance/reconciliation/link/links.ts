@@ -2,7 +2,7 @@ import type { Currencies } from "../cells.ts";
 import type { KeyIndex } from "../columns.ts";
 import type { Interner } from "../interner.ts";
 import type { LedgerTable } from "../ledger-side.ts";
-import type { Frame } from "../frame.ts";
+import type { RunTimes } from "../run-times.ts";
 import type { StripeSide } from "../stripe-table.ts";
 
 /** States of a lot in a dispute, as the ledger has them. */
@@ -38,7 +38,7 @@ export interface Sides {
   readonly currencies: Currencies;
   /** Numbers of texts that the Stripe side knows are below. */
   readonly stripeKeys: number;
-  readonly frame: Frame;
+  readonly times: RunTimes;
 }
 
 /** Rows of Stripe's that are one event, however many files contain it. */

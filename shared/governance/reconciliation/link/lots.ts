@@ -15,7 +15,7 @@ import { DUPLICATE, PENDING_ROW } from "../places.ts";
 import { CLAWED, FREE, HELD, type Lots, RELEASED, type Sides } from "./links.ts";
 
 /** What became of each grant: every later record goes to the grant it changes, by its lot, else by its charge. */
-export function followLots({ ledgerTable, interner, frame }: Sides): Lots {
+export function followLots({ ledgerTable, interner, times }: Sides): Lots {
   const ledger = ledgerTable.columns;
   const records = ledgerTable.length;
   const ledgerPlace = new Uint8Array(records);
@@ -46,7 +46,7 @@ export function followLots({ ledgerTable, interner, frame }: Sides): Lots {
   for (const record of inLedgerOrder(later, ledger.transaction)) {
     const grant = grantOfLot(record);
     lots.grantOf[record] = grant;
-    if (grant >= 0) applyRecord(lots, ledger, record, grant, ledger.created[record] < frame.to);
+    if (grant >= 0) applyRecord(lots, ledger, record, grant, ledger.created[record] < times.to);
   }
   for (const record of later)
     if (lots.grantOf[record] >= 0) voidCorrected(lots, ledger, lots.grantOf[record]);

@@ -41,7 +41,7 @@ type SameEvent = (a: number, b: number) => boolean;
 
 /** One economic event, however many rows report it: one row represents it, the others are merged into it. */
 export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOrder } {
-  const { side, stripeKeys, frame } = sides;
+  const { side, stripeKeys, times } = sides;
   const { table, kinds } = side;
   const stripe = table.columns;
   const events = table.length;
@@ -55,7 +55,7 @@ export function mergeRows(sides: Sides): Merged & { readonly before: SameEventOr
   const later: number[] = [];
   const hasFollowers = side.has.cash || side.has.disputes;
   for (let event = 0; event < events && hasFollowers; event++)
-    if (stripe.created[event] >= frame.to && FOLLOWS.has(stripe.kind[event])) {
+    if (stripe.created[event] >= times.to && FOLLOWS.has(stripe.kind[event])) {
       later.push(event);
       stripePlace[event] = exclude("outside_period");
     }

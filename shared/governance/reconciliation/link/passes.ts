@@ -174,18 +174,21 @@ function listClaims(claim: Int32Array, events: number, records: number): Claims[
   return claims;
 }
 
-/** What the payment of a grant took in all: tax and other things sold with the tokens included. */
+/** The whole amount of a grant's payment: with tax, and with other things sold beside the tokens. */
 export function paidFor(ledger: LedgerColumns, record: number): number {
   return ledger.paid[record] > 0 ? ledger.paid[record] : ledger.amount[record];
 }
 
-/** The same for all grants of one payment: where they record what it took in all, each records the whole. */
+/**
+ * The whole amount of a payment with several grants. A grant that records it records all of it, so it is not summed up;
+ * where none does, the prices of the grants are.
+ */
 export function paidForAll(ledger: LedgerColumns, records: readonly number[]): number {
-  let told = 0;
+  let recorded = 0;
   let sum = 0;
   for (const record of records) {
-    told = Math.max(told, ledger.paid[record]);
+    recorded = Math.max(recorded, ledger.paid[record]);
     sum += Math.max(0, ledger.amount[record]);
   }
-  return told > 0 ? told : sum;
+  return recorded > 0 ? recorded : sum;
 }

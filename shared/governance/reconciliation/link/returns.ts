@@ -31,7 +31,7 @@ export function collectReturns(
   chargeOf: Int32Array,
   failedAt: Float64Array,
 ): Returns {
-  const { side, frame } = sides;
+  const { side, times } = sides;
   const stripe = side.table.columns;
   const events = side.table.length;
   const returns: Returns = {
@@ -71,7 +71,7 @@ export function collectReturns(
     returns.disputeOf[event] !== 0;
   for (let event = 0; event < events; event++)
     if (isTouched(event) && stripe.kind[event] === CHARGE && merged.stripePlace[event] === PENDING_ROW)
-      settleCharge(stripe, event, sums.get(event), returns, frame.to, (disputed.get(event) ?? 0) > 1);
+      settleCharge(stripe, event, sums.get(event), returns, times.to, (disputed.get(event) ?? 0) > 1);
   for (const event of merged.later) noteLater(stripe, event, charges.namedBy(event), returns);
   for (const [main, parts] of claims.partsOf) addParts(returns, main, parts);
   return returns;

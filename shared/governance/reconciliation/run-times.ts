@@ -5,60 +5,61 @@ import type { InputProblem, ReconcileOptions } from "./types.ts";
 
 const HOUR = 3600;
 
-/** The times that a run is decided in, in seconds since 1970. */
-export interface Frame {
+/** The times by which a run decides, in seconds since 1970. */
+export interface RunTimes {
   /** The period, `to` excluded. What came about later is not judged in it; it can only settle what is open. */
   readonly from: number;
   readonly to: number;
-  /** What the Stripe files cover. */
+  /** The stretch that the Stripe files cover. */
   readonly coveredFrom: number;
   readonly coveredTo: number;
-  /** Of the last thing that they know. */
+  /** The latest moment that the Stripe files know of. */
   readonly watermark: number;
   /** A payment after this may still get its grant. */
   readonly grantedBy: number;
-  /** A grant before this may be of a payment that the files begin too late for. */
+  /** A grant before this may belong to a payment from before the files begin. */
   readonly paidSince: number;
 }
 
-/** A time of the options; NaN where it is not given. */
+/** A time of the options; null where it is not given. */
 function optionTime(
   options: ReconcileOptions,
   name: "data_from" | "data_through" | "ledger_through",
-): number {
+): number | null {
   const text = options[name];
-  if (text === undefined || text === "") return Number.NaN;
+  if (text === undefined || text === "") return null;
   const time = parseTime(text);
-  if (time !== time) throw new BadInput(fileProblem(`bad_${name}`, "", `"${text}" is not a time.`));
+  if (Number.isNaN(time)) throw new BadInput(fileProblem(`bad_${name}`, "", `"${text}" is not a time.`));
   return time;
 }
 
-/** What the files cover, and how far it falls short of the period. */
-export function makeFrame(
+/** The times of a run; warns where the files do not cover the period. */
+export function findRunTimes(
   side: StripeSide,
   from: number,
   to: number,
   options: ReconcileOptions,
   warn: (problem: InputProblem) => void,
-): Frame {
+): RunTimes {
   const window = coveredWindow(side);
   const through = optionTime(options, "data_through");
   const ledgerThrough = optionTime(options, "ledger_through");
-  // A Dashboard export knows all until it was made; Stripe's reports lag, and one of them makes the whole look younger.
-  // For the rest the chosen period and exports count, with a warning where the rows do not reach.
+  // A Dashboard export is complete up to the moment when it was made, so without other word the files cover the chosen
+  // period, with a warning where their rows do not reach. Stripe's reports lag: with one of them among the files, they
+  // cover only what is older than the last row by that lag.
   const isReport = side.files.some((file) => file.kind.endsWith("_itemized"));
   const known = isReport ? window.last - (options.report_lag_hours ?? 12) * HOUR : window.last;
   const since = optionTime(options, "data_from");
-  const coveredFrom = since === since ? since : Math.min(from, window.first);
+  const coveredFrom = since ?? Math.min(from, window.first);
   const grace = (options.grace_hours ?? 1) * HOUR;
   warnOfGaps(side, { from, to }, window, through, since, warn);
   return {
     from,
     to,
     coveredFrom,
-    coveredTo: through === through ? through : isReport ? known : to,
-    watermark: through === through ? through : known,
-    grantedBy: (ledgerThrough === ledgerThrough ? ledgerThrough : to) - grace,
+    coveredTo: through ?? (isReport ? known : to),
+    watermark: through ?? known,
+    grantedBy: (ledgerThrough ?? to) - grace,
     paidSince: coveredFrom + grace,
   };
 }
@@ -79,8 +80,8 @@ function warnOfGaps(
   side: StripeSide,
   { from, to }: { readonly from: number; readonly to: number },
   { first, last }: ReturnType<typeof coveredWindow>,
-  through: number,
-  since: number,
+  through: number | null,
+  since: number | null,
   warn: (problem: InputProblem) => void,
 ): void {
   const names = side.files.map((file) => file.name).join(", ");
@@ -94,10 +95,11 @@ function warnOfGaps(
     );
     return;
   }
-  // What is known to be complete reaches further than its rows: there may have been none.
-  const reachesFrom = since < first ? since : first;
-  const reachesTo = through > last ? through : last;
-  if ((last < from || first >= to) && !(since <= from && through > from)) {
+  // Files that are said to be complete may reach further than their rows: nothing may have happened there.
+  const reachesFrom = Math.min(since ?? first, first);
+  const reachesTo = Math.max(through ?? last, last);
+  const isSaidToCover = since !== null && since <= from && through !== null && through > from;
+  if ((last < from || first >= to) && !isSaidToCover) {
     warn(
       fileProblem(
         "period_not_covered",

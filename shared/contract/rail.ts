@@ -1,6 +1,6 @@
-/** What surrounds the desks: the counts beside their names, notices, and the search over everything. */
+/** Around the desks: the counts beside their names, and notices. */
 import { z } from "zod";
-import { nothing, operation, whole } from "./basics.ts";
+import { nothing, whole } from "./basics.ts";
 
 export const railCounts = z.object({
   open_alerts: whole,
@@ -12,7 +12,7 @@ export const railCounts = z.object({
 });
 export type RailCounts = z.infer<typeof railCounts>;
 
-/** What waits for a person: the number in titles and on the program's badge. */
+/** How much waits for a person: the number in titles and on the program's badge. */
 export const waitingOf = ({ open_alerts: alerts = 0, conflicts = 0 }: Partial<RailCounts>): number =>
   alerts + conflicts;
 
@@ -27,23 +27,11 @@ const notice = z.object({
   place: z.string().startsWith("/").optional(),
 });
 export type Notice = z.infer<typeof notice>;
-/** Its title in the person's words, and whom it is about. */
+/** A notice's title, which the caller has put into the person's language, with whom it is about. */
 export const noticeTitle = (title: string, about: string | undefined): string =>
   about === undefined ? title : `${title}: ${about}`;
 
-export const searchHit = z.looseObject({
-  kind: z.enum(["user", "rule", "request", "payment", "event", "case"]),
-  id: z.string(),
-  title: z.string(),
-  subtitle: z.string().nullable(),
-});
-export type SearchHit = z.infer<typeof searchHit>;
-
-export const frameOperations = {
-  "search.everything": operation(z.object({ query: z.string().max(500) }).strict(), z.array(searchHit)),
-} as const;
-
-export const frameStreams = {
+export const railStreams = {
   rail: { input: nothing, item: railCounts },
   /** Things worth interrupting a person for. */
   notices: { input: nothing, item: notice },
