@@ -31,7 +31,7 @@ export function serveSocket(socket: WebSocket, dispatcher: Dispatcher): void {
     if (callsInFlight >= maxCallsInFlight) {
       const error = {
         code: "busy",
-        message: "Too many things are asked at once.",
+        message: "There are too many requests at once.",
         advice: "Try again in a moment.",
         details: null,
       };

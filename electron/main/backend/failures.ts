@@ -141,7 +141,7 @@ export function toFailure(
   ) {
     return failure(
       "unavailable",
-      "The project is there but does not serve at the moment.",
+      "The project is not available at the moment.",
       "It may be paused or restarting: look at its dashboard, then try again.",
     );
   }

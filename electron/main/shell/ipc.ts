@@ -18,7 +18,7 @@ const foreign: Failure = {
 };
 const busy: Failure = {
   code: "busy",
-  message: "Too many things are asked at once.",
+  message: "There are too many requests at once.",
   advice: "Try again in a moment.",
   details: null,
 };

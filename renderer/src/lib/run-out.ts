@@ -9,6 +9,6 @@ export const dayWords = (day: string): string => formatDay(`${day}T12:00:00Z`, "
 export function bandWords({ earliest, latest }: RunOut, today: string): string {
   const from = dayWords(addDays(today, (earliest ?? 1) - 1));
   return latest === null
-    ? `four times in five not before ${from}`
-    : `four times in five between ${from} and ${dayWords(addDays(today, latest - 1))}`;
+    ? `80 % likely not before ${from}`
+    : `80 % likely between ${from} and ${dayWords(addDays(today, latest - 1))}`;
 }

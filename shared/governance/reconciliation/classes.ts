@@ -10,7 +10,7 @@ export const CLASSES = {
   },
   GRANTED_NOT_PAID: {
     name: "Granted, not paid",
-    means: "Tokens were given for a payment that is not there, failed, or is unpaid.",
+    means: "Tokens were given for a payment that does not exist, failed, or is unpaid.",
     blocks: true,
   },
   DUPLICATE_GRANT: {
@@ -24,17 +24,17 @@ export const CLASSES = {
     blocks: true,
   },
   AMOUNT_MISMATCH: {
-    name: "Other amount",
-    means: "What was paid is not the price of the pack at that time.",
+    name: "Amount differs",
+    means: "The amount paid is not the price of the pack at that time.",
     blocks: true,
   },
   TOKEN_QTY_MISMATCH: {
-    name: "Other number of tokens",
-    means: "What was granted is not what the pack holds.",
+    name: "Token count differs",
+    means: "The tokens granted are not as many as the pack holds.",
     blocks: true,
   },
   CURRENCY_MISMATCH: {
-    name: "Other currency",
+    name: "Currency differs",
     means: "Payment and grant name different currencies.",
     blocks: true,
   },
@@ -44,7 +44,7 @@ export const CLASSES = {
     blocks: true,
   },
   REFUND_OVER_REVERSED: {
-    name: "Taken back too much",
+    name: "Too much taken back",
     means: "More tokens were taken back than the refund calls for.",
     blocks: true,
   },
@@ -79,7 +79,7 @@ export const CLASSES = {
     blocks: true,
   },
   FEE_VARIANCE: {
-    name: "Other fee",
+    name: "Fee differs",
     means: "Stripe's fee does not add up.",
     blocks: true,
   },
@@ -94,7 +94,7 @@ export const CLASSES = {
     blocks: false,
   },
   ORPHAN: {
-    name: "Belongs to nothing",
+    name: "Payment unknown",
     means: "A refund, dispute or correction whose payment is not known.",
     blocks: true,
   },

@@ -57,7 +57,7 @@ export function checkKey(key: string, origin: string, now: Date): Result<KeyKind
   if (/[^\x21-\x7e]/.test(key)) {
     return refuse(
       "malformed_key",
-      "The key has characters that no key has; it may have been copied with its dots or bullets hidden.",
+      "The key has characters that no key contains. It may have been copied while dots stood in its place.",
     );
   }
   if (key.startsWith("sb_publishable_")) {

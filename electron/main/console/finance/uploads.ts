@@ -182,7 +182,7 @@ const tooMuch: Failure = {
 const unknownUpload: Failure = {
   code: "not_found",
   message: "This file is not here any more.",
-  advice: "Bring it again: files are forgotten when the console ends.",
+  advice: "Add the file again: files are kept only until the console is closed.",
   details: null,
 };
 const empty = (name: string): Failure => ({

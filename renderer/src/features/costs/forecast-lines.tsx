@@ -49,8 +49,8 @@ export function ForecastLines({
         </Note>
       ) : forecast ? (
         <Note tone="blue">
-          Estimate: this month comes to about {formatCost(forecast.expected_micros, currency)}, four times in
-          five between {low} and {high}, if its days go on like the last {forecast.days} (
+          Estimate: this month comes to about {formatCost(forecast.expected_micros, currency)}, 80 % likely
+          between {low} and {high}, if its days go on like the last {forecast.days} (
           {formatCost(forecast.per_day_micros, currency)} a day).
         </Note>
       ) : (

@@ -24,7 +24,7 @@ it("says the day the allowance runs out, with its band and from what, and calls 
       "UTC",
     ),
   ).toMatch(
-    /^Estimate: the allowance runs out on .*14.*, four times in five between .*14.* and .*14.*, if days go on like the last 28 \(100 tokens a day\)\.$/,
+    /^Estimate: the allowance runs out on .*14.*, 80 % likely between .*14.* and .*14.*, if days go on like the last 28 \(100 tokens a day\)\.$/,
   );
   // Purchased tokens are no allowance, and a day without use counts.
   expect(
