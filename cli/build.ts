@@ -51,7 +51,7 @@ function isBuilt(hash: string): boolean {
 }
 
 /** Resolves once out/ matches the sources. Two starts at once build once. */
-export async function ensureBuilt(say: (sentence: string) => void): Promise<void> {
+export async function ensureBuilt(log: (sentence: string) => void): Promise<void> {
   const hash = hashSources();
   if (isBuilt(hash)) return;
   mkdirSync(join(repositoryDir, "out"), { recursive: true });
@@ -61,7 +61,7 @@ export async function ensureBuilt(say: (sentence: string) => void): Promise<void
   });
   try {
     if (isBuilt(hash)) return;
-    say("Building the console, once…");
+    log("Building the console, once…");
     rmSync(stampFile, { force: true });
     await runBuilder();
     writeFileSync(stampFile, hash);

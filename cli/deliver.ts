@@ -25,10 +25,10 @@ In the environment, never on the command line:
 Exit code: 0 ended as asked, 1 with --once: something could not be sent, or the project not be asked, 2 wrong arguments.
 `;
 
-const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+const log = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 function fail(exitCode: 1 | 2, sentence: string): never {
-  say(sentence);
+  log(sentence);
   process.exit(exitCode);
 }
 
@@ -90,16 +90,16 @@ do {
     const { sent, postponed, failed } = await deliverDue({
       project,
       settings,
-      log: say,
+      log,
       signal: ending.signal,
     });
     if (values.once || sent + postponed + failed > 0)
-      say(`${sent} sent, ${postponed} to be tried again, ${failed} given up.`);
+      log(`${sent} sent, ${postponed} to be tried again, ${failed} given up.`);
     hasProblem = postponed + failed > 0;
     lastProblem = "";
   } catch (error) {
     if (!(error instanceof ProjectError)) throw error;
-    if (error.message !== lastProblem) say(error.message);
+    if (error.message !== lastProblem) log(error.message);
     lastProblem = error.message;
     hasProblem = true;
   }

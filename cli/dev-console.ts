@@ -24,12 +24,12 @@ export type DevNews =
   | { readonly type: "ready"; readonly port: number; readonly link: string }
   | { readonly type: "session"; readonly sha256: string };
 
-const tell = (news: DevNews): void => void process.send?.(news);
-const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+const sendNews = (news: DevNews): void => void process.send?.(news);
+const log = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 process.once("message", (start: DevStart) => {
   void run(start).catch((error: unknown) => {
-    say(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    log(error instanceof Error ? (error.stack ?? error.message) : String(error));
     process.exit(1);
   });
 });
@@ -40,11 +40,11 @@ async function run(start: DevStart): Promise<void> {
     host: "browser",
     sampleData: start.sampleData,
     resourcesDir: repositoryDir,
-    log: say,
+    log,
   });
   if (!composed.ok) {
     const { message, advice, details } = composed.error;
-    say([message, advice, details].filter(Boolean).join("\n"));
+    log([message, advice, details].filter(Boolean).join("\n"));
     process.exit(1);
   }
   const console_ = composed.value;
@@ -52,12 +52,12 @@ async function run(start: DevStart): Promise<void> {
     dispatcher: console_.dispatcher,
     rendererDir,
     port: start.port,
-    log: say,
+    log,
     pages: (request, response) => passToVite(start, host.port, request, response),
-    sessions: { known: start.sessions, onNew: (sha256) => tell({ type: "session", sha256 }) },
+    sessions: { known: start.sessions, onNew: (sha256) => sendNews({ type: "session", sha256 }) },
   });
   console_.start();
-  tell({ type: "ready", port: host.port, link: host.createLink() });
+  sendNews({ type: "ready", port: host.port, link: host.createLink() });
 
   let isStopping = false;
   const stop = async (): Promise<void> => {

@@ -15,7 +15,7 @@ export interface RendererServer {
   close(): Promise<void>;
 }
 
-export async function serveRenderer(say: (sentence: string) => void): Promise<RendererServer> {
+export async function serveRenderer(log: (sentence: string) => void): Promise<RendererServer> {
   const port = await freePort();
   const logger = createLogger("info", { allowClearScreen: false });
   const server = await createServer({
@@ -37,10 +37,10 @@ export async function serveRenderer(say: (sentence: string) => void): Promise<Re
     customLogger: {
       ...logger,
       info: () => undefined,
-      warn: say,
+      warn: log,
       // Vite's own reading of CSS modules names no file, and PostCSS warns of it at each of them.
-      warnOnce: (message) => (message.includes("did not pass the `from` option") ? undefined : say(message)),
-      error: say,
+      warnOnce: (message) => (message.includes("did not pass the `from` option") ? undefined : log(message)),
+      error: log,
     },
   });
   await server.listen();

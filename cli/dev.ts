@@ -42,9 +42,9 @@ if (values.help) {
   process.exit(0);
 }
 
-const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+const log = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
-const renderer = await serveRenderer(say);
+const renderer = await serveRenderer(log);
 
 const sessions = new Set<string>();
 let port = Number(values.port);
@@ -79,7 +79,7 @@ function start(): void {
       if (isFirst) {
         process.stdout.write(`Console ready at ${news.link}\n`);
         if (values.open && hasScreen()) openBrowser(news.link);
-      } else say(`Console started again in ${seconds} s.`);
+      } else log(`Console started again in ${seconds} s.`);
       isFirst = false;
     }
   });
@@ -87,7 +87,7 @@ function start(): void {
     child = null;
     if (isStopping) return;
     if (isEnding) start();
-    else if (code !== 0) say("The console ended. Save a file to start it again.");
+    else if (code !== 0) log("The console ended. Save a file to start it again.");
   });
 }
 

@@ -39,14 +39,14 @@ export function windowObstacle(
   return null;
 }
 
-export async function findRuntime(say: (sentence: string) => void): Promise<Runtime> {
+export async function findRuntime(log: (sentence: string) => void): Promise<Runtime> {
   const obstacle = windowObstacle();
   if (obstacle) return { reason: obstacle };
   const installed = installedRuntime();
   if (installed) return { path: installed };
   if (!existsSync(join(packageDir, "install.js"))) return { reason: "Electron is not installed" };
   if (!(await answers(downloadAddress()))) return { reason: "its runtime is not here and cannot be fetched" };
-  say("Fetching Electron's runtime, once…");
+  log("Fetching Electron's runtime, once…");
   if (!(await runInstaller())) return { reason: "its runtime could not be fetched" };
   const fetched = installedRuntime();
   return fetched ? { path: fetched } : { reason: "its runtime could not be installed" };

@@ -25,10 +25,10 @@ Exit code: 0 stopped, 1 failed, 2 it could not start as asked.
 // What is written here (the store, the embedded database, its secret) is for this user alone.
 process.umask(0o077);
 
-const tell = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+const log = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 function fail(exitCode: 1 | 2, sentence: string): never {
-  tell(sentence);
+  log(sentence);
   process.exit(exitCode);
 }
 
@@ -90,7 +90,7 @@ if (jwtSecret !== undefined && jwtSecret.length < 32) fail(2, "JWT_SECRET must h
 
 const project = await startLocalProject({
   port,
-  log: tell,
+  log,
   ...(values["data-dir"] === undefined ? {} : { dataDir: values["data-dir"] }),
   ...(values["database-url"] === undefined ? {} : { databaseUrl: values["database-url"] }),
   ...(values.preset === undefined ? {} : { preset: values.preset }),
@@ -136,5 +136,5 @@ if (values["sample-data"]) {
     dataDir === undefined ? {} : { stripeFolder: join(dataDir, "sample-stripe") },
   );
   await sampleData.filled;
-  tell(sampleData.status().problem ?? "The sample's history is complete; its users go on calling.");
+  log(sampleData.status().problem ?? "The sample's history is complete; its users go on calling.");
 }

@@ -32,10 +32,10 @@ interface Arguments {
 }
 
 /** stdout carries the one line with the address; every other message goes to stderr. */
-const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
+const log = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
 
 function fail(exitCode: 1 | 2, sentence: string): never {
-  say(sentence);
+  log(sentence);
   process.exit(exitCode);
 }
 
@@ -83,7 +83,7 @@ async function serveToBrowser(): Promise<void> {
     host: "browser",
     sampleData: options.sampleData,
     resourcesDir: repositoryDir,
-    log: say,
+    log,
   });
   if (!composed.ok) {
     const { message, advice, details } = composed.error;
@@ -107,10 +107,10 @@ async function serveToBrowser(): Promise<void> {
       dispatcher: served.dispatcher,
       rendererDir,
       port: options.port,
-      log: say,
+      log,
     });
     served.start();
-    await ensureBuilt(say);
+    await ensureBuilt(log);
   } catch (error) {
     await host?.close();
     await served.close();
@@ -123,7 +123,7 @@ async function serveToBrowser(): Promise<void> {
 }
 
 async function showWindow(electronPath: string): Promise<never> {
-  await ensureBuilt(say);
+  await ensureBuilt(log);
   const args = [repositoryDir, `--data-dir=${options.dataDir}`];
   if (!options.sampleData) args.push("--no-sample-data");
   const electron = spawn(electronPath, args, { stdio: ["ignore", "ignore", "inherit"] });
@@ -138,12 +138,12 @@ async function showWindow(electronPath: string): Promise<never> {
 if (options.browser) {
   await serveToBrowser();
 } else {
-  const runtime = await findRuntime(say);
+  const runtime = await findRuntime(log);
   if ("path" in runtime) {
-    say("Opening the console in its window.");
+    log("Opening the console in its window.");
     await showWindow(runtime.path).catch((error: unknown) => fail(1, (error as Error).message));
   } else {
-    say(`Electron's window cannot be shown here: ${runtime.reason}. The console is served to the browser.`);
+    log(`Electron's window cannot be shown here: ${runtime.reason}. The console is served to the browser.`);
     await serveToBrowser();
   }
 }

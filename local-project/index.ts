@@ -53,7 +53,7 @@ export async function startLocalProject(options: StartOptions): Promise<LocalPro
       );
     });
   });
-  const tell = (message: HostMessage): void => worker.postMessage(message);
+  const post = (message: HostMessage): void => worker.postMessage(message);
   const waiting = new Map<number, { resolve(rows: Row[]): void; reject(error: Error): void }>();
   let runs = 0;
   void ended.then((error) => {
@@ -84,10 +84,10 @@ export async function startLocalProject(options: StartOptions): Promise<LocalPro
       new Promise((resolve, reject) => {
         if (stopping) return reject(new Error("The local project was stopped."));
         waiting.set(++runs, { resolve, reject });
-        tell({ type: "run", id: runs, sql });
+        post({ type: "run", id: runs, sql });
       }),
     async stop() {
-      if (!stopping) tell({ type: "stop" });
+      if (!stopping) post({ type: "stop" });
       stopping = true;
       const error = await ended;
       if (error) throw error;

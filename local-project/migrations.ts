@@ -117,7 +117,7 @@ export async function migrate(
     ...options.preset,
     content: readPreset(options.preset.name, options.resourcesDir),
   };
-  const say = options.onProgress ?? (() => {});
+  const report = options.onProgress ?? (() => {});
 
   await refuseOldServer(connection);
   const present = await inLockedTransaction(connection, options.role, async () => {
@@ -143,14 +143,14 @@ export async function migrate(
     });
     if (ranHere) {
       done.push(title);
-      say(`Applied ${title}.`);
+      report(`Applied ${title}.`);
     }
   }
 
   const fresh = done[0]?.startsWith(migrations[0]?.version ?? "none") ?? false;
   if (!preset || (preset.ifFresh && !fresh)) return { applied: done, present, preset: null };
   const answer = await inLockedTransaction(connection, options.role, () => applyPreset(connection, preset));
-  say(`Applied the preset ${preset.name}.`);
+  report(`Applied the preset ${preset.name}.`);
   return { applied: done, present, preset: { name: preset.name, answer } };
 }
 

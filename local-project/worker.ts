@@ -19,17 +19,17 @@ export type HostMessage =
 
 const port = parentPort;
 if (!port) throw new Error("worker.ts runs in a worker thread only.");
-const say = (message: WorkerMessage): void => port.postMessage(message);
+const post = (message: WorkerMessage): void => port.postMessage(message);
 
 try {
   const project = await serveProject(workerData as LocalProjectOptions, (sentence) =>
-    say({ type: "log", sentence }),
+    post({ type: "log", sentence }),
   );
   const stop = (): void => {
     project.stop().then(
       () => process.exit(0),
       (error: unknown) => {
-        say({ type: "failed", message: (error as Error).message, isExpected: false });
+        post({ type: "failed", message: (error as Error).message, isExpected: false });
         process.exit(1);
       },
     );
@@ -38,14 +38,14 @@ try {
     if (message.type === "stop") return stop();
     const { id, sql } = message;
     project.run(sql).then(
-      (rows) => say({ type: "rows", id, rows }),
-      (error: unknown) => say({ type: "refused", id, message: (error as Error).message }),
+      (rows) => post({ type: "rows", id, rows }),
+      (error: unknown) => post({ type: "refused", id, message: (error as Error).message }),
     );
   });
-  say({ type: "ready", address: project.address });
+  post({ type: "ready", address: project.address });
 } catch (error) {
   const { message, stack } = error as Error;
-  say({
+  post({
     type: "failed",
     message: isExpected(error) ? message : (stack ?? message),
     isExpected: isExpected(error),
