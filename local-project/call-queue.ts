@@ -145,7 +145,7 @@ export function queueCalls(
     const args = argumentsOf(request);
     if (!args) return alone(request);
     requests.set(args, request);
-    // What has arrived with it is read first, and goes with it.
+    // Calls that arrived in the same moment are read first, and go with this one.
     await nextTurn();
     const reply = await queueOf(request.caller).rpc(request.functionName, args);
     if (reply.error === null) return reply.data as RpcResponse;

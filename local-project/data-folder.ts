@@ -25,7 +25,7 @@ interface ProjectRecord {
   readonly createdAtSeconds: number;
   /** The preset applied last, or null. */
   readonly preset: string | null;
-  /** False until `postgres/` was made whole: what is there before may be thrown away. */
+  /** False until `postgres/` is complete: an incomplete one may be thrown away. */
   readonly ready: boolean;
 }
 

@@ -7,7 +7,7 @@ import { pgConnection, type SqlConnection } from "./migrations.ts";
 /** A row, each value as PostgreSQL's text. */
 export type Row = readonly (string | null)[];
 
-/** Runs statements and answers the rows of the last one. */
+/** Runs statements and returns the rows of the last one. */
 export type RunSql = (sql: string) => Promise<Row[]>;
 
 /** A caller's settings, then the one statement whose rows are the answer. */

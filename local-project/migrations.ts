@@ -187,7 +187,7 @@ export async function lookAt(connection: SqlConnection, resourcesDir = defaultRe
   }
 }
 
-/** All migrations as one file for psql, recorded as `migrate` records them; one that is there already is passed over. */
+/** All migrations as one file for psql, recorded as `migrate` records them; one that was applied already is skipped. */
 export function migrationsAsFile(resourcesDir = defaultResourcesDir): string {
   const parts = readMigrations(resourcesDir).map(
     ({
@@ -364,7 +364,7 @@ async function findCollisions(
 ): Promise<string[]> {
   const created = (some: readonly Migration[]): PublicObject[] =>
     some.flatMap(({ sql }) => publicObjects(sql));
-  // What a migration applied earlier made is ours to replace.
+  // Objects that an earlier migration created are ours, and may be replaced.
   const ours = new Set(
     created(migrations.filter((one) => !pending.includes(one))).map(({ identity }) => identity),
   );

@@ -147,7 +147,7 @@ async function openExisting(folder: DataFolder): Promise<PGlite> {
 async function makeDatabase(context: Context, folder: DataFolder): Promise<PGlite> {
   const { options, log, resourcesDir, sqlDir } = context;
   const preset = options.preset ?? "default";
-  // What an interrupted start left behind is not a database.
+  // The leftovers of an interrupted start are no database.
   rmSync(folder.postgresPath, { recursive: true, force: true });
   const snapshot = snapshotPath(context, preset);
   const prepared = readSnapshot(snapshot, log);
@@ -189,7 +189,7 @@ function snapshotPath({ options, resourcesDir, sqlDir }: Context, preset: string
 function readSnapshot(path: string, log: (sentence: string) => void): Uint8Array | null {
   if (!existsSync(path)) return null;
   try {
-    // Whole before anything of it is written: gzip's checksum tells a damaged file.
+    // Unpacked completely before anything is written: gzip's checksum shows a damaged file.
     // In large pieces: it is 45 MB, and joining thousands of small ones takes as long as unzipping.
     return gunzipSync(readFileSync(path), { chunkSize: 1 << 22 });
   } catch (error) {
@@ -265,7 +265,7 @@ async function prepareServer(
     const bootstrap = readFileSync(join(sqlDir, "bootstrap.sql"), "utf8");
     await database.withConnection((connection) => connection.exec(bootstrap));
   }
-  // What a superuser applies should not belong to a superuser.
+  // Objects that a superuser creates must not belong to the superuser.
   const [hasOwner] = await database.run(
     `select exists (select from pg_roles where rolname = '${OWNER}')
        and pg_get_userbyid(datdba) = '${OWNER}' from pg_database where datname = current_database()`,

@@ -306,7 +306,7 @@ function ownHeaders(headers: IncomingHttpHeaders): IncomingHttpHeaders {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith("x-")));
 }
 
-/** The two statements of a call; the second answers one row: body, rows on this page, rows in all or null. */
+/** The two statements of a call; the second returns one row: body, rows on this page, rows in all or null. */
 function buildCall(
   chosen: ProjectFunction,
   given: CallArguments,

@@ -83,7 +83,7 @@ interface Payment {
   readonly amount_minor: number;
   readonly currency: string;
   readonly at: number;
-  /** What a reconciliation is to find about it. */
+  /** The difference that a reconciliation is to find in it. */
   readonly plant: Plant | null;
 }
 
@@ -616,7 +616,7 @@ class Life {
     };
   }
 
-  /** What the first call after a lot, a day or a month ran out meets. */
+  /** Ends the lots, the day and the month that ran out by now, as the first call after it does. */
   #roll(at: number): void {
     for (const lot of this.#lots) {
       if (lot.expires_at === null || lot.expires_at > at || lot.remaining === 0) continue;
@@ -888,7 +888,7 @@ class Life {
     this.#payDebt(at, dispute_id);
   }
 
-  /** Frozen tokens first, then what is left of the lot; what was spent of it already is owed. */
+  /** Frozen tokens first, then the rest of the lot; tokens that were spent already become a debt. */
   #clawBack(
     lot: Lot,
     tokens: number,
@@ -907,7 +907,7 @@ class Life {
     this.#payDebt(at, reference);
   }
 
-  // ---- what operators made of it ----
+  // ---- acts of operators ----
 
   #judge(): Pick<History, "flag" | "block"> {
     const at = this.#options.endsAt - this.#random.whole(2 * HOUR_MS, 3 * DAY_MS);

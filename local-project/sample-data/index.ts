@@ -18,7 +18,7 @@ interface SampleProject {
 }
 
 interface SampleOptions {
-  /** Default 500. What a project holds already was made with its own numbers, and keeps them. */
+  /** Default 500. A project that has sample data already keeps the number that it was made with. */
   readonly users?: number;
   /** Days of history; default 45. */
   readonly days?: number;
@@ -47,7 +47,7 @@ interface SampleStatus {
 export interface SampleData {
   pause(): void;
   resume(): void;
-  /** Ends filling and traffic. What is there stays; the next start goes on from it. */
+  /** Ends filling and traffic. The data stays, and the next start goes on from there. */
   stop(): Promise<void>;
   status(): SampleStatus;
   /** Settles when the whole history is loaded, or filling ended for another reason. Never rejects. */

@@ -86,7 +86,7 @@ export const stripeSide: Readonly<
     another({ session: `cs_test_${id.slice(3)}`, created: created + 7 * HOUR }),
 };
 
-/** Each has a user of its own, so that every class is there whatever else the history invents. */
+/** Each has a user of its own, so that every class occurs, whatever else the history invents. */
 export const plants = Object.keys(stripeSide) as readonly Plant[];
 
 function refunded(charge: Charge, amount: number): Charge {

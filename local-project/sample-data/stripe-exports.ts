@@ -22,7 +22,7 @@ export interface StripeExports {
   readonly planted: readonly Planted[];
 }
 
-/** Writes the files into a folder, made if missing; answers what is planted in them. */
+/** Writes the files into a folder, made if missing; returns the differences planted in them. */
 export async function writeStripeExports(run: RunSql, folder: string): Promise<readonly Planted[]> {
   const { files, planted } = await makeStripeExports(run);
   mkdirSync(folder, { recursive: true });
@@ -265,7 +265,7 @@ interface Movement {
   readonly charge?: string;
   readonly netOff?: number;
   readonly of?: Charge;
-  /** What the customer saw, signed. */
+  /** The amount that the customer saw, signed. */
   readonly facing?: { readonly amount: number; readonly currency: string };
 }
 

@@ -36,7 +36,7 @@ export interface Turn {
   readonly output: number;
 }
 
-/** What scripts draw on. */
+/** The means of a script: chance, the catalogue, and phrases. */
 export interface Scene {
   readonly random: Random;
   readonly catalogue: Catalogue;

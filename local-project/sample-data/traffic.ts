@@ -29,7 +29,7 @@ interface TrafficOptions {
 }
 
 export interface Traffic {
-  /** People whose accounts are there by now join in. */
+  /** People whose accounts exist by now join in. */
   admit(people: readonly Person[]): void;
   pause(): void;
   resume(): void;

@@ -1,7 +1,7 @@
-/** What a search takes (console_search). */
+/** The longest text that a search takes (console_search). */
 const longest = 500;
 
-/** Nothing but a link of this console, from a browser or from the program: what it leads to is searched for. */
+/** A text that is only a link of this console, from a browser or from the program: its last part is searched for. */
 const ownLink = /^\s*(?:https?:\/\/[^\s#]+#\/|token-governance:\/\/)([^\s?]+)\S*\s*$/;
 const decoded = (text: string): string => {
   try {
@@ -11,7 +11,7 @@ const decoded = (text: string): string => {
   }
 };
 
-/** A link writes the signs of an id as codes (`auth0%7C5f7c`), which nobody is called by. */
+/** A link has the special characters of an id escaped (`auth0%7C5f7c`), and no id is found in that form. */
 function readLinks(text: string): string {
   const parts = ownLink.exec(text)?.[1]?.split("/") ?? [];
   const named = parts[0] === "users" || parts[0] === "rules" ? parts[1] : parts.at(-1);
@@ -22,8 +22,8 @@ function readLinks(text: string): string {
 const sure = /^(?:pi|ch|py|cs|in|sub|cus|re|pyr|dp|du|evt)_\w{4,}$|^[^@]+@[^@]+\.\w+$/;
 
 /**
- * A text as it is searched for. A whole e-mail is longer than a search takes: of it, what may be an id or an address
- * is left, so that the box shows what is looked for. The database decides what of that it is.
+ * A text as it is searched for. A whole e-mail is longer than a search takes: only its words that may be an id or an
+ * address are kept, and the box shows them. The database decides which of them it knows.
  */
 export function searchable(pasted: string): string {
   const text = pasted.length > 200_000 ? pasted : readLinks(pasted);

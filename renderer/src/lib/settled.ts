@@ -9,7 +9,7 @@ export interface SettledText {
   readonly type: (text: string) => void;
   /** Takes what is typed without waiting for more. */
   readonly settleNow: () => void;
-  /** What is typed has not been taken yet. */
+  /** The text in the box has not been taken yet. */
   readonly isWaiting: boolean;
 }
 

@@ -5,8 +5,8 @@ import { useOpenProject } from "./live.ts";
 const kept = new Map<string, unknown>();
 
 /**
- * What is typed into a form that a key or a click beside it closes: it is there when the form is opened again. Whoever sends
- * or cancels forgets it.
+ * Keeps the text typed into a form when a key or a click elsewhere closes it, so that the form opens with it again.
+ * Forgotten once the form is sent or cancelled.
  */
 export function useUnsent<T>(
   form: string,

@@ -35,7 +35,7 @@ const balanceNames: readonly (readonly [key: keyof Balance, name: string])[] = [
   ["debt", "Debt"],
 ];
 
-/** What it is about, before, after, and by how much. */
+/** The name of a line, its value before and after, and the difference. */
 export type EffectLine = readonly [name: string, was: string, is: string, change: string];
 
 const isSoWords = { true: "yes", false: "no" } as const;
@@ -79,12 +79,12 @@ function effectLines(effects: Pick<Effects, "before" | "after">): readonly Effec
   return lines;
 }
 
-/** What a user notices of it: the mail word for word, else what their product shows. */
+/** How the user notices the act: by a mail, word for word, else by what their product shows. */
 function seenByUser(effects: Effects): string {
   if (effects.user_messages && effects.user_messages.length > 0)
     return `the mail ${effects.user_messages.map((text) => `“${clip(cleanText(text), 300)}”`).join(", ")}`;
   if (effectLines(effects).length === 0) return "nothing.";
-  // Not there in answers of older projects.
+  // Older projects do not answer with it.
   return effects.user_messages === undefined
     ? "the new figures, wherever your product shows them."
     : "the new figures, wherever your product shows them. No mail is sent.";

@@ -149,7 +149,7 @@ interface When {
 
 interface Chosen {
   readonly id: string;
-  /** What was typed where none of the choices was meant. */
+  /** The person's own text, where they took none of the choices. */
   readonly typed: string;
 }
 
@@ -182,7 +182,7 @@ function WhenField({
   readonly field: string;
   readonly label: string;
   readonly choices: readonly When[];
-  /** What is chosen before anybody chose. */
+  /** The choice that is preselected. */
   readonly first: string;
   readonly longestDays?: number | null;
 }): ReactNode {
@@ -192,10 +192,10 @@ function WhenField({
   const choose = (next: Chosen): void =>
     set({ [chosenKey]: next, [field]: readMoment(next, choices, longestDays).value });
   // A form that is opened again counts from now: "in 7 days" is not a day less because it was left for one.
-  const countAnew = useEffectEvent(() => {
+  const countAgain = useEffectEvent(() => {
     if (typeof fields[field] === "string") choose(chosen);
   });
-  useEffect(() => countAnew(), []);
+  useEffect(() => countAgain(), []);
   return (
     <div className={css.field}>
       <span id={id}>{label}</span>

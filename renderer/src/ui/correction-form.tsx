@@ -34,7 +34,7 @@ export function CorrectionButton({
   readonly userId: string;
   /** The plan the user is on. */
   readonly plan: string;
-  /** What is given by the place: the call, or how its hold ends. */
+  /** Fields known from where the form was opened: the call, or how its hold ends. */
   readonly fields?: Readonly<Record<string, unknown>>;
   /** The call's usage was reported: it need not be typed. */
   readonly isReported?: boolean;

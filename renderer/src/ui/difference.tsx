@@ -2,7 +2,7 @@ import type { ReactNode } from "react";
 import { capitalise, cleanText, clip } from "../lib/text.ts";
 import css from "./difference.module.css";
 
-/** What changed of a record, part by part: what went with a minus, what came with a plus. */
+/** The changes of a record, part by part: removed with a minus, added with a plus. */
 export function DifferenceView({
   difference,
 }: {

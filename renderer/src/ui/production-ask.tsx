@@ -7,7 +7,7 @@ import { cleanText, clip } from "../lib/text.ts";
 import { WarningIcon } from "./icons.tsx";
 import css from "./ask.module.css";
 
-/** What follows a yes within this time belongs to the same movement of the hand: an order of rules is many changes. */
+/** Changes within this time after a yes are one act, and not asked about again: a new order of rules is many changes. */
 const SAME_MOVEMENT_MS = 3_000;
 
 interface Question {

@@ -4,7 +4,7 @@ import type { WantedChange } from "../../../shared/contract/plans.ts";
 import { useConsole } from "../lib/console.tsx";
 import { showDone, showFailure } from "./notices.tsx";
 
-/** Proposes changes to a second person; answers whether that was done. */
+/** Proposes changes to a second person; returns whether that was done. */
 export async function propose(
   client: ConsoleClient,
   queries: QueryClient,

@@ -49,7 +49,7 @@ function receiptTicket(receipt: Receipt, nowMs: number): string {
     .join("\n");
 }
 
-/** What the same call would be answered now, in a sentence. */
+/** How the same call would be decided now, in a sentence. */
 export function triedSentence(tried: Tried): string {
   const free = `${formatTokens(tried.balance.available)} free`;
   const unread = tried.had_message ? " Rules that read the message were not asked: it is not kept." : "";
@@ -74,7 +74,7 @@ function receiptForUser(receipt: Receipt, tried: Tried | null, language: UserLan
   );
 }
 
-/** What a stopped call would be answered now; nothing without a connection. */
+/** How a stopped call would be decided now; nothing without a connection. */
 export function useTried(receipt: Receipt) {
   const isLive = useIsLive();
   return useCall(
@@ -90,7 +90,7 @@ const isLanguage = isOneOf(...userLanguages);
 export function ReceiptCopies({ receipt }: { readonly receipt: Receipt }): ReactNode {
   const now = useNow(1000);
   const tried = useTried(receipt).data ?? null;
-  // The user's own, until the agent chooses another for this receipt.
+  // The user's own language, until the agent chooses another one for this receipt.
   const [chosen, setLanguage] = useState<UserLanguage | null>(null);
   const language = chosen ?? userLanguageOf(receipt.language);
   const link = placeAddress(["watch", "decisions", String(receipt.decision_id)]);
@@ -256,7 +256,7 @@ function splitEmphasis(text: string): readonly string[] {
 
 type Trace = Receipt["rules"][number];
 
-/** What the rule was in that version, in one sentence; null where the project does not give it. */
+/** The rule as it was in that version, in one sentence; null where the project does not answer with it. */
 function traceSentence(trace: Trace, currency: string | null | undefined): string | null {
   if (typeof trace.rule !== "object" || trace.rule === null) return null;
   const parsed = parseRule({ ...trace.rule, rule_name: trace.rule_name });

@@ -44,7 +44,7 @@ export const theme: MantineThemeOverride = createTheme({
   colors: {
     accent: flat(light.blueFill),
     danger: flat(light.redFill),
-    // What Mantine builds its dark controls from, in our own tones.
+    // The colours from which Mantine builds its dark controls, in our own tones.
     dark: [
       dark.text,
       "#c3cad2",

@@ -47,10 +47,10 @@ export function VersionLine({
     /** Null where there was nothing before. */
     readonly difference: Difference | null;
   };
-  /** What was changed, where the list has more than one. */
+  /** The record that was changed, where the list has changes of several. */
   readonly link?: ReactNode;
   readonly retired?: string;
-  /** What can be done with it. */
+  /** Its buttons. */
   readonly children?: ReactNode;
 }): ReactNode {
   return (

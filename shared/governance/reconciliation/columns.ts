@@ -19,7 +19,7 @@ export interface Table<S extends ColumnSpec> {
   /** Replaced when the table grows: read it again after `add`. */
   columns: Columns<S>;
   length: number;
-  /** A new row of zeros; answers its index. */
+  /** Adds a row of zeros; returns its index. */
   add(): number;
   /** Makes room for so many rows in all, so that growing does not have to. */
   reserve(rows: number): void;
@@ -135,7 +135,7 @@ export function createKeyQueue<S extends ColumnSpec>(
     current()[column][row] = id;
   }
   return {
-    /** Puts the id into a column of a row; answers its number for the time being, 0 for none. */
+    /** Puts the id into a column of a row; returns its number for the time being, 0 for none. */
     push(column: QueuedColumn, row: number, source: Bytes, start: number, end: number): number {
       const id = interner.keep(source, start, end);
       if (id === 0) return 0;

@@ -191,7 +191,7 @@ export class CsvScanner {
     if (this.suspectFrom >= 0) this.suspectFrom -= rowStart;
   }
 
-  /** Hands over each whole row before `end`; answers where the first begins that is not whole yet. */
+  /** Hands over each complete row before `end`; returns where the first incomplete one begins. */
   private scanRows(end: number, final: boolean): number {
     const { row, delimiter } = this;
     const { bytes: buffer, view, starts, ends } = row;
@@ -238,7 +238,7 @@ export class CsvScanner {
     return end;
   }
 
-  /** Notes where a quoted cell's text is; answers what ends the cell, −1 where that has not come yet. */
+  /** Notes where a quoted cell's text is; returns the place of the byte that ends the cell, −1 where it has not come yet. */
   private endOfQuoted(column: number, quote: number, end: number, final: boolean): number {
     const { buffer, delimiter } = this;
     const { view, starts, ends } = this.row;

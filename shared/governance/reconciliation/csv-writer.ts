@@ -1,7 +1,7 @@
 import { formatMinor } from "../money/index.ts";
 import type { Difference } from "./types.ts";
 
-/** What a spreadsheet would run as a formula begins with one of these (OWASP, "CSV Injection"). */
+/** Spreadsheets run a cell that begins with one of these as a formula (OWASP, "CSV Injection"). */
 const FORMULA_START = /^[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]/;
 const PLAIN_NUMBER = /^-?\d+(?:\.\d+)?$/;
 

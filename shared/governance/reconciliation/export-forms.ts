@@ -1,7 +1,7 @@
 /** Stripe's exports that are read: how each is recognised, and what its columns mean. */
 import type { StripeExportKind } from "./types.ts";
 
-/** What a column means to us, whatever an export calls it: where it is, −1 for nowhere. */
+/** The meanings that columns have, whatever an export calls them, each with its index in the file: −1 for none. */
 export const NO_COLUMNS = {
   id: -1,
   source: -1,

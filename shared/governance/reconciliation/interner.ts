@@ -84,7 +84,7 @@ export class Interner {
     if (length <= 0) return 0;
     const hash = hashOf(source, start, length);
     const { recent, table } = this;
-    // What comes often is close at hand; the table is not.
+    // A small cache of texts that come often: it fits into the processor's, which the table does not.
     const near = (hash >>> (32 - RECENT_BITS)) << 1;
     if (recent[near] === hash && recent[near + 1] !== 0 && this.is(recent[near + 1], source, start, length))
       return recent[near + 1];
@@ -243,13 +243,13 @@ export class Interner {
     return hashOf(block, at, block.view.getUint16(at - 2, true));
   }
 
-  /** What another interner needs to take the texts over. This one is not to be used any more. */
+  /** The texts, for another interner to take over. This one must not be used afterwards. */
   texts(): Texts {
     const { used, offsets, count } = this;
     return { blocks: this.blocks.map(({ bytes }) => bytes), used, offsets, count };
   }
 
-  /** Keeps all texts of another interner; answers what is to be added to their numbers there. */
+  /** Takes over all texts of another interner; returns the number to add to the numbers that they had there. */
   takeOver({ blocks, used, offsets, count }: Texts): number {
     const base = this.count - 1;
     const before = this.blocks.length * BLOCK_BYTES;

@@ -44,11 +44,11 @@ const spec = {
   remaining: "f64",
   /** −1 where it is unknown. */
   amount: "f64",
-  /** What is booked for the tokens, and 1; 0 where that is the amount. */
+  /** The money booked for the tokens, plus 1; 0 where it is `amount`. */
   booked: "f64",
-  /** Deferred revenue, and 1; 0 where it goes by the tokens that remain. */
+  /** Deferred revenue, plus 1; 0 where it follows from the tokens that remain. */
   deferred: "f64",
-  /** What the payment took in all; 0 where that is the amount. */
+  /** The whole amount of the payment; 0 where it is `amount`. */
   paid: "f64",
   created: "f64",
   /** When its charge was made, where that was long before; 0 where it was not. */

@@ -1,5 +1,5 @@
 /**
- * A large file may be read apart, in another thread, while this one reads another file. What comes of it is a part: the
+ * A large file may be read apart, in another thread, while this one reads another file. The result is a part: the
  * file's rows and texts, as data that threads hand over. The run then takes it over, as if it had read the file itself.
  */
 import { fail, ok, type Result } from "../result.ts";
@@ -20,7 +20,7 @@ import type {
   ReconcileOptions,
 } from "./types.ts";
 
-/** What a part is made of. */
+/** The content of a part, which only this file reads. */
 interface ReadPart extends Part {
   /** Without those that nothing was written to. */
   readonly columns: Readonly<Record<string, Uint8Array | Uint32Array | Int32Array | Float64Array>>;

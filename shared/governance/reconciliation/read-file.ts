@@ -42,7 +42,7 @@ export async function readStripeExport(
   return manifest;
 }
 
-/** Reads a ledger export; answers its hash. Ids of these fields are kept without being looked up. Throws BadInput. */
+/** Reads a ledger export; returns its hash. Ids of these fields are kept without being looked up. Throws BadInput. */
 export async function readLedgerExport(
   file: InputFile,
   { ledgerTable, interner, currencies, options, warn }: Omit<Sources, "side">,
@@ -60,7 +60,7 @@ export async function readLedgerExport(
   return sha256;
 }
 
-/** What a file's chunks go to: rows so far, and room for as many as there will be. */
+/** The reader of a file's chunks: it counts the rows so far, and reserves room for those to come. */
 interface Reader {
   push(chunk: Uint8Array): void;
   rows(): number;

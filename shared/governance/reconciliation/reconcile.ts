@@ -235,7 +235,7 @@ function readApart(input: ReconcileInput, progress: Progress): ReadonlyMap<Input
   return started;
 }
 
-/** What a thread read, once it has. Throws BadInput. */
+/** The part that a thread reads, once it is done. Throws BadInput. */
 async function partOf({ reading, begin }: Apart): Promise<Part> {
   begin();
   const part = await reading.done;
@@ -294,7 +294,7 @@ async function readStripeFiles(
   return problems;
 }
 
-/** Reads the ledger's records, from pages or from a file; answers the file's hash. */
+/** Reads the ledger's records, from pages or from a file; returns the file's hash. */
 async function readLedger(
   input: ReconcileInput,
   sources: Sources,

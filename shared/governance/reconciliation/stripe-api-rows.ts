@@ -132,7 +132,7 @@ function createLinks(records: StripeAccountRecords) {
       user: charge.user ?? session?.user,
       order: charge.order ?? session?.order,
       pack: charge.pack ?? session?.pack,
-      // What an older version of the console kept has none.
+      // Records kept by an older version of the console have none.
       tokens: charge.tokens ?? session?.tokens ?? null,
     };
   };

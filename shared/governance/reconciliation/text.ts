@@ -20,7 +20,7 @@ const MEANS: ReadonlyMap<string, boolean> = new Map([
   ...NO.split(" ").map((word) => [word, false] as const),
 ]);
 
-/** What a cell says that is yes or no, as a spreadsheet writes it in its user's language; null for anything else. */
+/** True or false of a cell that says yes or no, in any language that a spreadsheet writes it in; null for anything else. */
 export const yesOrNo = (text: string): boolean | null => MEANS.get(text.trim().toLowerCase()) ?? null;
 
 /** Turns UTF-16, in pieces of any size, into UTF-8. */

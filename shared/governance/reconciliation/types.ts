@@ -423,7 +423,7 @@ export interface Bridge {
     /** Stripe's side less the ledger's. */
     readonly amount_minor: number;
   }[];
-  /** What payments took beside the tokens: tax, other things sold with them. */
+  /** The part of payments that was not for tokens: tax, other things sold with them. */
   readonly besides_minor: number;
   readonly ledger_minor: number;
   readonly ledger_count: number;

@@ -90,9 +90,9 @@ describe.each(installedVersions())("the audit log, on PostgreSQL %i", (version) 
     expect(sound).toMatchObject({ problem_count: 0, problems: [], unsealed: 0 });
     expect(sound.hash).toMatch(/^[0-9a-f]{64}$/);
     const { n } = await desk.one<{ n: number }>("select count(*)::int as n from governance.audit_log");
-    // What the check itself has written since is the only one that is not sealed.
+    // The only entry without a seal is the one that the check itself has written since.
     expect(sound.entries_checked).toBe(n - 1);
-    // A repeat answers what its first one found; the check itself stands in the log.
+    // A repeat answers with the result of the first; the check itself is in the log.
     expect(
       await desk.rpc("console_audit", { p_filter: { action: "verify_audit" }, p_limit: 1 }),
     ).toMatchObject({

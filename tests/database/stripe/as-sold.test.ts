@@ -726,7 +726,7 @@ describe("what is sold through Stripe in other ways", () => {
       }),
     );
     const waiting = paid(invoice("regular", {}, [line("regular", 2_000, "regular_price")]));
-    // Whose this one is nobody knows: it may be for something else that is sold here.
+    // Nobody knows the owner of the second one: it may be for something else that is sold here.
     expect(await send(waiting, paid(invoice("nobodys", {}, [line("nobodys", 100, "other")])))).toEqual([
       "ignored not_known_yet",
       "ignored not_known_yet",

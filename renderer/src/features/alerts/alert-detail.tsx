@@ -96,7 +96,7 @@ function AlertFacts({
   readonly waits: boolean;
 }): ReactNode {
   const sign = severitySign(alert.severity);
-  // Of what repeats by anything else, such as an event of Stripe, there is none to show.
+  // Null for an alert that repeats by something else than a period, such as an event of Stripe.
   const period = formatPeriod(alert.period);
   return (
     <Facts

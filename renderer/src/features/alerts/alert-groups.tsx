@@ -26,7 +26,7 @@ import { type AlertFilter, alertsAddress, askedFilter, Filters, readFilter } fro
 /** Alerts come by themselves; this is for when no wake-up does. */
 const fallbackMs = 30_000;
 
-/** What alike alerts are: a limit at whatever percent. */
+/** The name that similar alerts share: that of a limit at any percent. */
 const groupTitle = ({ kind, alert_name: name }: Pick<AlertGroup, "kind" | "alert_name">): string =>
   alertTitle({ kind, alert_name: name, threshold: null });
 

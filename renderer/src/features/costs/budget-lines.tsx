@@ -50,7 +50,7 @@ export function budgetsOf(
   );
 }
 
-/** What the costs desk is narrowed by for what a budget is of. */
+/** The filter with which the costs desk shows the calls of a budget. */
 export const filterOf = ({
   scope_kind: kind,
   scope_id: id,

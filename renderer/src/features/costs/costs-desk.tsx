@@ -265,9 +265,9 @@ function Parts({
   onOnly,
 }: {
   readonly costs: Costs;
-  /** What these are parts by. */
+  /** The dimension that the shown parts have. */
   readonly by: CostDimension;
-  /** What is asked for: the same, but while it is on its way. */
+  /** The dimension asked for: another one only while its answer is on the way. */
   readonly chosen: CostDimension;
   readonly onBy: (by: CostDimension) => void;
   /** Null where the figures are not narrowed by it. */

@@ -19,7 +19,7 @@ import { PayerSuggestions } from "./payers.tsx";
 import { type Amount, AmountInput } from "../../ui/amount-input.tsx";
 
 type ActInput = OperationInput<"finance.act">;
-/** What is typed into an act's form; it stays where a key or a click beside it closes the form. */
+/** The text typed into an act's form, kept when a key or a click elsewhere closes the form. */
 interface Typed {
   readonly reason: string;
   readonly userId: string | null;
@@ -54,7 +54,7 @@ export function useFinanceRefresh(): () => void {
     });
 }
 
-/** Sends an act; shows what came of it. True when it was done. */
+/** Sends an act and shows its outcome. True when it was done. */
 function useCaseAct(): (input: ActInput) => Promise<boolean> {
   const client = useConsole();
   const refresh = useFinanceRefresh();
@@ -71,7 +71,7 @@ function useCaseAct(): (input: ActInput) => Promise<boolean> {
   };
 }
 
-/** What came of an act, in a line. */
+/** The outcome of an act, in a line. */
 export function doneText(action: CaseAction, cases: readonly FinanceCase[]): string {
   const waits = action === "write_off" ? cases.filter((each) => each.status === "proposed").length : 0;
   const done = actionWords[action][1];

@@ -23,7 +23,7 @@ import css from "./finance.module.css";
 import { caseStatuses, className, minorMoney, moneyList, statusName, statusSign } from "./words.ts";
 
 const PAGE = 200;
-/** What one bulk act takes. */
+/** The most cases that one bulk act takes. */
 const MOST_SELECTED = 1000;
 const TO_DECIDE = "to_decide";
 const NOBODY = "nobody";
@@ -203,7 +203,7 @@ export function Cases({
   const rows = query.data?.pages.flatMap((page) => page.cases) ?? [];
   const { picked, setPicked, clear, pick } = usePicked();
   const [firstPage] = query.data?.pages ?? [];
-  // What a filter hides is not acted on.
+  // Cases that the filter hides are not acted on.
   const selected = rows.filter((each) => picked.has(each.difference_id));
   const params = Object.fromEntries(place);
   const address = (id: string | null): string => placeAddress([...base, ...(id ? [id] : [])], params);

@@ -233,7 +233,7 @@ interface Typed {
   readonly tokens: Amount;
 }
 
-/** What is typed about an event stays while another one is looked at. */
+/** Text typed about an event is kept while another event is open. */
 function useTyped({ event_id: id }: StripeEvent) {
   const [typed, setTyped, forget] = useUnsent<Typed>(`event:${id}`, () => ({
     reason: "",
@@ -271,7 +271,7 @@ function Decide({
   // The price of a pack in force is its latest.
   const choices = [...new Map(packs.map((pack) => [pack.pack_id, pack])).values()];
   const release = async (): Promise<void> => {
-    // What cannot be read must not pass for "as the pack has it".
+    // A number that cannot be read must not count as an empty field, which means "as the pack has it".
     if (tokens === undefined) return;
     setBusy("release");
     const result = await client.call("finance.release_event", {

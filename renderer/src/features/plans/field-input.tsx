@@ -15,7 +15,7 @@ interface InputProps {
   readonly field: Field;
   readonly value: unknown;
   readonly error: string | null;
-  /** A name of a record that is there: it is not changed. */
+  /** The name of an existing record, which cannot be changed. */
   readonly isFixed: boolean;
   readonly plans: readonly PlanChoice[];
   /** Of the record, for amounts of money. */

@@ -284,7 +284,7 @@ export function ApplySteps({
   const changes = [...steps.map(asWanted), ...more];
   const apply = async (reason: string): Promise<boolean> => {
     const isDone = isProposed ? await propose(commandId, changes, reason) : await change(reason);
-    // What was refused is another command when it is sent again.
+    // A change that was refused is sent again as another command.
     setCommandId(crypto.randomUUID());
     if (isDone) onDone();
     return isDone;

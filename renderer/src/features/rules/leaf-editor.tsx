@@ -146,7 +146,7 @@ function LeafValue({
   const value = leaf["value"];
   const isNumber = factType(fact) === "number";
   const plan = isObject(value) && typeof value["plan"] === "string" ? value["plan"] : "";
-  // What a plan limits is counted in tokens.
+  // Plans limit tokens alone, so no other fact can be compared with a limit of the plan.
   const takesPlan =
     plan !== "" || (fact.includes("tokens") && ["=", "!=", ">", ">=", "<", "<="].includes(op));
   // The text stays as it is typed while it means the same as the rule: "0." is on the way to "0.7".

@@ -56,7 +56,7 @@ export function RuleImport({ rules }: { readonly rules: readonly RuleRecord[] })
   const [mode, setMode] = useState("shadow");
   const [busy, setBusy] = useState(false);
   const read = async (file: File): Promise<void> => {
-    // What an earlier file held is not taken for what is in this one.
+    // The steps of an earlier file must not be taken for this one's.
     setSteps(null);
     const result = await client.call("rules.read_file", { text: await file.text() });
     if (!result.ok) return showFailure(`${file.name} was not read`, result.error);

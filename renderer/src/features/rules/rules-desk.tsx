@@ -25,7 +25,7 @@ import { RulePage, ruleSentence } from "./rule-page.tsx";
 import { RuleImport } from "./rule-steps.tsx";
 import css from "./rules.module.css";
 
-/** What is dragged is a rule's name. */
+/** The type under which a drag carries the rule's name. */
 const dragged = "application/x-governance-rule";
 
 function ruleColumns(

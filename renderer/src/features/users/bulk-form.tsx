@@ -29,7 +29,7 @@ interface Typed {
   readonly reason: string;
 }
 
-/** What is there before anything was typed. */
+/** The values of the fields before anything was typed. */
 const firstFields = (kind: BulkKind): Fields => {
   switch (kind) {
     case "give_tokens":
@@ -45,7 +45,7 @@ const firstFields = (kind: BulkKind): Fields => {
   }
 };
 
-/** What is wanted, once it is complete, and what it would do. */
+/** The act as it was typed, once it is complete, with its effects. */
 function useBulkPlan(ids: readonly string[], kind: BulkKind, fields: Fields) {
   const wanted = manyAct.safeParse(askedOf({ kind, ...fields }));
   const [settled] = useDebouncedValue(wanted.data, 300);

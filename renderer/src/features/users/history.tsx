@@ -262,7 +262,7 @@ function Said({ row, userId }: { readonly row: HistoryRow; readonly userId: stri
   }
 }
 
-/** What became of a message, behind it. */
+/** The outcome of a message, shown after it. */
 const messageStates: Readonly<Record<Extract<HistoryItem, { kind: "message" }>["status"], string>> = {
   queued: ", waits to be sent",
   sent: "",

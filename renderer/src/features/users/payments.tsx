@@ -85,7 +85,7 @@ const columns: readonly Column<Payment>[] = [
   },
 ];
 
-/** What the page of a user has of them (console_get_account). */
+/** The most payments that come with the page of a user (console_get_account). */
 const onThePage = 50;
 
 export function Payments({

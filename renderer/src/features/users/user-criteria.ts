@@ -41,7 +41,7 @@ export const isCriteria = (value: unknown): value is Criteria => {
   );
 };
 
-/** What differs from the default is in the address, so that a link shows the same list. */
+/** All that differs from the defaults is in the address, so that a link shows the same list. */
 export function criteriaQuery(of: Criteria): Record<string, string> {
   return {
     filter: of.filter === "all" ? "" : of.filter,

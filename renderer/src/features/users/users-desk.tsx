@@ -317,7 +317,7 @@ function NoUsers({ search: { found, answered, isNarrowed, clear } }: { readonly 
   );
 }
 
-/** What has the text though no user does: a payment nobody was credited for, a Stripe event that waits, a difference. */
+/** Where else the text was found: in a payment nobody was credited for, a Stripe event that waits, a difference. */
 function Elsewhere({ query }: { readonly query: string }): ReactNode {
   const found = useCall("search.everything", { query }, { staleMs: 5000 });
   const hits = (found.data ?? []).filter(({ kind }) => kind !== "user" && kind !== "rule");

@@ -10,7 +10,7 @@ import { Tokens } from "../../ui/parts.tsx";
 import { QueryView } from "../../ui/states.tsx";
 import css from "./first-call.module.css";
 
-/** A project without plans: what it may begin with. Everything of it can be changed later. */
+/** The presets that a project without plans can begin with. Everything in them can be changed later. */
 export function ChoosePreset(): ReactNode {
   const query = useCall("setup.presets", {}, { staleMs: 600_000 });
   return (

@@ -26,7 +26,7 @@ const usualMinutes = 60;
 
 const decisions = ["allow", "warn", "block"] as const;
 
-/** What is odd in an address is left out: figures never belong to a filter that is not shown. */
+/** Invalid parts of an address are ignored, so that figures never follow a filter that is not shown. */
 export function readLook(query: URLSearchParams): Look {
   const decision = decisions.find((each) => each === query.get("decision"));
   const text = (name: string): string | undefined => query.get(name)?.slice(0, 200) || undefined;

@@ -110,7 +110,7 @@ function useWatch() {
     const last = recall("watch.look", {}, isLook);
     if (address === "/watch" && Object.keys(last).length > 0)
       navigate(placeAddress(["watch"], last), { replace: true });
-    // Of the first look alone: who clears the filter means it.
+    // Only when the desk is opened: a filter that the person clears later stays cleared.
     // oxlint-disable-next-line react-hooks/exhaustive-deps -- see above
   }, []);
   const setLook = useCallback((next: Look) => {

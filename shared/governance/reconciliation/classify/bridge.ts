@@ -14,7 +14,7 @@ export interface Sums {
   readonly stripe: ReadonlyMap<number, Readonly<Sum>>;
   readonly ledger: ReadonlyMap<number, Readonly<Sum>>;
   readonly matched: ReadonlyMap<number, Readonly<Sum>>;
-  /** What payments took beside the tokens: tax, other things sold with them. */
+  /** The part of payments that was not for tokens: tax, other things sold with them. */
   readonly besides: ReadonlyMap<number, Readonly<Sum>>;
   /** Lines of the bridge by `currency/CLASS`: Stripe's side less the ledger's. */
   readonly byClass: ReadonlyMap<string, Readonly<Sum>>;
@@ -38,7 +38,7 @@ export function createBridge(stripeTable: StripeTable, ledgerTable: LedgerTable,
     } else map.set(key, { amount, count });
   }
   const isInPeriod = (time: number): boolean => time >= from && time < to;
-  /** What was paid outside of Stripe is booked too, and is not part of Stripe's cash. */
+  /** Payments made outside of Stripe are booked too, and are not part of Stripe's cash. */
   const bookedFor = (record: number): number => {
     const collected = Math.max(0, ledger.amount[record]);
     return ledger.booked[record] > 0 ? Math.min(ledger.booked[record] - 1, collected) : collected;

@@ -15,7 +15,7 @@ interface Disputed {
   readonly paid: number;
 }
 
-/** What is off, and what mends it. `tokens`: what the ledger has too many (+) or too few (−). */
+/** A fault and its correction. `tokens`: how many the ledger has too many (+) or too few (−). */
 export interface Verdict {
   readonly class: DifferenceClass;
   readonly tokens: number;

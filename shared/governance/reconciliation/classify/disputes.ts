@@ -14,7 +14,7 @@ export function disputeClasses(findings: Findings) {
   const { disputesInDifference } = findings;
   const verdictOn = createVerdicts(findings);
 
-  /** The dispute of a charge. What came after the period's end, on either side, may settle it and opens nothing. */
+  /** The dispute of a charge. Rows from after the period's end, on either side, may settle it but open no difference. */
   function checkCharge(event: number, grants: readonly number[], paid: number): void {
     const at = links.disputedAt[event];
     if (at > 0 ? at >= times.to : !isJudged(stripe.created[event])) return;
@@ -59,7 +59,7 @@ export function disputeClasses(findings: Findings) {
           ? linkWords(record, event)
           : `entry ${ledger.transaction[record]} ↔ ${key} by charge id`,
       ],
-      // What is at stake is what the correction moves.
+      // The tokens at stake are those that the correction moves.
       correctionTokens: -tokens,
     });
     return false;

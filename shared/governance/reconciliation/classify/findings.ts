@@ -33,13 +33,13 @@ export interface Draft {
   suggestion?: { draft: Draft; words: string };
 }
 
-/** What every draft is made with; `aboutEvent` and `aboutGrant` know the rest. */
+/** The fields that each draft is given; `aboutEvent` and `aboutGrant` fill in the rest. */
 export type Finding = Pick<Draft, "class" | "trail" | "explanation" | "action" | "words"> & Partial<Draft>;
 
 /** `1,234,567`, the same in every locale. */
 export const count = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
-/** What rows of both sides come to, and the words for it. */
+/** Amounts and tokens of rows of both sides, and the words for them. */
 function createWords(
   side: StripeSide,
   ledgerTable: LedgerTable,
@@ -50,11 +50,11 @@ function createWords(
   const stripe = side.table.columns;
   const ledger = ledgerTable.columns;
   const text = (key: number): string | null => (key === 0 ? null : interner.text(key));
-  /** What was collected for a grant. */
+  /** The money collected for a grant. */
   const grantMoney = (record: number): number => Math.max(0, ledger.amount[record]);
   const money = (amount: number, currency: number): string =>
     currency === 0 ? "an amount without a currency" : formatMoney(amount, currencies.code(currency));
-  /** What the ledger has for an entry: it need not have any. */
+  /** The ledger's amount of an entry, in words: there may be none. */
   const bookedWords = (record: number): string =>
     ledger.amount[record] < 0 ? "no amount" : money(ledger.amount[record], ledger.currency[record]);
   const isReturn = (event: number): boolean =>
@@ -69,7 +69,7 @@ function createWords(
   const grantKey = (record: number): string => `entry-${ledger.transaction[record]}`;
   const paymentOf = (event: number): string => `${EVENT_NAMES[stripe.kind[event]]} ${eventKey(event)}`;
   const granted = (record: number): number => ledger.tokens[record] + links.adjusted[record];
-  /** What a payment came to: all of the payments of one invoice together. */
+  /** The amount of a payment; where several paid one invoice, of all of them together. */
   const paidAmount = (event: number): number =>
     links.partsOf.size === 0
       ? stripe.amount[event]
@@ -118,7 +118,7 @@ export function createFindings(
   const { isInPeriod } = bridge;
   const words = createWords(side, ledgerTable, links, interner, currencies);
   const { eventKey, grantKey, grantMoney, stillGranted } = words;
-  /** What happened after the period is not one of its differences. */
+  /** Nothing that happened after the period is one of its differences. */
   const isJudged = (time: number): boolean => !(time >= times.to);
 
   /** A difference about a row of Stripe's. */

@@ -112,7 +112,7 @@ export function setAside(findings: Findings): ReadonlySet<number> {
   }
 }
 
-/** What is left of the ledger: records that follow a grant go where it went. */
+/** The ledger's other records: those that follow a grant are counted where the grant is. */
 export function placeFollowers(findings: Findings): void {
   const { side, ledgerTable, links, ledger, ledgerPlace, isInPeriod, grantKey, drafts } = findings;
   const { matchedRefunds, disputedRefunds, refundsInDifference, disputesInDifference } = findings;

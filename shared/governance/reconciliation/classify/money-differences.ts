@@ -3,7 +3,7 @@ import { IN_DIFFERENCE } from "../places.ts";
 import type { PackPrice } from "../types.ts";
 import type { Findings, Finding } from "./findings.ts";
 
-/** What is off between a payment's money and its grant's: currency, amount, price at the time; the first is the class. */
+/** Compares a payment's money with its grant's: currency, amount, price at that time. The first that differs is the class. */
 export function createMoneyDifferences(
   findings: Findings,
 ): (event: number, record: number, mispriced: PackPrice | null) => void {

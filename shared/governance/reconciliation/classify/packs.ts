@@ -4,7 +4,7 @@ import type { PackPrice } from "../types.ts";
 
 type Dated = PackPrice & { readonly from: number; readonly currencyIndex: number };
 
-/** What packs cost and held at a time. */
+/** The price of packs and the tokens in them, at a given time. */
 export function createPackPrices(prices: readonly PackPrice[], interner: Interner, currencies: Currencies) {
   const packs = new Map<string, Dated[]>();
   for (const price of prices) {

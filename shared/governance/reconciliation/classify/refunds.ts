@@ -4,11 +4,11 @@ import { count, type Findings } from "./findings.ts";
 
 export type Refunds = ReturnType<typeof createRefunds>;
 
-/** What went back of a payment by the period's end, and at most, where the files do not say when. */
+/** How much of a payment was refunded by the period's end: surely, and at most where the files do not date a refund. */
 interface Refunded {
   readonly sure: number;
   readonly atMost: number;
-  /** When the last of it went back; NaN where that is not known. */
+  /** When the last refund was made; NaN where that is not known. */
   readonly at: number;
 }
 
@@ -34,8 +34,9 @@ export function createRefunds(findings: Findings) {
   }
 
   /**
-   * True where nothing is off. What is due lies between what was refunded by the period's end and what may have been,
-   * what was taken back between what the ledger had then and has now: they agree where the two meet.
+   * True where nothing is off. How many tokens are due back lies between the refunds that were surely made by the
+   * period's end and those that may have been; how many were taken back, between the ledger's figure of then and of now.
+   * The two agree where these ranges overlap.
    * `byCharge`: the payment is not in the files, so that refunds may be missing in them too.
    */
   function judge(
@@ -62,7 +63,7 @@ export function createRefunds(findings: Findings) {
     }
     const off = due > taken ? due - taken : takenAtLeast > dueAtMost ? dueAtMost - takenAtLeast : 0;
     if (off === 0 || (byCharge !== null && off < 0)) return true;
-    // What went back in another period is judged there; without a date, with the payment.
+    // A refund of another period is judged there; one without a date, with its payment.
     const isDated = refunded.at === refunded.at;
     if (isDated ? !isInPeriod(refunded.at) : !isJudged(stripe.created[event])) return true;
     stripePlace[event] = IN_DIFFERENCE;

@@ -15,7 +15,7 @@ type Sale =
   /** The file does not show it. */
   | { readonly is: "unknown"; readonly because: string };
 
-/** What a sale of tokens looks like here: by the project's packs, by metadata, and by what granted payments sold. */
+/** How a sale of tokens is recognised: by the project's packs, by metadata, and by the products of granted payments. */
 export function learnSales({ side, links, ledger, stripe, text, packs, otherSales, money }: Findings) {
   let products: ReadonlyMap<number, Product> | null = null;
 
@@ -104,7 +104,7 @@ export function learnSales({ side, links, ledger, stripe, text, packs, otherSale
     return marked;
   }
 
-  /** What granted payments sold; the pack is 0 where they were of several, or of none. */
+  /** The products of granted payments; the pack is 0 where they were of several packs, or of none. */
   function learnProducts(): ReadonlyMap<number, Product> {
     const learnt = new Map<number, Product>();
     for (let event = 0; event < side.table.length; event++) {

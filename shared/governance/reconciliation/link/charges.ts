@@ -47,8 +47,8 @@ export function indexCharges(
 }
 
 /**
- * What a payment came to in the end: less the part that was never captured, and nothing where it failed after it was
- * booked. Answers when each failed (0 where it did not) and the charges that these rows belong to.
+ * Settles the final amount of payments: less the part that was never captured, and nothing for one that failed after it
+ * was booked. Returns when each failed (0 where it did not) and the charges that these rows belong to.
  */
 export function settleCharges(
   { side }: Sides,
@@ -75,7 +75,7 @@ export function settleCharges(
       failedAt[charge] = stripe.created[event];
     }
   }
-  // The payments list knows what became of it since; at the end of the period it was paid.
+  // The payments list has the state of today: a payment that failed after the period was paid at its end.
   for (const event of later) {
     const charge = stripe.kind[event] === CHARGE_FAILURE ? namedBy(event) : -1;
     if (charge >= 0 && stripe.state[charge] === NOT_PAID) stripe.state[charge] = PAID;
@@ -84,7 +84,7 @@ export function settleCharges(
     return stripe.currency[event] === stripe.currency[charge] ? stripe.amount[event] : 0;
   }
   for (const [charge, amount] of uncaptured) {
-    // Reported as what it is: no refund of it is to be looked for.
+    // The file says that this part was never captured: it is no refund, so none is looked for.
     stripe.uncaptured[charge] = 0;
     if (stripe.isCaptured[charge] === 1) continue;
     stripe.isCaptured[charge] = 1;

@@ -92,7 +92,7 @@ export interface Claims {
   readonly partsOf: ReadonlyMap<number, readonly number[]>;
 }
 
-/** What went back of each charge. */
+/** The refunds of each charge. */
 export interface Returns {
   /** The charge a refund, failure or dispute belongs to, else −1. */
   readonly chargeOf: Int32Array;
@@ -102,7 +102,7 @@ export interface Returns {
    */
   readonly refundedOf: Float64Array;
   readonly refundedAtMost: Float64Array;
-  /** When the last of it went back; 0 where no file says. */
+  /** When the last refund was made; 0 where no file says. */
   readonly refundedAt: Float64Array;
   readonly disputedOf: Float64Array;
   /** The dispute's state by the end of the period, and as the files know it now. */

@@ -171,7 +171,7 @@ function applyRecord(
   }
 }
 
-/** A grant that was corrected away: nothing of it is left that was not taken back. */
+/** A grant that was corrected away: all of its tokens were taken back. */
 function voidCorrected(lots: Lots, ledger: LedgerColumns, grant: number): void {
   const isFree = lots.lotDispute[grant] === RELEASED || lots.lotDispute[grant] === FREE;
   if (isFree && lots.clawed[grant] !== 0) lots.clawed[grant] = 0;
