@@ -35,21 +35,6 @@ const namedByCompiler = [
   "electron/main/store/runs.ts StoredRun",
   "electron/main/store/snapshots.ts Snapshot",
 ];
-/** Exports from before this check, each to lose its word when its file is worked on. None is added. */
-const fromBefore = [
-  "packages/guard/src/request-body.ts RequestBody",
-  "renderer/src/features/watch/feed.ts FeedState",
-  "renderer/src/lib/live.ts Notice",
-  "renderer/src/ui/acts.ts RunAct",
-  "shared/governance/guard/batch-queue.ts QueueLimits",
-  "shared/governance/guard/pass-on.ts PassOnOptions",
-  "shared/governance/guard/settlement-sending.ts Sent",
-  "supabase/functions/deliver-notifications/deliver.ts Project",
-  "supabase/functions/deliver-notifications/deliver.ts DeliveryOptions",
-  "supabase/functions/deliver-notifications/deliver.ts Delivered",
-  "supabase/functions/deliver-notifications/words.ts Mail",
-  "supabase/functions/stripe-webhook/handler.ts Environment",
-];
 
 interface Source {
   /** Names that are declared here and exported. */
@@ -121,12 +106,11 @@ function readSource(file: string): Source {
 /** Sentences: each export that no other file imports, and each exception that is none any more. */
 export function exportProblems(): string[] {
   const unused = unusedExports();
-  const excepted = [...namedByCompiler, ...fromBefore];
   return [
     ...unused
-      .filter((what) => !excepted.includes(what))
+      .filter((what) => !namedByCompiler.includes(what))
       .map((what) => `${what} is imported by no other file: take the word "export" away.`),
-    ...excepted
+    ...namedByCompiler
       .filter((what) => !unused.includes(what))
       .map((what) => `${what} needs no exception any more: take it out of tests/unused-exports.ts.`),
   ];

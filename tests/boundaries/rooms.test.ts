@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { repository } from "../stages.ts";
+import { repository } from "../support/repository.ts";
 
 const page = readFileSync(join(repository, "docs/ARCHITECTURE.md"), "utf8");
 const [, table = ""] = page.split("| folder of `tests/database` | rooms |");

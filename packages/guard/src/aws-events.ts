@@ -1,5 +1,5 @@
 /** AWS's binary event stream (application/vnd.amazon.eventstream), in which Bedrock answers. */
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 
 /** One event of a stream: its text (or its bytes) as it came, and what the guard reads of it. */
 export interface SentEvent {

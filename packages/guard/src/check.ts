@@ -1,4 +1,4 @@
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 import type { RpcClient, RpcReply } from "../../../shared/governance/guard/index.ts";
 
 /** One thing that was looked at: what was found, and where it is not right, what to do. */

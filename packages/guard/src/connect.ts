@@ -1,4 +1,4 @@
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 import type { RpcClient, RpcError, RpcReply } from "../../../shared/governance/guard/index.ts";
 
 /** A project's URL and its service-role key, which stays on the server. */

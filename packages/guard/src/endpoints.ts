@@ -1,6 +1,6 @@
 /** The calls of a provider's HTTP interface: which requests they are, and what the guard reads and changes of them. */
 
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 
 type Fields = Record<string, unknown>;
 

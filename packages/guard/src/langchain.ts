@@ -1,4 +1,4 @@
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 import type { Guard } from "../../../shared/governance/guard/index.ts";
 import { type Caller, requestOf, tellAnswer } from "./caller.ts";
 import { lengthOfPrompt } from "./endpoints.ts";

@@ -1,4 +1,4 @@
-import { isRecord } from "../../../shared/governance/rules/problems.ts";
+import { isRecord } from "../../../shared/governance/values.ts";
 import {
   type GuardFailure,
   type GuardResult,

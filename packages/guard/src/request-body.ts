@@ -4,7 +4,7 @@
 const longestBody = 64 * 1024 * 1024;
 
 /** What a request says: a text or a form; null where it is neither. */
-export interface RequestBody {
+interface RequestBody {
   readonly said: string | FormData | null;
   /** The bytes of a stream, which can be read only once: they are to be sent in its place. */
   readonly bytes?: Uint8Array<ArrayBuffer>;

@@ -31,7 +31,7 @@ export const useLive = create<LiveState>(() => ({
   intents: [],
 }));
 
-export type Notice = StreamItem<"notices">;
+type Notice = StreamItem<"notices">;
 
 const projectOf = ({ connection }: LiveState): string => connection?.profile?.profile_id ?? "";
 

@@ -95,7 +95,7 @@ const shown: Readonly<Record<SubjectName, Shown>> = {
 };
 
 /** Does an act on a record as it was seen; answers whether it was done or waits to be sent. */
-export type RunAct = (
+type RunAct = (
   name: ActName,
   record: Seen,
   fields: Seen,

@@ -1,6 +1,6 @@
 /** Asks whether a call may be made. */
 import { fail, ok, type Result } from "../result.ts";
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { estimateCall } from "../usage/estimate.ts";
 import type { Admission } from "./call-context.ts";
 import type { Charges } from "./charges.ts";

@@ -18,7 +18,7 @@ export interface Call {
 }
 
 /** Limits of a batch and of the whole queue: a count of calls, and bytes as JSON. */
-export interface QueueLimits {
+interface QueueLimits {
   readonly mostCalls: number;
   readonly mostBytes: number;
   readonly mostWaiting: number;

@@ -1,4 +1,4 @@
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { type Call, createQueue } from "./batch-queue.ts";
 import { tooManyWaiting, within } from "./rpc.ts";
 import type {

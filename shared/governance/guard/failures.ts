@@ -1,5 +1,5 @@
 /** What an error of a provider shows about the work that it did. */
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 
 /** Codes of Node's network errors that come before anything was sent. */
 const neverSent =

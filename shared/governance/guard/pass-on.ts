@@ -11,7 +11,7 @@ import type { Guarded, GuardOptions, GuardProblem, SettlementOutcome } from "./t
 const timedOut = Symbol("timed out");
 
 /** The parts of a guard that passing a stream on needs. */
-export interface PassOnOptions {
+interface PassOnOptions {
   readonly options: GuardOptions;
   readonly charges: Charges;
   readonly endings: Endings;

@@ -1,6 +1,6 @@
 /** One settlement on its way to the database, and what its answer means. */
 import { fail, type Result } from "../result.ts";
-import { isRecord } from "../rules/problems.ts";
+import { isRecord } from "../values.ts";
 import { ask, type RpcFailure } from "./rpc.ts";
 import type {
   BatchingClient,
@@ -14,7 +14,7 @@ import type {
 export type SendingOptions = GuardOptions & { readonly client: BatchingClient };
 
 /** The outcome: the database has the settlement, cannot be asked now, or will never take it. */
-export type Sent =
+type Sent =
   | { readonly kind: "done"; readonly outcome: SettlementOutcome }
   | { readonly kind: "queued" }
   | { readonly kind: "refused"; readonly reason: string };

@@ -1,6 +1,3 @@
-// The guard imports it from here.
-export { isRecord } from "../values.ts";
-
 /** What is wrong with outside input: where, what, and how to mend it. */
 export interface Problem {
   /** Place in the input, e.g. `conditions.all[2].value`; empty for the whole. */

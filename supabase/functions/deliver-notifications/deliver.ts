@@ -12,12 +12,12 @@ import { type Outcome, type Sender, slackSender, smtpSender, webhookSender } fro
 import { createRedactor, type DeliverySettings } from "./settings.ts";
 import type { Notification } from "./words.ts";
 
-export interface Project {
+interface Project {
   readonly url: string;
   readonly serviceRoleKey: string;
 }
 
-export interface DeliveryOptions {
+interface DeliveryOptions {
   readonly project: Project;
   readonly settings: DeliverySettings;
   /** Takes a sentence that holds no secret. */
@@ -28,7 +28,7 @@ export interface DeliveryOptions {
   readonly senders?: readonly Sender[];
 }
 
-export interface Delivered {
+interface Delivered {
   readonly sent: number;
   /** To be tried again. */
   readonly postponed: number;

@@ -95,7 +95,7 @@ function factLines({ payload }: Notification): readonly string[] {
   return lines.filter((line) => line !== null);
 }
 
-export interface Mail {
+interface Mail {
   readonly subject: string;
   readonly text: string;
   readonly html?: string;

@@ -5,7 +5,7 @@
  */
 import Stripe from "stripe";
 
-export interface Environment {
+interface Environment {
   /** `whsec_…` of the endpoint; several, separated by commas, while a secret is being rolled. */
   readonly webhookSecrets: string;
   readonly supabaseUrl: string;

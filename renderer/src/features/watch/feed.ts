@@ -13,7 +13,7 @@ export const WAITING_MAX = 20_000;
 /** Endings kept for calls whose row is still on its way here. */
 const ENDINGS_KEPT = 500;
 
-export interface FeedState {
+interface FeedState {
   /** Calls, newest first, each as it is now. */
   readonly shown: readonly UsageEvent[];
   /** Arrived while the feed was held; newest first. */
