@@ -3,6 +3,7 @@
  * `batchCalls` of the guard, in front of the functions `_many`. A call that finds none under way goes at once and alone.
  */
 import { type BatchingClient, batchCalls, type RpcReply } from "../shared/governance/index.ts";
+import { isRecord } from "../shared/governance/values.ts";
 import { fromDatabaseError, HttpError } from "./errors.ts";
 import type { Caller } from "./keys.ts";
 import type { RpcRequest, RpcResponse } from "./rpc-messages.ts";
@@ -12,16 +13,23 @@ const isCount = (value: unknown): boolean => Number.isSafeInteger(value);
 const isNumber = (value: unknown): boolean => typeof value === "number";
 const isAny = (): boolean => true;
 
-type Parameters = Readonly<Record<string, (value: unknown) => boolean>>;
+interface Parameters {
+  readonly must: readonly string[];
+  /** Of each argument that the call may have. */
+  readonly types: Readonly<Record<string, (value: unknown) => boolean>>;
+}
 
 /**
- * The arguments that a call must and may have, and the JSON type of each. A call with any other is answered by its
- * single function: PostgreSQL refuses a wrong type there in its own words, a batch in ours.
+ * The arguments that a call must have, and the JSON type of each that it may have. A call with any other is answered by
+ * its single function: PostgreSQL refuses a wrong type there in its own words, a batch in ours.
  */
-const parameters: Readonly<Record<string, { readonly must: Parameters; readonly may: Parameters }>> = {
+const parameters: Readonly<Record<string, Parameters>> = {
   authorize_usage: {
-    must: { p_request_id: isText, p_user_id: isText, p_model: isText },
-    may: {
+    must: ["p_request_id", "p_user_id", "p_model"],
+    types: {
+      p_request_id: isText,
+      p_user_id: isText,
+      p_model: isText,
       p_estimated_tokens: isCount,
       p_message: isText,
       p_conversation_id: isText,
@@ -31,10 +39,16 @@ const parameters: Readonly<Record<string, { readonly must: Parameters; readonly 
     },
   },
   settle_usage: {
-    must: { p_request_id: isText, p_input_tokens: isCount, p_output_tokens: isCount },
-    may: { p_model: isText, p_metadata: isAny },
+    must: ["p_request_id", "p_input_tokens", "p_output_tokens"],
+    types: {
+      p_request_id: isText,
+      p_input_tokens: isCount,
+      p_output_tokens: isCount,
+      p_model: isText,
+      p_metadata: isAny,
+    },
   },
-  release_usage: { must: { p_request_id: isText }, may: { p_reason: isText } },
+  release_usage: { must: ["p_request_id"], types: { p_request_id: isText, p_reason: isText } },
 };
 /** Queues of so many kinds of caller are kept; there is one service key. */
 const MOST_CALLERS = 20;
@@ -69,16 +83,14 @@ function argumentsOf({
   const text = body.toString();
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null || Array.isArray(value) || JSON.stringify(value) !== text)
-      return null;
-    const { must, may } = known;
+    if (!isRecord(value) || JSON.stringify(value) !== text) return null;
+    const { must, types } = known;
     const isFit =
-      Object.keys(must).every((name) => Object.hasOwn(value, name)) &&
-      Object.entries(value).every(([name, one]) => {
-        const isOfType = Object.hasOwn(must, name) ? must[name] : Object.hasOwn(may, name) ? may[name] : null;
-        return isOfType != null && (one === null || isOfType(one));
-      });
-    return isFit ? (value as Record<string, unknown>) : null;
+      must.every((name) => Object.hasOwn(value, name)) &&
+      Object.entries(value).every(
+        ([name, one]) => Object.hasOwn(types, name) && (one === null || types[name]?.(one)),
+      );
+    return isFit ? value : null;
   } catch {
     return null;
   }

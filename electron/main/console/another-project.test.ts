@@ -5,10 +5,11 @@
  */
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, request, type Server } from "node:http";
-import { type AddressInfo } from "node:net";
+import { request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import type {
@@ -19,6 +20,7 @@ import type {
 } from "../../../shared/contract/index.ts";
 import { type LocalProject, startLocalProject } from "../../../local-project/index.ts";
 import { readMigrations } from "../../../local-project/migrations.ts";
+import { createTestServer } from "../../../tests/support/server.ts";
 import type { Console } from "./console.ts";
 import { createConsole } from "./consoles.ts";
 
@@ -36,29 +38,22 @@ async function openGate(target: string): Promise<Gate> {
   const calls: { name: string; body: string }[] = [];
   let held: { name: string; isLost: boolean } | null = null;
   let waiting: (() => void)[] = [];
-  const server: Server = createServer((incoming, answer) => {
+  const server = createTestServer(async (incoming, answer) => {
     const name = incoming.url?.split("/").at(-1)?.split("?")[0] ?? "";
-    const chunks: Buffer[] = [];
-    incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-    incoming.on("end", () => {
-      const body = Buffer.concat(chunks);
-      calls.push({ name, body: body.toString() });
-      const onward = request(
-        `${target}${incoming.url}`,
-        { method: incoming.method, headers: incoming.headers },
-        (response) => {
-          const pass = (): void => {
-            answer.writeHead(response.statusCode ?? 500, response.headers);
-            response.pipe(answer);
-          };
-          if (held?.name !== name) pass();
-          else if (held.isLost) answer.destroy();
-          else waiting.push(pass);
-        },
-      );
-      onward.on("error", () => answer.destroy());
-      onward.end(body);
+    const body = await text(incoming);
+    calls.push({ name, body });
+    const { method, headers } = incoming;
+    const onward = request(`${target}${incoming.url}`, { method, headers }, (response) => {
+      const pass = (): void => {
+        answer.writeHead(response.statusCode ?? 500, response.headers);
+        response.pipe(answer);
+      };
+      if (held?.name !== name) pass();
+      else if (held.isLost) answer.destroy();
+      else waiting.push(pass);
     });
+    onward.on("error", () => answer.destroy());
+    onward.end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
